@@ -1,0 +1,34 @@
+"""nezha-lite: fast decoding for generative recommendation, to learn, try and trust.
+
+The way of the data, one call an arrow:
+
+    InteractionDataset → SemanticIds → prompts → NezhaModel → Decoder(Verifier) → DecodeTrace
+
+Training, evaluation, plots and widgets are imported from their own modules, so that this import
+stays as light as transformers' own.
+"""
+
+from nezha_lite.config import NezhaConfig
+from nezha_lite.datasets import InteractionDataset, load_dataset
+from nezha_lite.decoding import AutoregressiveDecoder, DecodeResult, DecodeTrace, NezhaDecoder
+from nezha_lite.model import NezhaModel
+from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
+from nezha_lite.verifiers import HashSetVerifier, SortedVerifier, Verifier
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AutoregressiveDecoder",
+    "DecodeResult",
+    "DecodeTrace",
+    "HashSetVerifier",
+    "InteractionDataset",
+    "NezhaConfig",
+    "NezhaDecoder",
+    "NezhaModel",
+    "SemanticIds",
+    "SortedVerifier",
+    "Verifier",
+    "load_dataset",
+    "released_semantic_ids",
+]

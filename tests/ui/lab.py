@@ -1,0 +1,216 @@
+"""JupyterLab on a copy of the notebooks, driven in a real browser.
+
+    notebook = lab.open("00_tour.ipynb")     # a page with its kernel ready, nothing run yet
+    notebook.run_all()                       # every cell, or an AssertionError naming the cell
+    notebook.page.get_by_role("slider")...   # Playwright's page, for everything else
+    notebook.close()                         # fails when the page had errors
+
+Copies lose their stored outputs, so whatever a test sees was made by this run.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Self
+
+from playwright.sync_api import Browser, Page, Request, Route
+
+START_SECONDS = 60
+OPEN_MILLISECONDS = 60_000
+
+SETTINGS = {
+    # Nothing may pop up over the page.
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    # Cells outside the window stay in the document, where tests can find them.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+# "Idle" is also shown before a kernel is attached, so the session itself is asked.
+KERNEL_IS_IDLE = """() => {
+    const panel = window.jupyterapp?.shell.currentWidget;
+    const context = panel?.sessionContext;
+    return Boolean(context?.isReady && context.session?.kernel?.status === 'idle'
+                   && panel.content?.model?.cells);
+}"""
+
+RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+
+CODE_CELLS = """() => {
+    const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
+    return Array.from({length: cells.length}, (_, index) => cells.get(index).toJSON())
+        .filter(cell => cell.cell_type === 'code');
+}"""
+
+SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown()"
+
+
+class Notebook:
+    """One notebook open in one page; `errors` collects what went wrong in the page."""
+
+    def __init__(self, lab: "Lab", name: str, page: Page) -> None:
+        self.name = name
+        self.page = page
+        self.errors: list[str] = []
+        self._lab = lab
+        page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
+        page.route("**/*", self._stay_inside)
+        page.goto(f"{lab.url}/lab/tree/notebooks/{name}?reset&token={lab.token}")
+        self._wait_for_kernel()
+
+    def _stay_inside(self, route: Route, request: Request) -> None:
+        # The course must work without a network: a request to anywhere else is an error.
+        if request.url.startswith((self._lab.url, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.errors.append(f"request to {request.url.split('?')[0]}")
+            route.abort()
+
+    def _wait_for_kernel(self, milliseconds: float = OPEN_MILLISECONDS) -> None:
+        self.page.wait_for_function(KERNEL_IS_IDLE, timeout=milliseconds)
+
+    def run_all(self, seconds: float = 240) -> None:
+        """Run every cell, in order; AssertionError naming the cell that raised or never ran."""
+        self.page.evaluate(RUN_ALL)  # resolves when the last cell has answered
+        self._wait_for_kernel(seconds * 1000)
+        for number, cell in enumerate(self.code_cells(), start=1):
+            place = f"{self.name}, code cell {number}"
+            expected = "raises-exception" in cell["metadata"].get("tags", [])
+            for output in cell["outputs"]:
+                if output["output_type"] == "error" and not expected:
+                    raise AssertionError(f"{place}: {output['ename']}: {output['evalue']}")
+            assert cell["execution_count"] == number, f"{place} did not run"
+
+    def code_cells(self) -> list[dict[str, Any]]:
+        """The code cells as nbformat objects, with the outputs they have now."""
+        cells: list[dict[str, Any]] = self.page.evaluate(CODE_CELLS)
+        return cells
+
+    def screenshot(self, name: str) -> Path:
+        """Store what the window shows as build/screenshots/NAME.png."""
+        path = self._lab.screenshots / f"{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+    def close(self) -> None:
+        """Stop the kernel, close the page; AssertionError when the page had errors."""
+        self.page.evaluate(SHUT_DOWN)
+        self.page.context.close()
+        assert not self.errors, f"{self.name}: {self.errors}"
+
+
+class Lab:
+    """A JupyterLab server on a free port of this machine; use it as a context manager.
+
+    It serves a copy of `notebooks` in `workspace`, with a copy of `data` beside it, since
+    notebooks may reach for ../data. Settings and kernels of the user who runs it play no part.
+    """
+
+    def __init__(
+        self, browser: Browser, notebooks: Path, workspace: Path, screenshots: Path
+    ) -> None:
+        self.screenshots = screenshots
+        self.token = secrets.token_hex(16)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._browser = browser
+        self._root = workspace / "course"
+        self._home = workspace / "home"
+        copy_course(notebooks, self._root)
+        for name, content in SETTINGS.items():
+            path = self._home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(content), encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        places = {
+            "IPYTHONDIR": "ipython",
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_DATA_DIR": "data",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        }
+        environment = {name: str(self._home / folder) for name, folder in places.items()}
+        options = {
+            "ServerApp.ip": "127.0.0.1",
+            "ServerApp.port": self.url.rpartition(":")[2],
+            "ServerApp.port_retries": "0",
+            "ServerApp.allow_root": "True",
+            "ServerApp.open_browser": "False",
+            "ServerApp.root_dir": str(self._root),
+            "IdentityProvider.token": self.token,
+            "LabApp.expose_app_in_browser": "True",
+        }
+        self._log = (self._home / "lab.log").open("w+", encoding="utf-8")
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *(f"--{k}={v}" for k, v in options.items())],
+            env=os.environ | environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.terminate()
+        try:
+            self._server.wait(20)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
+        self._log.close()
+
+    def open(self, name: str) -> Notebook:
+        """Open a notebook of the copy, named relative to notebooks/, in a page of its own."""
+        context = self._browser.new_context(viewport={"width": 1280, "height": 1100})
+        return Notebook(self, name, context.new_page())
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._server.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/api?token={self.token}", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        self._log.seek(0)
+        raise RuntimeError(f"JupyterLab did not start:\n{self._log.read()[-3000:]}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def copy_course(notebooks: Path, target: Path) -> None:
+    """Copy notebooks/ and data/ (without downloads), the notebooks stripped of their outputs."""
+    checkpoints = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+    shutil.copytree(notebooks, target / "notebooks", ignore=checkpoints)
+    data = notebooks.parent / "data"
+    if data.is_dir():
+        shutil.copytree(data, target / "data", ignore=shutil.ignore_patterns("downloads"))
+    for path in (target / "notebooks").rglob("*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] != "code":
+                continue
+            if "skip-execution" in cell["metadata"].get("tags", []):
+                # JupyterLab would run it: the tag is for the tools that run whole notebooks.
+                cell["cell_type"] = "raw"
+                del cell["outputs"], cell["execution_count"]
+            else:
+                cell["outputs"], cell["execution_count"] = [], None
+        path.write_text(json.dumps(notebook), encoding="utf-8")
