@@ -8,7 +8,7 @@ beside the others as a warning only (`sid_recall@k`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,7 @@ def evaluate(
     split: Split,
     beam: int,
     popularity: Sequence[int] | None = None,
+    removed: Collection[int] = (),
     batch_size: int = 64,
     progress: bool = False,
 ) -> Evaluation:
@@ -87,18 +88,23 @@ def evaluate(
 
     Args:
         popularity: how often each item occurs in training; orders items that share an ID.
+        removed: items gone since training. They still make sense in a history, but an ID left
+            without items no longer exists.
         batch_size: users per decode.
     """
     ranks, sid_ranks, lists, returned, existing = [], [], [], [], []
+    gone = frozenset(removed)
+    remaining = [item for item in range(semantic_ids.n_items) if item not in gone]
+    existing_keys = semantic_ids.keys[torch.tensor(remaining, dtype=torch.int64)]
     starts = range(0, len(split.targets), batch_size)
     for start in tqdm(starts, desc="Evaluating", disable=not progress):
         batch = slice(start, start + batch_size)
         prompts = model.build_prompts(split.histories[batch], semantic_ids)
         keys = decoder.decode(prompts, beam).keys.cpu()  # (B, K)
-        exists = torch.isin(keys, semantic_ids.keys)
+        exists = torch.isin(keys, existing_keys)
         returned.extend((keys >= 0).sum(dim=1).tolist())
         existing.extend(exists.sum(dim=1).tolist())
-        items = item_lists(keys, semantic_ids, popularity)
+        items = item_lists(keys, semantic_ids, popularity, removed)
         lists.extend(items)
         for row, target in enumerate(split.targets[batch]):
             ranks.append(_place(items[row], target))
@@ -114,20 +120,23 @@ def evaluate(
 
 
 def item_lists(
-    keys: Tensor, semantic_ids: SemanticIds, popularity: Sequence[int] | None = None
+    keys: Tensor,
+    semantic_ids: SemanticIds,
+    popularity: Sequence[int] | None = None,
+    removed: Collection[int] = (),
 ) -> list[list[int]]:
     """(B, K) int64 keys → B lists of items, best first.
 
     Items that share an ID follow each other, the more popular first; an ID without item leaves a
     -1; empty places (key -1) are dropped.
     """
-    lists = []
+    lists, gone = [], frozenset(removed)
     for row in keys.tolist():
         items: list[int] = []
         for key in row:
             if key < 0:
                 continue
-            sharing = semantic_ids.items_of(key)
+            sharing = [item for item in semantic_ids.items_of(key) if item not in gone]
             if popularity is not None and len(sharing) > 1:
                 counts = popularity
                 sharing.sort(key=lambda item: -counts[item])

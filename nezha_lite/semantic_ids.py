@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -201,6 +201,16 @@ class SemanticIds:
                 extra[item, 0] = position
         return SemanticIds(
             torch.cat([self.codes, extra], dim=1), (*self.radices, largest), self.items
+        )
+
+    def without(self, removed: Collection[int]) -> SemanticIds:
+        """The catalogue after these items left: same radices, so old keys still mean the same."""
+        gone = frozenset(removed)
+        kept = [item for item in range(self.n_items) if item not in gone]
+        return SemanticIds(
+            self.codes[torch.tensor(kept, dtype=torch.int64)],
+            self.radices,
+            tuple(self.items[item] for item in kept),
         )
 
     # ---- files ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +18,15 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from transformers.trainer_utils import get_last_checkpoint
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
@@ -47,8 +54,8 @@ class TrainingConfig:
         grouped: batch rows of similar length together, which saves padding.
         seed: of dropout and row order.
         bf16: bfloat16 autocast; None means "on CUDA devices".
-        save_every: epochs between checkpoints; 0 writes none.
-        evaluate_every: epochs between validation losses; 0 computes none.
+        checkpoints: write one after every epoch, so that the run can be resumed; two are kept.
+        validate: compute the loss on the validation split after every epoch.
     """
 
     epochs: int = 20
@@ -63,17 +70,16 @@ class TrainingConfig:
     grouped: bool = True
     seed: int = 0
     bf16: bool | None = None
-    save_every: int = 1
-    evaluate_every: int = 0
+    checkpoints: bool = True
+    validate: bool = False
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_rows", "learning_rate", "embedding_lr", "transition_lr")
         for name in (*positive, "window_stride"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0.")
-        for name in ("weight_decay", "save_every", "evaluate_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative.")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}, but must not be negative.")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}, but must be in [0, 1).")
 
@@ -118,25 +124,27 @@ def train(
         )
     output = Path(output)
     checkpoints = output / "checkpoints"
-    if not resume and ((output / TRAINING_FILE).exists() or checkpoints.exists()):
+    taken = ("checkpoints", "config.json", "model.safetensors", SEMANTIC_IDS_FILE, TRAINING_FILE)
+    if not resume and any((output / name).exists() for name in taken):
         raise FileExistsError(
             f"{output} already holds a training run: resume it, or name another output folder."
         )
-    output.mkdir(parents=True, exist_ok=True)
     max_items = model.config.max_items
     stride = min(config.window_stride, max_items)
     rows = TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)
+    collator = Collator(semantic_ids, model.vocabulary)
     trainer = _NezhaTrainer(
         model,
         rows,
         config,
         args=_arguments(config, checkpoints, progress),
         eval_dataset=TrainingRows.of_split(dataset.split("validation"), max_items),
-        data_collator=Collator(semantic_ids, model.vocabulary),
+        data_collator=collator,
+        callbacks=[_EveryFewEpochs(config)],
     )
     if not progress:
         trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
+    last = _last_checkpoint(checkpoints) if resume else None
     started, started_cpu = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=last)
     model.eval()
@@ -150,8 +158,11 @@ def train(
     )
     if trainer.is_world_process_zero():
         semantic_ids.save(output / SEMANTIC_IDS_FILE)
-        (output / TRAINING_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         model.save_pretrained(output)
+        unfinished = output / f".{TRAINING_FILE}.part"
+        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, output / TRAINING_FILE)  # last, so that it stands for a whole folder
+    trainer.accelerator.wait_for_everyone()  # no process returns before the files are there
     return record
 
 
@@ -198,6 +209,20 @@ class _NezhaTrainer(Trainer):
         return self.optimizer
 
 
+class _EveryFewEpochs(TrainerCallback):
+    """The Trainer saves and evaluates after every epoch or never; this leaves epochs out."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        epoch = round(state.epoch or 0)
+        control.should_save &= epoch % max(1, self.config.checkpoints) == 0
+        control.should_evaluate &= epoch % max(1, self.config.validate) == 0
+
+
 class LengthGroupedOrder(Sampler[int]):
     """A shuffled order in which neighbours are of similar length, another one every epoch.
 
@@ -240,6 +265,13 @@ def parameter_groups(model: NezhaModel, config: TrainingConfig) -> list[dict[str
     ]
 
 
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint: a run killed while saving leaves one without its last file."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return None if newest is None else str(newest)
+
+
 def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> TrainingArguments:
     on_cuda = torch.cuda.is_available()
     return TrainingArguments(
@@ -253,9 +285,9 @@ def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> Training
         max_grad_norm=1.0,
         seed=config.seed,
         bf16=on_cuda if config.bf16 is None else config.bf16,
-        save_strategy="epoch" if config.save_every else "no",
+        save_strategy="epoch" if config.checkpoints else "no",
         save_total_limit=2,
-        eval_strategy="epoch" if config.evaluate_every else "no",
+        eval_strategy="epoch" if config.validate else "no",
         prediction_loss_only=True,
         logging_strategy="epoch",
         remove_unused_columns=False,

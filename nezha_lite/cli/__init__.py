@@ -1,0 +1,43 @@
+"""The command line: what one runs without a notebook. Thin over the package."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from nezha_lite.cli import measure, recommend, train
+
+app = typer.Typer(
+    help="Train, evaluate and try generative recommenders with NEZHA's draft head.\n\n"
+    "DATASET is sample, beauty, instruments or yelp, or a folder with NAME.inter.json "
+    "(data/README.md describes the layout). A first walk:\n\n"
+    "nezha-lite data sample\n\n"
+    "nezha-lite train sample runs/sample\n\n"
+    "nezha-lite recommend runs/sample sample --user 7\n\n"
+    "Bad input is answered in one sentence; add --debug for the traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    train.data,
+    train.train,
+    recommend.recommend,
+    measure.evaluate,
+    measure.hallucination,
+    measure.bench,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; bad input is one sentence on stderr and exit status 2."""
+    debug = "--debug" in sys.argv
+    try:
+        app([argument for argument in sys.argv[1:] if argument != "--debug"])
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        print(f"nezha-lite: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,156 @@
+"""`nezha-lite evaluate`, `hallucination` and `bench`: everything that yields figures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nezha_lite.cli.options import Beam, Data, Device, Folder, Results, Verified, load
+
+
+def evaluate(
+    folder: Folder,
+    dataset: Data,
+    beam: Beam = 20,
+    decoder: Literal["nezha", "autoregressive", "both"] = "nezha",
+    verification: Verified = "prefix",
+    split: Annotated[
+        Literal["validation", "test"], typer.Option(help="which held-out items")
+    ] = "test",
+    users: Annotated[int, typer.Option(help="a random sample of users; 0 takes all")] = 0,
+    results: Results = None,
+    device: Device = "cpu",
+) -> None:
+    """Item-level Recall and NDCG over the whole catalogue, beside the most popular items."""
+    from nezha_lite import decoding, evaluation
+    from nezha_lite.results import ResultRow, provenance, write_results
+    from nezha_lite.training import read_training_record
+
+    found, trained = load(dataset, folder, device)
+    held_out = found.split(split)
+    held_out = held_out.sample(users, seed=0) if users else held_out
+    popularity = evaluation.training_popularity(found)
+    record = read_training_record(folder)
+    settings = {
+        "split": split,
+        "users": len(held_out.targets),
+        **{name: record[name] for name in ("config", "seconds", "cpu_seconds")},
+    }
+    rows = []
+    for name, kind in (
+        ("nezha", decoding.NezhaDecoder),
+        ("autoregressive", decoding.AutoregressiveDecoder),
+        ("popularity", None),
+    ):
+        if kind is not None and decoder not in (name, "both"):
+            continue
+        started = time.perf_counter()
+        measured = (
+            evaluation.evaluate(
+                kind(trained.model, trained.verifier, verification),
+                trained.model,
+                trained.semantic_ids,
+                held_out,
+                beam,
+                popularity,
+                progress=True,
+            )
+            if kind
+            else evaluation.evaluate_popularity(found, held_out, max(10, beam))
+        )
+        figures = {key: round(value, 5) for key, value in measured.metrics().items()}
+        print(f"{name:15s}" + "  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+        rows.append(
+            ResultRow(
+                kind="quality",
+                dataset=found.name,
+                model=trained.model.describe(),
+                decoder=name,
+                verifier=verification if kind else None,
+                beam=beam if kind else None,
+                metrics=figures,
+                seeds=[record["config"]["seed"]],
+                settings=settings,
+                **provenance(trained.model.device),
+                seconds=round(time.perf_counter() - started, 1),
+            )
+        )
+    if results is not None:
+        write_results(results, rows)
+        print(f"Written to {results}.")
+
+
+def hallucination(
+    folder: Folder,
+    dataset: Data,
+    earlier: Annotated[
+        list[Path] | None, typer.Option(help="checkpoint of the same run, repeated")
+    ] = None,
+    beams: Annotated[list[int] | None, typer.Option("--beam", help="beam widths, repeated")] = None,
+    removed: Annotated[
+        list[float] | None, typer.Option(help="share of items gone since training, repeated")
+    ] = None,
+    users: Annotated[int, typer.Option(help="a random sample of users; 0 takes all")] = 1000,
+    results: Results = None,
+    device: Device = "cpu",
+) -> None:
+    """Share of drafts that name no item: by beam width, by training, after catalogue changes."""
+    from nezha_lite.hallucination import by_beam, by_removal, epochs_trained
+    from nezha_lite.model import NezhaModel
+    from nezha_lite.recommender import Recommender
+    from nezha_lite.results import write_results
+
+    found, trained = load(dataset, folder, device)
+    split = found.split("test")
+    split = split.sample(users, seed=0) if users else split
+    widths = beams or [10, 50, 128, 512]
+    rows = list(by_beam(trained, found, split, widths, epochs_trained(folder)))
+    rows += by_removal(
+        trained, found, split, widths[0], removed or [0.1, 0.2, 0.5], epochs_trained(folder)
+    )
+    for checkpoint in earlier or []:
+        young = Recommender(NezhaModel.from_pretrained(checkpoint), trained.semantic_ids)
+        rows += by_beam(young, found, split, widths, epochs_trained(checkpoint))
+    for row in rows:
+        figures = "  ".join(f"{key} {value:.4f}" for key, value in row.metrics.items())
+        print(
+            f"{row.settings['epochs']:4g} epochs  {row.settings['removed']:4.0%} removed  "
+            f"beam {row.beam:<4} {row.verifier:7s} {figures}"
+        )
+    if results is not None:
+        write_results(results, rows)
+        print(f"Written to {results}.")
+
+
+def bench(
+    what: Annotated[
+        Literal["decode", "train"],
+        typer.Argument(help="decode: latency; train: targets per second"),
+    ],
+    folder: Folder,
+    dataset: Data,
+    beams: Annotated[list[int] | None, typer.Option("--beam", help="beam widths, repeated")] = None,
+    repeats: Annotated[int, typer.Option(help="timed calls or training steps")] = 50,
+    results: Results = None,
+    device: Device = "cpu",
+) -> None:
+    """Time decoding or training, on a machine with nothing else to do."""
+    from nezha_lite.bench import bench_decoding, bench_training
+    from nezha_lite.results import write_results
+
+    found, trained = load(dataset, folder, device)
+    rows = (
+        bench_decoding(trained.model, trained.semantic_ids, found, beams or [10, 50, 512], repeats)
+        if what == "decode"
+        else bench_training(trained.model, trained.semantic_ids, found, steps=repeats)
+    )
+    for row in rows:
+        name = row.decoder or row.settings["recipe"]
+        figures = "  ".join(f"{key} {value:,}" for key, value in row.metrics.items())
+        print(f"{name:16s}{f'beam {row.beam}' if row.beam else '':10s}{figures}")
+    if results is not None:
+        write_results(results, rows)
+        print(f"Written to {results}.")

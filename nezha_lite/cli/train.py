@@ -1,0 +1,92 @@
+"""`nezha-lite data` and `nezha-lite train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nezha_lite.cli.options import Data
+
+
+def data(dataset: Data) -> None:
+    """Show what is in a data set; download it first where needed."""
+    from nezha_lite.datasets import load_dataset
+    from nezha_lite.semantic_ids import released_semantic_ids
+
+    found = load_dataset(dataset)
+    targets = sum(max(0, len(sequence) - 1) for sequence in found.train_sequences())
+    print(
+        f"{found.name}: {found.n_users:,} users, {found.n_items:,} items, "
+        f"{found.n_interactions:,} interactions, {targets:,} training targets"
+    )
+    print(f"item texts: {'yes' if found.texts else 'no'}")
+    if found.released_codes is None:
+        print("released semantic IDs: none; `train` builds some from the texts")
+    else:
+        ids = released_semantic_ids(found)
+        print(
+            f"released semantic IDs: radices {ids.radices}, {ids.n_distinct:,} distinct, "
+            f"collision rate {ids.collision_rate:.4f}"
+        )
+
+
+def train(
+    dataset: Data,
+    output: Annotated[Path, typer.Argument(help="folder for the model; must not hold a run yet")],
+    preset: Annotated[str, typer.Option(help="backbone: tiny, small or qwen3-0.6b")] = "tiny",
+    backbone: Annotated[
+        str | None, typer.Option(help="pretrained backbone instead: a folder or a hub name")
+    ] = None,
+    ids: Annotated[
+        Literal["auto", "released", "rq-kmeans", "rq-vae"],
+        typer.Option(help="auto: released ones where they exist"),
+    ] = "auto",
+    levels: Annotated[int, typer.Option(help="levels of IDs that are built")] = 3,
+    codes: Annotated[int, typer.Option(help="codes per level of IDs that are built")] = 64,
+    collisions: Annotated[
+        Literal["extra-level", "shared"],
+        typer.Option(help="one more level, or expanded when recommending"),
+    ] = "extra-level",
+    epochs: Annotated[int, typer.Option(help="passes over the data")] = 16,
+    batch_rows: Annotated[int, typer.Option(help="rows (about users) a step")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="peak rate of AdamW")] = 2e-3,
+    embedding_lr: Annotated[float, typer.Option(help="× for the head's embeddings")] = 1.0,
+    transition_lr: Annotated[float, typer.Option(help="× for the head's transitions")] = 1.0,
+    dropout: Annotated[float, typer.Option(help="embeddings, residuals and head")] = 0.1,
+    next_code_weight: Annotated[
+        float, typer.Option(help="weight of the autoregressive loss; 0 is the paper's recipe")
+    ] = 1.0,
+    max_items: Annotated[int, typer.Option(help="longest history, in items")] = 20,
+    seed: Annotated[int, typer.Option(help="of weights, order and dropout")] = 0,
+    checkpoints: Annotated[bool, typer.Option(help="write one after every epoch")] = True,
+    resume: Annotated[bool, typer.Option(help="go on from the newest checkpoint")] = False,
+) -> None:
+    """Train a model with its draft head."""
+    from nezha_lite.datasets import load_dataset
+    from nezha_lite.model import NezhaModel
+    from nezha_lite.tokenize import build_semantic_ids
+    from nezha_lite.training import TrainingConfig
+    from nezha_lite.training import train as train_model
+
+    found = load_dataset(dataset)
+    semantic_ids = build_semantic_ids(found, ids, levels, codes, collisions, seed)
+    settings = {"dropout": dropout, "next_code_weight": next_code_weight, "max_items": max_items}
+    model = (
+        NezhaModel.from_backbone(backbone, semantic_ids, seed=seed, **settings)
+        if backbone
+        else NezhaModel.from_preset(preset, semantic_ids, seed=seed, **settings)
+    )
+    config = TrainingConfig(
+        epochs=epochs,
+        batch_rows=batch_rows,
+        learning_rate=learning_rate,
+        embedding_lr=embedding_lr,
+        transition_lr=transition_lr,
+        seed=seed,
+        checkpoints=checkpoints,
+    )
+    print(f"{found.name}: {found.n_users:,} users, semantic IDs of radices {semantic_ids.radices}")
+    record = train_model(model, semantic_ids, found, output, config, resume)
+    print(f"Trained in {record['seconds']:.0f} s; model, semantic IDs and log are in {output}.")
