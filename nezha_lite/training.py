@@ -21,9 +21,6 @@ from torch.utils.data import Sampler
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -140,7 +137,6 @@ def train(
         args=_arguments(config, checkpoints, progress),
         eval_dataset=TrainingRows.of_split(dataset.split("validation"), max_items),
         data_collator=collator,
-        callbacks=[_EveryFewEpochs(config)],
     )
     if not progress:
         trainer.remove_callback(PrinterCallback)
@@ -207,20 +203,6 @@ class _NezhaTrainer(Trainer):
             groups = parameter_groups(self.nezha, self.config)
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         return self.optimizer
-
-
-class _EveryFewEpochs(TrainerCallback):
-    """The Trainer saves and evaluates after every epoch or never; this leaves epochs out."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        epoch = round(state.epoch or 0)
-        control.should_save &= epoch % max(1, self.config.checkpoints) == 0
-        control.should_evaluate &= epoch % max(1, self.config.validate) == 0
 
 
 class LengthGroupedOrder(Sampler[int]):
