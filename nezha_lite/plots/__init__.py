@@ -1,0 +1,31 @@
+"""Figures: functions that return a plotly figure with a static SVG form beside it."""
+
+from nezha_lite.plots.beam_figures import beam_tree_figure, drafts_figure
+from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes, draft_counts
+from nezha_lite.plots.charts import (
+    attention_mask_figure,
+    bars_figure,
+    id_space_figure,
+    lines_figure,
+)
+from nezha_lite.plots.style import TEMPLATE, Figure, plot_text
+from nezha_lite.plots.svg import figure_svg, page_svg
+
+__all__ = [
+    "TEMPLATE",
+    "DraftCounts",
+    "Fate",
+    "Figure",
+    "Node",
+    "attention_mask_figure",
+    "bars_figure",
+    "beam_nodes",
+    "beam_tree_figure",
+    "draft_counts",
+    "drafts_figure",
+    "figure_svg",
+    "id_space_figure",
+    "lines_figure",
+    "page_svg",
+    "plot_text",
+]

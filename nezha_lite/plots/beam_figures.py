@@ -1,0 +1,249 @@
+"""Figures of one decode: how many drafts exist at each level, and the tree of the beams."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.decoding import DecodeTrace
+from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes
+from nezha_lite.plots.style import BLUE, GREY, ORANGE, VERMILLION, Figure, headed, plot_text
+from nezha_lite.semantic_ids import SemanticIds
+
+MAX_LABELLED = 80  # nodes of a level that still leave room for text
+ROW_HEIGHT, MAX_HEIGHT = 15, 1200  # pixels
+TREE_SHARE = 0.62  # of the width; the rest is for the titles
+TITLE_LENGTH = 32  # characters of an item's title beside its leaf
+FATES: dict[Fate, dict[str, object]] = {
+    Fate.KEPT: {"symbol": "circle", "color": BLUE, "size": 10},
+    Fate.UNCHECKED: {"symbol": "diamond", "color": ORANGE, "size": 11},
+    Fate.REJECTED: {"symbol": "x", "color": VERMILLION, "size": 9},
+    Fate.PRUNED: {"symbol": "circle-open", "color": GREY, "size": 9, "line": {"width": 1.5}},
+}
+SHORT = {
+    Fate.KEPT: "kept",
+    Fate.UNCHECKED: "kept, does not exist",
+    Fate.REJECTED: "rejected: does not exist",
+    Fate.PRUNED: "pruned",
+}
+
+
+def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?") -> Figure:
+    """Stacked bars: of the drafts proposed at each level, how many exist.
+
+    Args:
+        counts: from `draft_counts`.
+        title: plain text.
+    """
+    levels = [count.level for count in counts]
+    series = (
+        ("exists", [count.existing for count in counts], BLUE, ""),
+        ("does not exist: rejected", [count.rejected for count in counts], VERMILLION, "/"),
+        ("does not exist: kept unchecked", [count.unchecked for count in counts], ORANGE, "x"),
+    )
+    bars = [
+        go.Bar(
+            x=levels,
+            y=numbers,
+            name=name,
+            width=0.6,
+            marker={"color": colour, "pattern": _pattern(pattern)},
+            hoverinfo="name+y",
+        )
+        for name, numbers, colour, pattern in series
+    ]
+    totals = go.Scatter(
+        x=levels,
+        y=[count.proposed for count in counts],
+        mode="text",
+        text=[f"{count.existing} of {count.proposed} exist" for count in counts],
+        textposition="top center",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    layout = headed(
+        title,
+        "Plain blue drafts exist. Striped ones are hallucinations: no item has such an ID.",
+        200,
+        barmode="stack",
+        showlegend=True,
+        xaxis={
+            "tickvals": levels,
+            "ticktext": [f"level {level}" for level in levels],
+            "range": [0.4, len(levels) + 0.6],
+            "showgrid": False,
+        },
+        yaxis={
+            "title": {"text": "drafts proposed"},
+            "range": [0, 1.15 * max([1, *(count.proposed for count in counts)])],
+        },
+    )
+    return Figure([*bars, totals], layout)
+
+
+def _pattern(shape: str) -> dict[str, str]:
+    # Plotly's default would draw the strokes, not the ground, in the bar's colour.
+    return {"shape": shape, "fillmode": "overlay", "fgcolor": "#FFFFFF"}
+
+
+@dataclass(frozen=True)
+class PlacedNode:
+    """A node and where it is drawn: x is its level, y runs downwards from 0 to 1."""
+
+    node: Node
+    y: float
+    parent_y: float
+
+
+def place_nodes(nodes: list[Node]) -> list[PlacedNode]:
+    """Children in the order of their parents, so that no two edges cross."""
+    placed: list[PlacedNode] = []
+    parents = {0: 0.5}  # place in the beam → y
+    for level in range(1, max((node.level for node in nodes), default=0) + 1):
+        column = [node for node in nodes if node.level == level]
+        column.sort(key=lambda node: (parents[node.parent], -node.log_prob, node.candidate))
+        rows = [
+            PlacedNode(node, (index + 0.5) / len(column), parents[node.parent])
+            for index, node in enumerate(column)
+        ]
+        placed += rows
+        parents = {row.node.place: row.y for row in rows if row.node.place >= 0}
+    return placed
+
+
+def beam_tree_figure(
+    trace: DecodeTrace,
+    row: int,
+    semantic_ids: SemanticIds,
+    dataset: InteractionDataset,
+    max_pruned: int = 3,
+    title: str = "The beam tree",
+) -> Figure:
+    """The beams of one prompt, level by level, and the drafts that fell.
+
+    Args:
+        trace: of a decode with `trace=True`.
+        row: of the batch.
+        semantic_ids: the catalogue, for the items of the leaves.
+        dataset: for their titles.
+        max_pruned: existing candidates shown at each level that the beam had no room for.
+        title: plain text.
+    """
+    placed = place_nodes(beam_nodes(trace, row, max_pruned))
+    return Figure(
+        *tree_parts(placed, len(trace.levels), len(trace.levels), semantic_ids, dataset, title)
+    )
+
+
+def tree_parts(
+    placed: list[PlacedNode],
+    levels: int,
+    upto: int,
+    semantic_ids: SemanticIds,
+    dataset: InteractionDataset,
+    title: str,
+) -> tuple[list[go.Scatter], dict[str, object]]:
+    """Traces and layout of a beam tree drawn up to a level (0: the root alone).
+
+    The traces are always edges, labels, root, then one for each fate in the order of `FATES`.
+    """
+    shown = [row for row in placed if row.node.level <= upto]
+    sizes = [sum(row.node.level == level for row in placed) for level in range(1, levels + 1)]
+    largest = max(sizes, default=1)
+    edges = go.Scatter(
+        x=[x for row in shown for x in (row.node.level - 1, row.node.level, None)],
+        y=[y for row in shown for y in (row.parent_y, row.y, None)],
+        mode="lines",
+        line={"color": "#BBBBBB", "width": 1},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    texts = shown if largest <= MAX_LABELLED else []
+    labels = go.Scatter(
+        x=[row.node.level + 0.07 for row in texts],
+        y=[row.y for row in texts],
+        mode="text",
+        text=[plot_text(_label(row.node, levels, semantic_ids, dataset)) for row in texts],
+        textposition="middle right",
+        textfont={"size": 11},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    root = go.Scatter(
+        x=[0],
+        y=[0.5],
+        mode="markers",
+        marker={"symbol": "square", "color": "#222222", "size": 11},
+        hoverinfo="text",
+        hovertext=["the prompt, read by the backbone once"],
+        showlegend=False,
+    )
+    fates = [
+        go.Scatter(
+            x=[row.node.level for row in shown if row.node.fate is fate],
+            y=[row.y for row in shown if row.node.fate is fate],
+            mode="markers",
+            name=SHORT[fate],
+            marker=style,
+            hoverinfo="text",
+            hovertext=[
+                plot_text(describe(row.node, semantic_ids, dataset))
+                for row in shown
+                if row.node.fate is fate
+            ],
+        )
+        for fate, style in FATES.items()
+    ]
+    layout = headed(
+        title,
+        "Each column adds a code. Filled marks live on; orange diamonds do so although no item has "
+        "such a prefix. Crosses were rejected for that; rings exist but scored below the beam.",
+        min(MAX_HEIGHT, max(240, ROW_HEIGHT * largest)),
+        showlegend=True,
+        hovermode="closest",
+        xaxis={
+            "tickvals": list(range(levels + 1)),
+            "ticktext": ["prompt", *(f"level {level}" for level in range(1, levels + 1))],
+            "range": [-0.15, levels / TREE_SHARE],
+            "showgrid": False,
+        },
+        yaxis={"visible": False, "range": [1.02, -0.02]},
+    )
+    layout["margin"]["l"] = 30
+    return [edges, labels, root, *fates], layout
+
+
+def item_label(items: list[int], dataset: InteractionDataset, length: int = 10**6) -> str:
+    """The first item's title, shortened, and how many more share its ID."""
+    if not items:
+        return "✕ does not exist"
+    title = dataset.title(items[0])
+    short = title if len(title) <= length else title[: length - 1].rstrip() + "…"
+    return short if len(items) == 1 else f"{short} (and {len(items) - 1} more)"
+
+
+def describe(node: Node, semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:
+    """A node in one line of plain text."""
+    codes = "-".join(map(str, node.codes))
+    line = f"{codes}, log-probability {node.log_prob:.2f} ({percent(node.log_prob)}), "
+    line += node.fate.value
+    if node.level == semantic_ids.levels:
+        items = semantic_ids.items_of(node.key)
+        line += f": {item_label(items, dataset)}" if items else ""
+    return line
+
+
+def percent(log_prob: float) -> str:
+    """exp(log_prob) as a percentage of two digits."""
+    return f"{100 * math.exp(log_prob):.2g} %"
+
+
+def _label(node: Node, levels: int, semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:
+    if node.level < levels:
+        return str(node.codes[-1])
+    items = semantic_ids.items_of(node.key)
+    place = f"{node.place + 1}. " if node.place >= 0 else ""
+    return place + item_label(items, dataset, TITLE_LENGTH)

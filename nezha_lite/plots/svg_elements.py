@@ -1,0 +1,110 @@
+"""The pieces that static figures are drawn with, each an SVG element as text."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any
+from xml.sax.saxutils import escape
+
+DASH_ARRAYS = {"dash": "8 5", "dot": "2 4", "dashdot": "8 4 2 4", "longdash": "14 5"}
+DASH_ARRAYS["longdashdot"] = "14 4 2 4"
+# Corners on a circle of radius 1.
+_CROSS = [(0.3, 1), (0.3, 0.3), (1, 0.3), (1, -0.3), (0.3, -0.3), (0.3, -1)]
+_CROSS += [(-x, -y) for x, y in _CROSS]
+POLYGONS: dict[str, list[tuple[float, float]]] = {
+    "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+    "diamond": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
+    "triangle-up": [(0, -1.1), (1, 0.8), (-1, 0.8)],
+    "triangle-down": [(0, 1.1), (1, -0.8), (-1, -0.8)],
+    "cross": _CROSS,
+    "x": [((x - y) * 0.75, (x + y) * 0.75) for x, y in _CROSS],
+}
+# Strokes of an 8-pixel tile; the pattern is what remains of a bar's meaning without colour.
+PATTERNS = {"/": "M-2,2 l4,-4 M0,8 l8,-8 M6,10 l4,-4", "x": "M0,0 l8,8 M0,8 l8,-8"}
+
+
+def rounded(value: float) -> str:
+    """A coordinate to a tenth of a pixel, without a trailing zero or a negative one."""
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
+
+
+def fill_svg(
+    trace: dict[str, Any], x: float, y: float, width: float, height: float
+) -> Iterator[str]:
+    """A rectangle in a bar trace's colour, with its pattern in white strokes."""
+    colour = trace["marker"]["color"]
+    shape = trace["marker"].get("pattern", {}).get("shape", "")
+    size = f'x="{rounded(x)}" y="{rounded(y)}" width="{rounded(width)}" height="{rounded(height)}"'
+    if height <= 0:
+        return
+    yield f'<rect {size} fill="{colour}"/>'
+    if shape:
+        # An id is global to the page that shows the SVG: equal ids must mean equal patterns.
+        name = f"pattern-{'slash' if shape == '/' else 'cross'}"
+        yield (
+            f'<pattern id="{name}" width="8" height="8" patternUnits="userSpaceOnUse">'
+            f'<path d="{PATTERNS[shape]}" stroke="white" stroke-width="1.5" fill="none"/></pattern>'
+            f'<rect {size} fill="url(#{name})"/>'
+        )
+
+
+def marker_svg(x: float, y: float, marker: dict[str, Any]) -> str:
+    """A plotly marker symbol at a point."""
+    symbol, colour = marker.get("symbol", "circle"), marker.get("color", "#0072B2")
+    radius = marker.get("size", 6) / 2
+    line = marker.get("line", {})
+    paint = f'fill="{colour}"'
+    if symbol.endswith("-open"):
+        symbol = symbol.removesuffix("-open")
+        paint = f'fill="white" stroke="{colour}" stroke-width="{rounded(line.get("width", 1.5))}"'
+    if symbol == "circle":
+        return f'<circle cx="{rounded(x)}" cy="{rounded(y)}" r="{rounded(radius)}" {paint}/>'
+    corners = [
+        f"{rounded(x + radius * dx)},{rounded(y + radius * dy)}" for dx, dy in POLYGONS[symbol]
+    ]
+    return f'<polygon points="{" ".join(corners)}" {paint}/>'
+
+
+def path_svg(commands: str, line: dict[str, Any]) -> str:
+    """A stroke along path commands, in a plotly line's colour, width and dash."""
+    dash = DASH_ARRAYS.get(line.get("dash", ""), "")
+    return (
+        f'<path d="{commands}" fill="none" stroke="{line.get("color", "#0072B2")}" '
+        f'stroke-width="{rounded(line.get("width", 2))}"'
+        + (f' stroke-dasharray="{dash}"/>' if dash else "/>")
+    )
+
+
+def line_svg(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+    """A straight hairline."""
+    commands = f"M{rounded(x1)},{rounded(y1)}L{rounded(x2)},{rounded(y2)}"
+    return path_svg(commands, {"color": colour, "width": 1})
+
+
+def text_svg(
+    x: float,
+    y: float,
+    text: str,
+    anchor: str = "start",
+    size: float = 13,
+    colour: str = "",
+    turn: bool = False,
+) -> str:
+    """One line of plain text; `turn` writes it upwards."""
+    if not text:
+        return ""
+    turned = f' transform="rotate(-90 {rounded(x)} {rounded(y)})"' if turn else ""
+    fill = f' fill="{colour}"' if colour else ""
+    # XML has no way to write control characters, not even escaped.
+    clean = escape(re.sub(r"[^\t\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text))
+    return (
+        f'<text x="{rounded(x)}" y="{rounded(y)}" text-anchor="{anchor}" '
+        f'font-size="{rounded(size)}"{fill}{turned}>{clean}</text>'
+    )
+
+
+def plain(text: str) -> str:
+    """What a reader sees of a text made for plotly: tags gone, entities read."""
+    return html.unescape(re.sub(r"<[^>]*>", "", text.replace("<br>", "\n")))

@@ -1,0 +1,133 @@
+"""What both widgets are made of: the users on offer, the controls, and a decode for them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+import traitlets
+
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.decoding import VERIFICATIONS, DecodeResult, NezhaDecoder, Verification
+from nezha_lite.model import NezhaModel
+from nezha_lite.plots.style import CONFIG
+from nezha_lite.plots.svg import WIDTH
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.verifiers import SortedVerifier
+
+DESCRIPTION = {"description_width": "120px"}
+WIDE = {"width": "560px"}
+NAME_LENGTH = 20
+MODES = {
+    "off": "nothing is checked, so the list may hold items that do not exist",
+    "final": "finished drafts are checked, and those that do not exist leave the list shorter",
+    "prefix": "every level is checked, and a prefix that no item has is never followed",
+}
+
+
+class Subject:
+    """A model on a catalogue, and users of the test split to decode for.
+
+    Args:
+        model: trained for `semantic_ids`.
+        semantic_ids: the catalogue.
+        dataset: for users and titles; its items are those of `semantic_ids`, row by row.
+        users: indices of users; by default some of the test split, always the same.
+
+    Raises:
+        ValueError: if the parts do not fit together, or a user has no test item.
+    """
+
+    def __init__(
+        self,
+        model: NezhaModel,
+        semantic_ids: SemanticIds,
+        dataset: InteractionDataset,
+        users: Sequence[int] | None = None,
+    ) -> None:
+        if dataset.n_items != semantic_ids.n_items:
+            raise ValueError(
+                f"Data set {dataset.name!r} has {dataset.n_items} items, but the semantic IDs name "
+                f"{semantic_ids.n_items}: load the two that belong together."
+            )
+        split = dataset.split("test")
+        places = {user: place for place, user in enumerate(split.users)}
+        if users is None:
+            users = split.sample(min(8, len(split)), seed=0).users
+        for user in users:
+            if user not in places:
+                raise ValueError(
+                    f"User {user} is not in the test split of {dataset.name!r}: it has "
+                    f"{len(split)} users with at least three interactions, out of "
+                    f"{dataset.n_users}."
+                )
+        if not users:
+            raise ValueError(f"No user of {dataset.name!r} has three interactions or more.")
+        self.model, self.semantic_ids, self.dataset = model.eval(), semantic_ids, dataset
+        self.verifier = SortedVerifier(semantic_ids, model.device)
+        self.users = tuple(users)
+        self.histories = {user: split.histories[places[user]] for user in users}
+        self.targets = {user: split.targets[places[user]] for user in users}
+
+    def decode(self, user: int, beam: int, verification: Verification) -> DecodeResult:
+        """One user's list, with its trace."""
+        decoder = NezhaDecoder(self.model, self.verifier, verification)
+        prompts = self.model.build_prompts([self.histories[user]], self.semantic_ids)
+        return decoder.decode(prompts, beam, trace=True)
+
+    def introduction(self, user: int) -> str:
+        """A user in a sentence: name, and the item chosen last."""
+        last = self.dataset.title(self.histories[user][-1])
+        return f"User {self.dataset.users[user]} last chose {last}."
+
+
+def slider(description: str, options: Sequence[tuple[str, Any]]) -> widgets.SelectionSlider:
+    """A choice among labelled values.
+
+    Not a Dropdown: JupyterLab takes its arrow keys to move between cells.
+    """
+    return widgets.SelectionSlider(
+        options=options, description=description, style=DESCRIPTION, layout=WIDE
+    )
+
+
+def user_control(subject: Subject) -> widgets.SelectionSlider:
+    """A choice among the subject's users."""
+    names = subject.dataset.users
+    return slider("User", [(names[user][:NAME_LENGTH], user) for user in subject.users])
+
+
+def verification_control() -> widgets.ToggleButtons:
+    """off, final or prefix."""
+    return widgets.ToggleButtons(
+        options=VERIFICATIONS,
+        tooltips=[MODES[mode] for mode in VERIFICATIONS],
+        description="Verification",
+        style={**DESCRIPTION, "button_width": "80px"},
+        layout=WIDE,
+    )
+
+
+def figure_widget(figure: go.Figure) -> go.FigureWidget:
+    """The live form of a figure, as wide as its static form."""
+    live = go.FigureWidget(figure.data, {**figure.to_dict()["layout"], "width": WIDTH})
+    live._config = {**live._config, **CONFIG}
+    return live
+
+
+def paragraph(text: str) -> str:
+    """Plain text as HTML for an `ipywidgets.HTML`."""
+    return f'<p style="margin:4px 0;max-width:90ch;line-height:1.4">{html.escape(text)}</p>'
+
+
+def static_form(bundle: dict[str, Any], sentences: list[str], svg: str) -> dict[str, Any]:
+    """A widget's MIME bundle with what a page without a kernel can show."""
+    return {**bundle, "image/svg+xml": svg, "text/plain": " ".join(sentences)}
+
+
+def link(owner: traitlets.HasTraits, trait: str, control: widgets.Widget) -> None:
+    """Keep a trait and its control's value equal, starting from the trait."""
+    traitlets.link((owner, trait), (control, "value"))

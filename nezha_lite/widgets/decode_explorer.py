@@ -1,0 +1,265 @@
+"""One decode, step by step: the history, the beams of each level, and why a draft fell."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+import torch
+import traitlets
+
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.decoding import VERIFICATIONS, DecodeResult, Verification
+from nezha_lite.model import NezhaModel
+from nezha_lite.plots import Fate, Node, beam_nodes, page_svg
+from nezha_lite.plots.beam_figures import FATES, PlacedNode, percent, place_nodes, tree_parts
+from nezha_lite.plots.style import Figure
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.widgets.controls import (
+    DESCRIPTION,
+    MODES,
+    WIDE,
+    Subject,
+    figure_widget,
+    link,
+    paragraph,
+    slider,
+    static_form,
+    user_control,
+    verification_control,
+)
+from nezha_lite.widgets.item_list import list_html, list_lines, list_rows
+
+MAX_BEAM, SHOWN_HISTORY, SHOWN_PLACES, SHOWN_TITLES = 64, 10, 20, 3
+HISTORY = f"The last items of the history (at most {SHOWN_HISTORY}), oldest first:"
+NO_DRAFT: tuple[str, tuple[int, ...]] = ("none", ())
+HOW_TO_ASK = (
+    "Click on a mark of the tree, or choose a draft with the slider, to read why it lived or fell."
+)
+FIRST_FATE = 3  # traces before it: edges, labels, root
+RING = go.Scatter(
+    x=[],
+    y=[],
+    mode="markers",
+    marker={"symbol": "circle-open", "size": 20, "color": "#000000", "line": {"width": 2.5}},
+    hoverinfo="skip",
+    showlegend=False,
+)
+CARD = (
+    "display:inline-block;border:1px solid #999;border-radius:4px;padding:4px 8px;margin:2px;"
+    "max-width:24ch;line-height:1.3;vertical-align:top"
+)
+
+
+class DecodeExplorer(widgets.VBox):
+    """Step through a decode, and ask any draft why it lived or fell.
+
+    Args:
+        model: a trained model.
+        semantic_ids: the catalogue it was trained for.
+        dataset: for users and titles.
+        users: indices of the users on offer; by default eight of the test split.
+        beam: beam width at first, 1 to 64.
+        verification: "off", "final" or "prefix" at first.
+        max_pruned: existing candidates shown at each level that the beam had no room for.
+
+    The traits `user`, `beam`, `verification`, `step` and `node` may be set and observed. `step` is
+    0 after the prompt was read, l after level l, and L + 1 when the list is ready; `node` is the
+    (level, candidate) being explained, or None. `result` is the `DecodeResult` on show.
+    """
+
+    user = traitlets.Int()
+    beam = traitlets.Int(min=1, max=MAX_BEAM)
+    verification = traitlets.Enum(VERIFICATIONS)
+    step = traitlets.Int(min=0)
+    node: Any = traitlets.Tuple()
+
+    def __init__(
+        self,
+        model: NezhaModel,
+        semantic_ids: SemanticIds,
+        dataset: InteractionDataset,
+        users: Sequence[int] | None = None,
+        beam: int = 10,
+        verification: Verification = "prefix",
+        max_pruned: int = 3,
+    ) -> None:
+        self.subject = Subject(model, semantic_ids, dataset, users)
+        self.max_pruned = max_pruned
+        self.result: DecodeResult | None = None
+        self.problem = ""
+        self.placed: list[PlacedNode] = []
+        self.history, self.summary = widgets.HTML(), widgets.HTML()
+        self.explanation, self.table = widgets.HTML(), widgets.HTML()
+        traces, layout = self._tree(upto=0)
+        self.figure = figure_widget(Figure([*traces, RING], layout))
+        for trace in self.figure.data[FIRST_FATE:-1]:
+            trace.on_click(self._clicked)
+        user_choice, verification_choice = user_control(self.subject), verification_control()
+        beam_choice = widgets.IntSlider(
+            min=1, max=MAX_BEAM, description="Beam width", style=DESCRIPTION, layout=WIDE
+        )
+        steps = ["prompt", *(f"level {n}" for n in range(1, semantic_ids.levels + 1)), "list"]
+        step_choice = slider("Step", [(name, number) for number, name in enumerate(steps)])
+        self.node_choice = slider("Explain draft", [NO_DRAFT])
+        controls = [user_choice, beam_choice, verification_choice, step_choice]
+        outputs = [self.figure, self.node_choice, self.explanation, self.table]
+        super().__init__(
+            [*controls, self.history, self.summary, *outputs],
+            user=self.subject.users[0],
+            beam=beam,
+            verification=verification,
+            step=semantic_ids.levels + 1,
+        )
+        link(self, "user", user_choice)
+        link(self, "beam", beam_choice)
+        link(self, "verification", verification_choice)
+        link(self, "step", step_choice)
+        link(self, "node", self.node_choice)
+        self.observe(self._decode, ["user", "beam", "verification"])
+        self.observe(self._draw, "step")
+        self.observe(self._explain, "node")
+        self._decode()
+        self._explain()
+
+    # ---- reactions --------------------------------------------------------------------------
+
+    def _decode(self, change: Any = None) -> None:
+        self.history.value = self._history_html()
+        try:
+            self.result = self.subject.decode(self.user, self.beam, self.verification)
+        except ValueError as error:
+            self.result, self.problem, self.placed = None, str(error), []
+        else:
+            assert self.result.trace is not None  # asked for
+            self.problem = ""
+            self.placed = place_nodes(beam_nodes(self.result.trace, 0, self.max_pruned))
+        self._draw()
+
+    def _draw(self, change: Any = None) -> None:
+        levels = self.subject.semantic_ids.levels
+        traces, layout = self._tree(upto=self.step)
+        with self.figure.batch_update():
+            for old, new in zip(self.figure.data[:-1], traces, strict=True):
+                old.update(x=new.x, y=new.y, text=new.text, hovertext=new.hovertext)
+            self.figure.layout.height = layout["height"]
+        shown = [row.node for row in self.placed if row.node.level <= self.step]
+        options = [NO_DRAFT, *((_option(node), _name(node)) for node in shown)]
+        keep = self.node if self.node in [value for _, value in options] else ()
+        self.node_choice.options = options  # this chooses the first
+        self.node_choice.value = keep
+        self.summary.value = "".join(map(paragraph, self.sentences()))
+        finished = self.result is not None and self.step > levels
+        self.table.value = list_html(*self._list()) if finished else ""
+
+    def _clicked(self, trace: Any, points: Any, state: Any) -> None:
+        for index in points.point_inds:
+            fate = list(FATES)[points.trace_index - FIRST_FATE]
+            nodes = [row.node for row in self.placed if row.node.fate is fate]
+            self.node = _name(nodes[index])
+
+    def _explain(self, change: Any = None) -> None:
+        placed = self._selected()
+        with self.figure.batch_update():
+            ring = {"x": [placed.node.level], "y": [placed.y]} if placed else {"x": [], "y": []}
+            self.figure.data[-1].update(ring)
+        self.explanation.value = paragraph(self.explain(placed.node) if placed else HOW_TO_ASK)
+
+    # ---- what is said -----------------------------------------------------------------------
+
+    def sentences(self) -> list[str]:
+        """What is to be seen at this step, or what went wrong, in plain text."""
+        if self.result is None:
+            return [self.problem]
+        levels = self.subject.semantic_ids.levels
+        lines = [f"Verification {self.verification}: {MODES[self.verification]}."]
+        if self.step == 0:
+            lines.append("The backbone has read the prompt, once. No code is drafted yet.")
+        elif self.step <= levels:
+            lines.append(self._level_sentence(self.step))
+        else:
+            calls = self.result.backbone_calls
+            lost = [self._count(level, Fate.REJECTED) for level in range(1, levels + 1)]
+            places = ", ".join(f"level {n}: {count}" for n, count in enumerate(lost, 1) if count)
+            lines.append(
+                f"Backbone calls: {calls}. Hallucinations rejected: {sum(lost)}"
+                + (f" ({places})." if places else ".")
+            )
+        return lines
+
+    def explain(self, node: Node) -> str:
+        """Why a draft lived or fell, in plain text."""
+        subject = self.subject
+        codes = torch.tensor(node.codes)
+        items = (subject.semantic_ids.codes[:, : node.level] == codes).all(dim=1).nonzero()[:, 0]
+        titles = "; ".join(subject.dataset.title(int(item)) for item in items[:SHOWN_TITLES])
+        noun = "item begins" if len(items) == 1 else "items begin"
+        prefix = "-".join(map(str, node.codes))
+        text = f"Draft {prefix}: {node.fate.value}. Probability {percent(node.log_prob)} "
+        text += f"(log-probability {node.log_prob:.2f}). {len(items)} {noun} with these codes"
+        return text + (
+            f": {titles}{'; …' if len(items) > SHOWN_TITLES else ''}." if titles else "."
+        )
+
+    def _level_sentence(self, level: int) -> str:
+        counts = {fate: self._count(level, fate) for fate in Fate}
+        kept, unchecked = counts[Fate.KEPT], counts[Fate.UNCHECKED]
+        return (
+            f"Level {level}: {kept + unchecked} drafts kept"
+            + (f", {unchecked} of them although no item has such a prefix" if unchecked else "")
+            + f"; {counts[Fate.REJECTED]} rejected because no item has such a prefix."
+        )
+
+    def _count(self, level: int, fate: Fate) -> int:
+        return sum(row.node.level == level and row.node.fate is fate for row in self.placed)
+
+    def _selected(self) -> PlacedNode | None:
+        return next((row for row in self.placed if _name(row.node) == self.node), None)
+
+    # ---- what is drawn ----------------------------------------------------------------------
+
+    def _tree(self, upto: int) -> tuple[Any, Any]:
+        ids = self.subject.semantic_ids
+        return tree_parts(self.placed, ids.levels, upto, ids, self.subject.dataset, "The beam tree")
+
+    def _recent(self) -> list[str]:
+        history = self.subject.histories[self.user][-SHOWN_HISTORY:]
+        return [self.subject.dataset.title(item) for item in history]
+
+    def _history_html(self) -> str:
+        cards = "".join(f'<li style="{CARD}">{html.escape(title)}</li>' for title in self._recent())
+        return (
+            f"{paragraph(HISTORY)}"
+            f'<ol style="list-style:none;margin:0;padding:0;max-width:760px">{cards}</ol>'
+        )
+
+    def _list(self) -> tuple[Any, ...]:
+        assert self.result is not None
+        rows = list_rows(self.result, 0, self.subject.semantic_ids)
+        missing = sum(not row.items for row in rows)
+        caption = f"{len(rows)} of {self.beam} places are filled; {missing} of them name no item."
+        target = self.subject.targets[self.user]
+        return rows[:SHOWN_PLACES], self.subject.dataset, caption, target
+
+    def static_svg(self) -> str:
+        """The state on show, without its controls, as one SVG."""
+        settings = f"{self.subject.introduction(self.user)} Beam width {self.beam}."
+        history = [HISTORY, *self._recent()]
+        blocks: list[Any] = [[settings, *self.sentences()], history, Figure(*self._tree(self.step))]
+        if self.result is not None and self.step > self.subject.semantic_ids.levels:
+            blocks.append(list_lines(*self._list()))
+        return page_svg(blocks)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return static_form(super()._repr_mimebundle_(**kwargs), self.sentences(), self.static_svg())
+
+
+def _name(node: Node) -> tuple[int, int]:
+    return node.level, node.candidate
+
+
+def _option(node: Node) -> str:
+    return f"level {node.level}: {'-'.join(map(str, node.codes))}"

@@ -1,0 +1,200 @@
+"""The widgets as a reader meets them: in JupyterLab, with the keyboard and the mouse.
+
+First on a throwaway notebook whose item titles are hostile, then in the course's own notebooks.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SCREENSHOTS
+from lab import Lab, Notebook
+from playwright.sync_api import Browser, Locator, expect
+
+SETUP = """
+import torch
+from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
+from nezha_lite.datasets import ItemText
+from nezha_lite.widgets import DecodeExplorer, VerifierLab
+
+draw = torch.Generator().manual_seed(1)
+ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
+sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
+image = '<img src=x onerror="hacked = 1">'
+hostile = ("<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>")
+texts = tuple(ItemText(f"Thing {item} {hostile[item % 3]}") for item in range(90))
+dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
+model = NezhaModel.from_preset("tiny", ids)
+"""
+CALLS = {
+    "04_verifiers.ipynb": "VerifierLab(model, ids, dataset)",
+    "05_decoding.ipynb": "DecodeExplorer(model, ids, dataset)",
+}
+
+
+def cell(source: str) -> dict[str, object]:
+    code = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    return {**code, "source": source.strip()}
+
+
+@pytest.fixture(scope="module")
+def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("toy")
+    notebooks = folder / "notebooks"
+    notebooks.mkdir()
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    for name, call in CALLS.items():
+        notebook = {
+            "cells": [cell(SETUP), cell(call)],
+            "metadata": {"kernelspec": kernel},
+            "nbformat": 4,
+            "nbformat_minor": 4,
+        }
+        (notebooks / name).write_text(json.dumps(notebook), encoding="utf-8")
+    with Lab(browser, notebooks, folder / "workspace", SCREENSHOTS) as running:
+        yield running
+
+
+@pytest.fixture
+def toy(toy_lab: Lab) -> Iterator[Callable[[str], Notebook]]:
+    opened: list[Notebook] = []
+
+    def open_one(name: str) -> Notebook:
+        opened.append(toy_lab.open(name))
+        return opened[-1]
+
+    yield open_one
+    for notebook in opened:
+        notebook.close()
+
+
+def lesson(number: int) -> str:
+    found = sorted(path.name for path in (ROOT / "notebooks").glob(f"{number:02}_*.ipynb"))
+    if not found:
+        pytest.skip(f"notebooks/{number:02}_*.ipynb is not written yet")
+    return found[0]
+
+
+def widget_in(notebook: Notebook, control: str) -> Locator:
+    """The widget that holds a control of this description, scrolled to."""
+    label = notebook.page.locator(".widget-label", has_text=re.compile(f"^{control}$"))
+    box = notebook.page.locator(".jp-OutputArea-output", has=label).first
+    expect(box).to_be_visible(timeout=60_000)
+    expect(box.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=60_000)
+    notebook.page.set_viewport_size({"width": 1280, "height": 1700})  # room for a whole widget
+    box.scroll_into_view_if_needed()
+    return box
+
+
+def slide(box: Locator, control: str, key: str, times: int) -> None:
+    """Move a slider with the keyboard."""
+    handle = box.locator(".widget-slider", has_text=control).get_by_role("slider")
+    handle.focus()
+    for _ in range(times):
+        handle.press(key)
+
+
+def shoot(box: Locator, name: str) -> Path:
+    path = SCREENSHOTS / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    box.screenshot(path=path)
+    return path
+
+
+def drive_verifier_lab(notebook: Notebook, name: str) -> None:
+    box = widget_in(notebook, "Beam width")
+    table = box.locator("table")
+    places = table.locator("caption")
+    expect(places).to_contain_text("places are filled")
+    shoot(box, f"{name}-first")
+    before_list = places.inner_text()
+    bars = box.locator(".barlayer .point path")
+    before_bars = [bar.get_attribute("d") for bar in bars.all()]
+
+    slide(box, "Beam width", "ArrowLeft", 2)
+    expect(places).not_to_have_text(before_list)
+    width = int(re.search(r"of (\d+) places", places.inner_text())[1])  # type: ignore[index]
+    assert width < int(re.search(r"of (\d+) places", before_list)[1])  # type: ignore[index]
+    expect(box.get_by_text(re.compile(rf"Level 2: \d+ of {width} drafts exist"))).to_be_visible()
+    # The figure is redrawn a moment after the text has changed.
+    notebook.page.wait_for_timeout(500)
+    assert [bar.get_attribute("d") for bar in bars.all()] != before_bars
+
+    box.get_by_role("button", name="prefix", exact=True).press("Enter")
+    expect(box.get_by_text("Verification prefix:")).to_be_visible()
+    expect(table.get_by_text("✕ does not exist")).to_have_count(0)
+    expect(places).to_contain_text("; 0 of them name no item")
+    slide(box, "Beam width", "ArrowRight", 3)
+    shoot(box, f"{name}-prefix")
+
+
+def marks_of(box: Locator) -> int:
+    return box.locator(".scatterlayer .points path").count()
+
+
+def drive_decode_explorer(notebook: Notebook, name: str) -> None:
+    box = widget_in(notebook, "Step")
+    expect(box.locator("table caption")).to_contain_text("places are filled")
+    expect(box.get_by_text("Backbone calls: 1.")).to_be_visible()
+    shoot(box, f"{name}-first")
+    all_marks = marks_of(box)
+    rows = box.locator("table tbody tr")
+    before = rows.count()
+
+    slide(box, "Beam width", "ArrowLeft", 4)
+    expect(rows).to_have_count(before - 4)
+    notebook.page.wait_for_timeout(500)
+    assert 0 < marks_of(box) < all_marks
+
+    slide(box, "Step", "Home", 1)
+    expect(box.get_by_text("No code is drafted yet.")).to_be_visible()
+    expect(rows).to_have_count(0)
+    slide(box, "Step", "ArrowRight", 2)
+    expect(box.get_by_text(re.compile(r"Level 2: \d+ drafts kept"))).to_be_visible()
+
+    slide(box, "Explain draft", "ArrowRight", 1)
+    expect(box.get_by_text(re.compile(r"Draft \d+: kept. Probability"))).to_be_visible()
+    shoot(box, f"{name}-keyboard")
+
+    notebook.page.wait_for_timeout(500)
+    kept = box.locator(".scatterlayer .trace").nth(3)  # after edges, labels and the prompt
+    kept.locator(".points path").last.click(force=True)
+    expect(box.get_by_text(re.compile(r"Draft \d+-\d+: kept"))).to_be_visible()
+    chosen = box.locator(".widget-slider", has_text="Explain draft").locator(".widget-readout")
+    expect(chosen).to_have_text(re.compile(r"level 2: \d+-\d+"))
+    shoot(box, f"{name}-click")
+
+
+def assert_titles_stayed_text(notebook: Notebook) -> None:
+    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
+    assert notebook.page.locator("img[src='x']").count() == 0
+    assert notebook.page.locator("b", has_text="Pepper").count() == 0
+
+
+def test_verifier_lab_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
+    notebook = toy("04_verifiers.ipynb")
+    notebook.run_all()
+    drive_verifier_lab(notebook, "toy-04")
+    expect(notebook.page.get_by_text("<script>hacked = 1</script>").first).to_be_visible()
+    assert_titles_stayed_text(notebook)
+
+
+def test_decode_explorer_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
+    notebook = toy("05_decoding.ipynb")
+    notebook.run_all()
+    drive_decode_explorer(notebook, "toy-05")
+    assert_titles_stayed_text(notebook)
+
+
+def test_lesson_04(open_notebook: Callable[[str], Notebook]) -> None:
+    notebook = open_notebook(lesson(4))
+    notebook.run_all()
+    drive_verifier_lab(notebook, "lesson-04")
+
+
+def test_lesson_05(open_notebook: Callable[[str], Notebook]) -> None:
+    notebook = open_notebook(lesson(5))
+    notebook.run_all()
+    drive_decode_explorer(notebook, "lesson-05")
