@@ -58,7 +58,8 @@ def bench_decoding(
     Returns:
         A row per decoder and beam with median_ms, p95_ms and ratio_to_forward (of medians).
     """
-    split = dataset.split("test").sample(repeats, seed=0)
+    split = dataset.split("test")
+    split = split.sample(min(repeats, len(split)), seed=0)
     prompts = [model.build_prompts([history], semantic_ids) for history in split.histories]
     verifier = SortedVerifier(semantic_ids, model.device)
     decoders = {
@@ -117,6 +118,8 @@ def bench_training(
 ) -> list[ResultRow]:
     """Training targets per second: packed prefixes against one prefix per row.
 
+    The model takes real steps, so its weights are changed afterwards.
+
     Recipes, all with the same model and the same number of targets a step, forward, backward and
     optimiser included:
         row-random: the authors' recipe, one prefix a row, random batches padded to the longest;
@@ -128,6 +131,7 @@ def bench_training(
         A row per recipe with targets_per_second, its ratio to row-random, and tokens_per_target.
     """
     sequences, limit = dataset.train_sequences(), model.config.max_items
+    window_stride = min(window_stride, limit)
     levels = semantic_ids.levels
     collate = Collator(semantic_ids, model.vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -141,6 +145,7 @@ def bench_training(
     measured: dict[str, tuple[float, float, float]] = {}
     for name, (rows, bucketed) in recipes.items():
         batch_rows = max(1, round(batch_targets * len(rows) / rows.n_targets))
+        batch_rows = min(batch_rows, len(rows))  # a small data set is one batch
         order = (
             LengthGroupedOrder([row.n_tokens(levels) for row in rows.rows], batch_rows, seed=0)
             if bucketed

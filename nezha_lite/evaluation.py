@@ -45,6 +45,10 @@ class Evaluation:
     existing: NDArray[np.int64]
     beam: int
 
+    def __post_init__(self) -> None:
+        if len(self.ranks) == 0:
+            raise ValueError("There are no users to evaluate: all have fewer than three items.")
+
     def metrics(self, ks: Sequence[int] = (5, 10)) -> dict[str, float]:
         """Means over users.
 

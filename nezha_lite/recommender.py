@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from nezha_lite.decoding import NezhaDecoder, Verification
 from nezha_lite.evaluation import NOT_FOUND, item_lists
@@ -45,6 +46,7 @@ class Recommender:
 
         Raises:
             FileNotFoundError: if the folder or one of its files is missing.
+            ValueError: if a file is damaged, or there is no such device here.
         """
         folder = Path(folder)
         for name in ("config.json", "model.safetensors", SEMANTIC_IDS_FILE):
@@ -52,8 +54,15 @@ class Recommender:
                 raise FileNotFoundError(
                     f"{folder} has no {name}: expected a folder written by `nezha-lite train`."
                 )
-        model: NezhaModel = NezhaModel.from_pretrained(folder)
-        model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps the signature
+        try:
+            place = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # the latter where PyTorch lacks CUDA
+            raise ValueError(f"device is {device!r}, which PyTorch cannot use here.") from error
+        try:
+            model: NezhaModel = NezhaModel.from_pretrained(folder)
+        except SafetensorError as error:
+            raise ValueError(f"{folder / 'model.safetensors'} is damaged: {error}") from error
+        model.to(place)  # type: ignore[arg-type]  # transformers wraps the signature
         return cls(model, SemanticIds.load(folder / SEMANTIC_IDS_FILE))
 
     def recommend(

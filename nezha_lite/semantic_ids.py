@@ -88,7 +88,10 @@ class SemanticIds:
             lengths = {len(row) for row in codes}
             if len(lengths) > 1:
                 raise ValueError(f"codes has rows of {sorted(lengths)} levels, but all must agree.")
-        codes = torch.as_tensor(codes, dtype=torch.int64).cpu()
+        whole = torch.as_tensor(codes, dtype=torch.int64).cpu()
+        if whole.numel() and torch.as_tensor(codes).is_floating_point():
+            raise ValueError("codes holds fractions, but must hold whole numbers.")
+        codes = whole
         if radices is None:
             if codes.ndim != 2 or codes.numel() == 0:
                 raise ValueError(
@@ -257,7 +260,7 @@ class SemanticIds:
                     codes = file.get_tensor("codes")
                 radices, items = json.loads(metadata["radices"]), json.loads(metadata["items"])
             return cls.from_codes(codes, radices, items)
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, SafetensorError) as error:
             raise ValueError(f"{path} does not hold valid semantic IDs: {error}") from error
 
 

@@ -45,6 +45,9 @@ def tfidf_vectors(texts: Sequence[str], dim: int = 64, seed: int = 0) -> Tensor:
     vectors[:, :rank] = left * singular
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors = np.where(lengths > noise, vectors / np.maximum(lengths, noise), 0.0)
+    # Rounding tells equal texts apart, by 1e-16, and a quantizer would spend codes on that.
+    first = {text: row for row, text in reversed([*enumerate(texts)])}
+    vectors = vectors[[first[text] for text in texts]]
     return torch.from_numpy(vectors).float()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -66,6 +66,8 @@ def build_semantic_ids(
         levels, codes, seed: of IDs that are built.
         collisions: see `tokenize`.
     """
+    if source not in get_args(IdSource):
+        raise ValueError(f"source is {source!r}, but must be one of {get_args(IdSource)}.")
     if source == "released" or (source == "auto" and dataset.released_codes is not None):
         released = released_semantic_ids(dataset)
         return released.with_extra_level() if collisions == "extra-level" else released

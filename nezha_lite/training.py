@@ -99,7 +99,8 @@ def train(
     """Train `model` in place and leave it, with its semantic IDs, in the folder `output`.
 
     `output` ends up with config.json, model.safetensors, semantic_ids.safetensors and
-    training.json; the run's checkpoints lie under `output/checkpoints`.
+    training.json; the run's checkpoints lie under `output/checkpoints`. The global random state is
+    reseeded, as the Trainer does.
 
     Args:
         resume: go on from the newest checkpoint under `output`, if there is one.
@@ -109,7 +110,7 @@ def train(
         Settings, times and losses, as also written to training.json.
 
     Raises:
-        ValueError: if semantic IDs, model and data set do not fit together.
+        ValueError: if semantic IDs, model, data set and the run to resume do not fit together.
         FileExistsError: if `output` already holds a model or checkpoints and `resume` is off:
             nothing is overwritten.
     """
@@ -141,6 +142,8 @@ def train(
     if not progress:
         trainer.remove_callback(PrinterCallback)
     last = _last_checkpoint(checkpoints) if resume else None
+    if trainer.is_world_process_zero():
+        _claim(output, semantic_ids)
     started, started_cpu = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=last)
     model.eval()
@@ -153,7 +156,6 @@ def train(
         log=trainer.state.log_history,
     )
     if trainer.is_world_process_zero():
-        semantic_ids.save(output / SEMANTIC_IDS_FILE)
         model.save_pretrained(output)
         unfinished = output / f".{TRAINING_FILE}.part"
         unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -247,6 +249,18 @@ def parameter_groups(model: NezhaModel, config: TrainingConfig) -> list[dict[str
     ]
 
 
+def _claim(output: Path, semantic_ids: SemanticIds) -> None:
+    """Leave the semantic IDs in the output folder, where an interrupted run left the same ones."""
+    path = output / SEMANTIC_IDS_FILE
+    if path.is_file() and not torch.equal(SemanticIds.load(path).codes, semantic_ids.codes):
+        raise ValueError(
+            f"{output} holds a run with other semantic IDs: resume it with the same data set and "
+            "tokenizer settings, or name another output folder."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    semantic_ids.save(path)
+
+
 def _last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint: a run killed while saving leaves one without its last file."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
@@ -266,6 +280,8 @@ def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> Training
         warmup_steps=config.warmup,
         max_grad_norm=1.0,
         seed=config.seed,
+        # Said outright: the Trainer otherwise refuses bf16, and several processes, on a CPU.
+        use_cpu=not torch.accelerator.is_available(),
         bf16=on_cuda if config.bf16 is None else config.bf16,
         save_strategy="epoch" if config.checkpoints else "no",
         save_total_limit=2,

@@ -58,7 +58,8 @@ class HashSetVerifier:
 class SortedVerifier:
     """The same set as sorted tensors and binary search: on any device, no Python loop.
 
-    Memory: 8 bytes per distinct prefix and level.
+    Memory: 8 bytes per distinct prefix and level. Build it on the model's device: keys on another
+    one cost a copy of the tensors at every call.
     """
 
     def __init__(self, semantic_ids: SemanticIds, device: torch.device | str = "cpu") -> None:
@@ -70,8 +71,8 @@ class SortedVerifier:
 
     def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
         """See `Verifier.prefix_contains`."""
-        existing = self.prefixes[level - 1]
-        place = torch.searchsorted(existing, keys).clamp_max(existing.numel() - 1)
+        existing = self.prefixes[level - 1].to(keys.device)  # no copy on the same device
+        place = torch.searchsorted(existing, keys.contiguous()).clamp_max(existing.numel() - 1)
         return existing[place] == keys
 
     def contains(self, keys: Tensor) -> Tensor:

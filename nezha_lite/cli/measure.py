@@ -15,7 +15,9 @@ def evaluate(
     folder: Folder,
     dataset: Data,
     beam: Beam = 20,
-    decoder: Literal["nezha", "autoregressive", "both"] = "nezha",
+    decoder: Annotated[
+        Literal["nezha", "autoregressive", "both"], typer.Option(help="what is evaluated")
+    ] = "nezha",
     verification: Verified = "prefix",
     split: Annotated[
         Literal["validation", "test"], typer.Option(help="which held-out items")

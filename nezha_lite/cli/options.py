@@ -1,7 +1,7 @@
 """What several commands share: their arguments, and reading what they name.
 
-The package is imported inside functions, here and in the commands, so that `--help` answers at
-once.
+The package's heavier rooms are imported inside functions, here and in the commands, so that
+`--help` does not wait for them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ Verified = Annotated[Verification, typer.Option(help="when drafts are checked")]
 
 def load(dataset: str, folder: Path, device: str) -> tuple[InteractionDataset, Recommender]:
     """A data set and the model trained on it; ValueError if they are of different catalogues."""
+    from transformers.utils.logging import disable_progress_bar
+
     from nezha_lite.datasets import load_dataset
     from nezha_lite.recommender import Recommender
 
+    disable_progress_bar()  # a local folder is read in no time: a bar would only stand in the way
     found = load_dataset(dataset)
     trained = Recommender.load(folder, device)
     if trained.semantic_ids.items != found.items:

@@ -5,39 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.decoding.base import DecodeResult, Verification, check_beam
-from nezha_lite.decoding.beam import BeamSearch, check_verification
-from nezha_lite.model import NezhaModel
+from nezha_lite.decoding.base import DecodeResult
+from nezha_lite.decoding.beam import BeamSearchDecoder
 from nezha_lite.prompts import Prompts
-from nezha_lite.verifiers import Verifier
 
 
-class AutoregressiveDecoder:
+class AutoregressiveDecoder(BeamSearchDecoder):
     """KV-cached beam search over the same weights, by the backbone's next-code probabilities.
 
     The prompt (without placeholders) is read once and its cache copied to the beams; each further
-    code costs one pass over B · K tokens. Needs a model trained with next_code_weight > 0.
-
-    Args:
-        model: a trained `NezhaModel` in eval mode.
-        verifier: the catalogue; may be None with verification "off".
-        verification: "off", "final" or "prefix", as for `NezhaDecoder`.
+    code costs one pass over B · K tokens, so the backbone runs L times. Needs a model trained with
+    next_code_weight > 0.
     """
-
-    def __init__(
-        self,
-        model: NezhaModel,
-        verifier: Verifier | None = None,
-        verification: Verification = "prefix",
-    ) -> None:
-        check_verification(verification, verifier, model.head.radices)
-        self.model, self.verifier, self.verification = model, verifier, verification
 
     @torch.inference_mode()
     def decode(self, prompts: Prompts, beam: int, trace: bool = False) -> DecodeResult:
-        """See `Decoder.decode`. The backbone runs L times."""
-        check_beam(beam)
+        """See `Decoder.decode`."""
         vocabulary = self.model.vocabulary
+        search = self.search(len(prompts), beam, trace)
         history = prompts.without_placeholders()
         output = self.model.hidden_states(
             history.input_ids,
@@ -46,15 +31,6 @@ class AutoregressiveDecoder:
             use_cache=True,
         )
         log_probs = self._next_code(output.last_hidden_state[:, -1:], level=0)  # (B, 1, T_1)
-        search = BeamSearch(
-            len(prompts),
-            beam,
-            vocabulary.radices,
-            self.verifier,
-            self.verification,
-            trace,
-            log_probs.device,
-        )
         cache, width = output.past_key_values, 1
         for level in range(1, vocabulary.levels):
             step = search.step(log_probs)

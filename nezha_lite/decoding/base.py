@@ -37,9 +37,3 @@ class Decoder(Protocol):
 
     def decode(self, prompts: Prompts, beam: int, trace: bool = False) -> DecodeResult:
         """Decode a batch of prompts (mixed history lengths welcome) with `beam` beams."""
-
-
-def check_beam(beam: int) -> None:
-    """Raise ValueError unless `beam` is at least 1."""
-    if beam < 1:
-        raise ValueError(f"beam is {beam}, but must be at least 1.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nezha_lite.decoding.base import VERIFICATIONS, DecodeResult, Verification
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
+from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import Verifier
 
@@ -116,15 +117,48 @@ class BeamSearch:
         return DecodeResult(keys, scores, backbone_calls, trace)
 
 
-def check_verification(
-    verification: Verification, verifier: Verifier | None, radices: tuple[int, ...]
-) -> None:
-    """Raise ValueError for an unknown mode, a missing verifier, or one of other radices."""
-    if verification not in VERIFICATIONS:
-        raise ValueError(f"verification is {verification!r}, but must be one of {VERIFICATIONS}.")
-    if verifier is None and verification != "off":
-        raise ValueError(f"verification {verification!r} needs a verifier, but it is None.")
-    if verifier is not None and verifier.radices != radices:
-        raise ValueError(
-            f"The verifier's radices are {verifier.radices}, but the model's are {radices}."
+class BeamSearchDecoder:
+    """What the decoders here share: a model, a verifier, and when to use it.
+
+    Args:
+        model: a trained `NezhaModel` in eval mode.
+        verifier: the catalogue; may be None with verification "off".
+        verification: "off" trusts the drafts, "final" rejects finished drafts that do not exist
+            (the list gets shorter), "prefix" never follows a prefix that no item has.
+
+    Raises:
+        ValueError: for an unknown mode, a missing verifier, or one of other radices.
+    """
+
+    def __init__(
+        self,
+        model: NezhaModel,
+        verifier: Verifier | None = None,
+        verification: Verification = "prefix",
+    ) -> None:
+        radices = model.head.radices
+        if verification not in VERIFICATIONS:
+            raise ValueError(
+                f"verification is {verification!r}, but must be one of {VERIFICATIONS}."
+            )
+        if verifier is None and verification != "off":
+            raise ValueError(f"verification {verification!r} needs a verifier, but it is None.")
+        if verifier is not None and verifier.radices != radices:
+            raise ValueError(
+                f"The verifier's radices are {verifier.radices}, but the model's are {radices}."
+            )
+        self.model, self.verifier, self.verification = model, verifier, verification
+
+    def search(self, batch: int, beam: int, record: bool) -> BeamSearch:
+        """A beam search at its start, for `batch` prompts; ValueError if `beam` is below 1."""
+        if beam < 1:
+            raise ValueError(f"beam is {beam}, but must be at least 1.")
+        return BeamSearch(
+            batch,
+            beam,
+            self.model.head.radices,
+            self.verifier,
+            self.verification,
+            record,
+            self.model.device,
         )

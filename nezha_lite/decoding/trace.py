@@ -34,15 +34,23 @@ class LevelTrace:
         return int(self.scores.shape[-1])
 
     @property
+    def proposed_live(self) -> Tensor:
+        """(B, W) bool: which of the proposed candidates are drafts.
+
+        The others follow a dead beam and only fill up places while fewer drafts exist than W.
+        """
+        return torch.isfinite(self.scores.flatten(1).gather(1, self.proposed))
+
+    @property
     def proposed_exists(self) -> Tensor:
-        """(B, W) bool: which of the proposed candidates exist. Its mean is the acceptance rate."""
-        return self.exists.flatten(1).gather(1, self.proposed)
+        """(B, W) bool: which of the proposed candidates are drafts that exist."""
+        return self.exists.flatten(1).gather(1, self.proposed) & self.proposed_live
 
     def rejected(self, row: int) -> list[int]:
-        """Candidates that were proposed, do not exist, and were not kept, best first."""
+        """Drafts that were proposed, do not exist, and were not kept, best first."""
+        refused = self.proposed_live[row] & ~self.proposed_exists[row]
         kept = set(self.kept[row].tolist())
-        pairs = zip(self.proposed[row].tolist(), self.proposed_exists[row].tolist(), strict=True)
-        return [candidate for candidate, exists in pairs if not exists and candidate not in kept]
+        return [draft for draft in self.proposed[row][refused].tolist() if draft not in kept]
 
     def pruned(self, row: int, limit: int) -> list[int]:
         """The best `limit` candidates that exist but fell outside the beam, best first."""
@@ -78,4 +86,5 @@ class DecodeTrace:
 
     def acceptance(self) -> list[float]:
         """Per level, the share of proposed drafts that exist, over the whole batch."""
-        return [float(level.proposed_exists.float().mean()) for level in self.levels]
+        counts = [(level.proposed_exists.sum(), level.proposed_live.sum()) for level in self.levels]
+        return [float(existing / drafts.clamp_min(1)) for existing, drafts in counts]

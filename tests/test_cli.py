@@ -1,0 +1,440 @@
+"""The command line, from data to list, and its one sentence for bad input."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+from toys import toy_dataset
+
+from nezha_lite.cli import app, main
+from nezha_lite.datasets import InteractionDataset, load_folder
+from nezha_lite.results import read_results
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.training import read_training_record
+
+COMMANDS = typer.main.get_command(app).commands
+SMALL = [
+    *("--epochs", "2", "--batch-rows", "8", "--learning-rate", "0.01"),
+    *("--levels", "2", "--codes", "4", "--max-items", "6"),
+]
+
+
+@dataclass
+class Answer:
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> Answer:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["nezha-lite", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped, torch.random.fork_rng(devices=[]):
+            main()
+        captured = capsys.readouterr()
+        return Answer(stopped.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+def refused(answer: Answer, *words: str) -> bool:
+    """One sentence on stderr that holds all these words, status 2, nothing on stdout."""
+    lines = answer.err.splitlines()
+    assert answer.status == 2
+    assert answer.out == ""
+    assert len(lines) == 1, answer.err
+    assert lines[0].startswith("nezha-lite: ")
+    for word in words:
+        assert word in lines[0]
+    return True
+
+
+def write_dataset(folder: Path, dataset: InteractionDataset) -> Path:
+    folder.mkdir()
+    histories = {
+        user: [dataset.items[item] for item in sequence]
+        for user, sequence in zip(dataset.users, dataset.sequences, strict=True)
+    }
+    texts = {
+        item: {"title": text.title, "categories": list(text.categories)}
+        for item, text in zip(dataset.items, dataset.texts or (), strict=True)
+    }
+    (folder / f"{folder.name}.inter.json").write_text(json.dumps(histories))
+    (folder / f"{folder.name}.item.json").write_text(json.dumps(texts))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "shop", toy_dataset())
+
+
+@pytest.fixture(scope="module")
+def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `train` filled, through the command line."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        patch.setattr(sys, "argv", ["nezha-lite", "train", str(shop), str(folder), *SMALL])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert not stopped.value.code
+    return folder
+
+
+# ---- help ----------------------------------------------------------------------------------------
+
+
+def test_help_lists_the_commands(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    answer = cli("--help")
+    assert answer.status == 0
+    assert set(COMMANDS) >= {"data", "train", "evaluate", "recommend", "bench", "hallucination"}
+    for name in COMMANDS:
+        assert re.search(rf"\b{name}\b", answer.out)
+    assert "--debug" in answer.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_explains_every_option(
+    name: str, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    answer = cli(name, "--help")
+    assert answer.status == 0
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", answer.out).split())
+    for parameter in COMMANDS[name].params:
+        if parameter.name == "help":
+            continue
+        flag = parameter.opts[0] if parameter.param_type_name == "option" else parameter.name
+        assert flag.lower() in text.lower(), flag
+        assert parameter.help, f"{flag} is not explained"
+        assert " ".join(parameter.help.split()) in text
+
+
+def test_the_console_script_answers_bad_input() -> None:
+    failed = subprocess.run(
+        [sys.executable, "-c", "from nezha_lite.cli import main; main()", "data", "nothing-here"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("nezha-lite: 'nothing-here' is neither")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+# ---- what the commands do ------------------------------------------------------------------------
+
+
+def test_data_describes_the_folder(shop: Path, tmp_path: Path, cli: Run) -> None:
+    dataset = toy_dataset()
+    targets = sum(len(sequence) - 3 for sequence in dataset.sequences)
+    answer = cli("data", shop)
+    assert answer.status == 0
+    assert answer.out.splitlines() == [
+        f"shop: 30 users, 20 items, {dataset.n_interactions} interactions, "
+        f"{targets} training targets",
+        "item texts: yes",
+        "released semantic IDs: none; `train` builds some from the texts",
+    ]
+    coded = write_dataset(tmp_path / "coded", dataset)
+    released = {item: [f"<a_{i // 4}>", f"<b_{i % 2}>"] for i, item in enumerate(dataset.items)}
+    (coded / "coded.index.json").write_text(json.dumps(released))
+    last = cli("data", coded).out.splitlines()[-1]
+    assert last == "released semantic IDs: radices (5, 5), 10 distinct, collision rate 0.5000"
+
+
+def test_train_writes_a_run_with_the_asked_settings(trained: Path, shop: Path) -> None:
+    record = read_training_record(trained)
+    assert record["dataset"] == "shop"
+    wanted = {"epochs": 2, "batch_rows": 8, "learning_rate": 0.01, "seed": 0}
+    assert wanted.items() <= record["config"].items()
+    ids = SemanticIds.load(trained / "semantic_ids.safetensors")
+    assert ids.items == load_folder(shop).items
+    assert ids.radices[:2] == (4, 4)
+    assert ids.n_distinct == 20
+    config = json.loads((trained / "config.json").read_text())
+    assert config["max_items"] == 6
+    assert (trained / "checkpoints").is_dir()
+
+
+def test_train_passes_every_option_on(shop: Path, tmp_path: Path, cli: Run) -> None:
+    options = "--ids rq-kmeans --collisions shared --embedding-lr 3 --transition-lr 2 --seed 5"
+    more = "--dropout 0.3 --next-code-weight 0.5 --no-checkpoints --preset tiny --epochs 1"
+    answer = cli("train", shop, tmp_path / "run", *SMALL, *options.split(), *more.split())
+    assert answer.status == 0
+    assert "semantic IDs of radices (4, 4)" in answer.out
+    assert str(tmp_path / "run") in answer.out.splitlines()[-1]
+    record = read_training_record(tmp_path / "run")["config"]
+    wanted = {"embedding_lr": 3.0, "transition_lr": 2.0, "seed": 5, "epochs": 1}
+    assert {**wanted, "checkpoints": False}.items() <= record.items()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {"dropout": 0.3, "next_code_weight": 0.5}.items() <= config.items()
+
+
+def test_train_resumes(shop: Path, tmp_path: Path, cli: Run) -> None:
+    run = tmp_path / "run"
+    assert cli("train", shop, run, *SMALL).status == 0
+    answer = cli("train", shop, run, *SMALL, "--resume")
+    assert answer.status == 0
+    assert read_training_record(run)["resumed"] is True
+
+
+def test_evaluate_prints_and_writes_the_same_figures(
+    trained: Path, shop: Path, tmp_path: Path, cli: Run
+) -> None:
+    results = tmp_path / "new" / "quality.json"
+    options = ["--decoder", "both", "--beam", "12", "--results", results]
+    answer = cli("evaluate", trained, shop, *options)
+    assert answer.status == 0
+    rows = read_results(results)
+    assert [row.decoder for row in rows] == ["nezha", "autoregressive", "popularity"]
+    assert [row.beam for row in rows] == [12, 12, None]
+    assert [row.verifier for row in rows] == ["prefix", "prefix", None]
+    printed = [line for line in answer.out.splitlines() if "recall@10" in line]
+    for row, line in zip(rows, printed, strict=True):
+        assert line.split()[0] == row.decoder
+        assert f"recall@10 {row.metrics['recall@10']:.4f}" in line
+        assert row.kind == "quality"
+        assert row.dataset == "shop"
+        assert row.settings["split"] == "test"
+        assert row.settings["users"] == 30
+        assert row.settings["config"]["epochs"] == 2
+        assert row.seeds == [0]
+    assert rows[0].metrics["valid"] == 1.0
+
+
+def test_evaluate_takes_a_sample_a_split_and_a_mode(
+    trained: Path, shop: Path, tmp_path: Path, cli: Run
+) -> None:
+    results = tmp_path / "off.json"
+    options = "--users 7 --split validation --verification off --beam 16 --decoder nezha"
+    assert cli("evaluate", trained, shop, *options.split(), "--results", results).status == 0
+    model, popularity = read_results(results)
+    assert (model.settings["users"], model.settings["split"]) == (7, "validation")
+    assert model.verifier == "off"
+    assert model.metrics["valid"] < 1.0
+    assert popularity.decoder == "popularity"
+
+
+def test_recommend_prints_titles_for_a_user_and_for_a_history(
+    trained: Path, shop: Path, cli: Run
+) -> None:
+    dataset = load_folder(shop)
+    by_user = cli("recommend", trained, shop, "--user", "u3", "-k", "5")
+    assert by_user.status == 0
+    history, ranked = by_user.out.split("Recommended:")
+    known = dataset.sequences[3][-6:]
+    assert [line.strip() for line in history.splitlines()[1:]] == [
+        dataset.title(item) for item in known
+    ]
+    lines = ranked.strip().splitlines()
+    assert len(lines) == 5
+    for place, line in enumerate(lines, start=1):
+        found = re.fullmatch(r" *(\d+)\. (.+)  \(item (\w+), (-?\d+\.\d+)\)", line)
+        assert found is not None
+        assert int(found[1]) == place
+        assert dataset.title(dataset.items.index(found[3])) == found[2]
+
+    names = [name for item in known for name in ("--item", dataset.items[item])]
+    assert cli("recommend", trained, shop, *names, "-k", "5").out == by_user.out
+
+
+def test_recommend_orders_items_that_share_an_id_by_popularity(tmp_path: Path, cli: Run) -> None:
+    dataset = toy_dataset()
+    shop = write_dataset(tmp_path / "pairs", dataset)
+    index = {item: [f"<a_{i // 4}>", f"<b_{i // 2 % 2}>"] for i, item in enumerate(dataset.items)}
+    (shop / "pairs.index.json").write_text(json.dumps(index))
+    # Everybody's training part holds odd items only: each is more popular than its twin.
+    histories = {user: ["i1", "i3", "i5", "i7", "i0", "i2"] for user in dataset.users}
+    (shop / "pairs.inter.json").write_text(json.dumps(histories))
+    assert cli("train", shop, tmp_path / "run", *SMALL, "--collisions", "shared").status == 0
+    answer = cli("recommend", tmp_path / "run", shop, "--user", "u0", "-k", "20")
+    items = [int(name) for name in re.findall(r"item i(\d+),", answer.out)]
+    places = {item: place for place, item in enumerate(items)}
+    assert len(places) == 20
+    for odd in (1, 3, 5, 7):
+        assert places[odd] == places[odd - 1] - 1
+
+
+def test_bench_prints_and_writes_rows(trained: Path, shop: Path, tmp_path: Path, cli: Run) -> None:
+    results = tmp_path / "latency.json"
+    options = ["--beam", "3", "--beam", "4", "--repeats", "2"]
+    answer = cli("bench", "decode", trained, shop, *options, "--results", results)
+    assert answer.status == 0
+    assert [(row.decoder, row.beam) for row in read_results(results)] == [
+        ("forward", None),
+        ("nezha", 3),
+        ("autoregressive", 3),
+        ("nezha", 4),
+        ("autoregressive", 4),
+    ]
+    assert answer.out.count("median_ms") == 5
+
+    answer = cli("bench", "train", trained, shop, "--repeats", "2")
+    assert answer.status == 0
+    recipes = [line.split()[0] for line in answer.out.splitlines()]
+    assert recipes == ["row-random", "row-bucketed", "packed-stride-1", "packed"]
+
+
+def test_bench_takes_its_defaults_on_a_small_shop(trained: Path, shop: Path, cli: Run) -> None:
+    assert cli("bench", "decode", trained, shop, "--beam", "2").status == 0  # 50 calls, 30 users
+
+
+def test_hallucination_prints_and_writes_rows(
+    trained: Path, shop: Path, tmp_path: Path, cli: Run
+) -> None:
+    results = tmp_path / "hallucination.json"
+    options = ["--beam", "4", "--removed", "0.5", "--users", "9"]
+    earlier = trained / "checkpoints" / "checkpoint-4"
+    answer = cli(
+        "hallucination", trained, shop, *options, "--earlier", earlier, "--results", results
+    )
+    assert answer.status == 0
+    rows = read_results(results)
+    assert [row.verifier for row in rows] == ["off", "final", "prefix"] * 3
+    assert [row.settings["removed"] for row in rows] == [0.0] * 3 + [0.5] * 3 + [0.0] * 3
+    assert [row.settings["epochs"] for row in rows] == [2.0] * 6 + [1.0] * 3
+    assert all(row.metrics["valid"] == 1.0 for row in rows if row.verifier != "off")
+    assert rows[3].metrics["valid"] < rows[0].metrics["valid"]
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def test_an_unknown_data_set_or_folder_is_one_sentence(
+    trained: Path, tmp_path: Path, cli: Run
+) -> None:
+    unknown = "neither a folder nor one of the data sets sample, beauty"
+    assert refused(cli("data", "bueaty"), "'bueaty'", unknown)
+    assert refused(cli("train", "bueaty", tmp_path / "run"), unknown)
+    assert refused(cli("evaluate", trained, tmp_path / "nowhere"), "nowhere", unknown)
+    (tmp_path / "empty").mkdir()
+    assert refused(cli("data", tmp_path / "empty"), "empty.inter.json")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "broken.inter.json").write_text("{")
+    assert refused(cli("data", broken), "broken.inter.json")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "recommend", "bench", "hallucination"])
+def test_a_missing_model_folder_is_one_sentence(
+    command: str, shop: Path, tmp_path: Path, cli: Run
+) -> None:
+    before = ["decode"] if command == "bench" else []
+    after = ["--user", "u0"] if command == "recommend" else []
+    answer = cli(command, *before, tmp_path / "nowhere", shop, *after)
+    assert refused(answer, "nowhere has no config.json", "nezha-lite train")
+
+
+def test_who_is_asked_for_must_exist_and_be_one(trained: Path, shop: Path, cli: Run) -> None:
+    ask = ("recommend", trained, shop)
+    assert refused(cli(*ask, "--user", "nobody"), "User 'nobody'", "'shop'", "like 'u0'")
+    assert refused(cli(*ask, "--item", "i1", "--item", "i99"), "Item 'i99'", "'shop'", "like 'i0'")
+    assert refused(cli(*ask, "--user", "u0", "--item", "i1"), "--user", "--item", "not both")
+    assert refused(cli(*ask), "--user", "--item")
+
+
+def test_another_catalogue_is_refused(trained: Path, tmp_path: Path, cli: Run) -> None:
+    dataset = toy_dataset()
+    renamed = InteractionDataset(
+        "renamed",
+        tuple(f"x{item}" for item in dataset.items),
+        dataset.users,
+        dataset.sequences,
+        dataset.texts,
+    )
+    other = write_dataset(tmp_path / "other", renamed)
+    for arguments in (("evaluate",), ("bench", "decode"), ("hallucination",)):
+        answer = cli(*arguments, trained, other)
+        assert refused(answer, "trained on another catalogue", "'other'", "(20 items)")
+
+
+def test_a_used_output_folder_is_refused(trained: Path, shop: Path, cli: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    answer = cli("train", shop, trained, *SMALL)
+    assert answer.status == 2
+    assert answer.err.splitlines()[-1].startswith(f"nezha-lite: {trained} already holds")
+    assert "Traceback" not in answer.err
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--preset huge", ("preset is 'huge'", "'tiny'")),
+        ("--epochs 0", ("epochs is 0",)),
+        ("--levels 0", ("levels is 0",)),
+        ("--dropout 2", ("dropout is 2",)),
+        ("--max-items 0", ("max_items is 0",)),
+        ("--ids released", ("'shop'", "released semantic IDs")),
+    ],
+)
+def test_bad_settings_are_one_sentence_and_leave_nothing(
+    options: str, words: tuple[str, ...], shop: Path, tmp_path: Path, cli: Run
+) -> None:
+    assert refused(cli("train", shop, tmp_path / "run", *options.split()), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> None:
+    assert refused(cli("evaluate", trained, shop, "--users", "31"), "31", "30 users")
+    assert refused(cli("evaluate", trained, shop, "--device", "abacus"), "device is 'abacus'")
+    answer = cli("evaluate", trained, shop, "--beam", "0")  # after its bar has begun
+    assert answer.status == 2
+    assert answer.err.splitlines()[-1] == "nezha-lite: beam is 0, but must be at least 1."
+    assert "Traceback" not in answer.err
+    answer = cli("recommend", trained, shop, "--user", "u0", "-k", "0")
+    assert (answer.status, answer.err) == (2, "nezha-lite: k is 0, but must be at least 1.\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "a", "b", "--decoder", "magic"),
+        ("train", "a", "b", "--epochs", "many"),
+        ("recommend", "a", "b", "--usr", "u0"),
+        ("dance",),
+        ("train", "a"),
+    ],
+)
+def test_misspelt_commands_and_options_are_explained(arguments: tuple[str, ...], cli: Run) -> None:
+    answer = cli(*arguments)
+    assert answer.status == 2
+    assert answer.out == ""
+    assert "Usage" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["nezha-lite", "data", str(tmp_path / "x"), "--debug"])
+    with pytest.raises(FileNotFoundError, match="neither a folder") as raised:
+        main()
+    assert raised.traceback[-1].name == "load_dataset"
+
+
+def test_a_defect_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> None:
+        raise AssertionError("a defect")
+
+    monkeypatch.setattr("nezha_lite.datasets.load_dataset", defect)
+    monkeypatch.setattr(sys, "argv", ["nezha-lite", "data", "sample"])
+    with pytest.raises(AssertionError, match="a defect"):
+        main()

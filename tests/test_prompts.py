@@ -1,0 +1,118 @@
+"""Prompts token by token; the vocabulary's layout."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nezha_lite.prompts import Prompts, Vocabulary, build_prompts, check_same_space
+from nezha_lite.semantic_ids import SemanticIds
+
+IDS = SemanticIds.from_codes([[0, 0, 0], [1, 2, 1], [2, 3, 0]], (3, 4, 2))
+
+
+def build(histories: list[list[int]], max_items: int = 20, offset: int = 0) -> Prompts:
+    return build_prompts(histories, IDS, Vocabulary(IDS.radices, offset), max_items)
+
+
+# ---- vocabulary ---------------------------------------------------------------------------------
+
+
+def test_layout_by_hand() -> None:
+    vocabulary = Vocabulary((3, 4, 2))
+    assert (vocabulary.pad, vocabulary.bos, vocabulary.placeholders) == (0, 1, (2, 3, 4))
+    assert vocabulary.level_offsets == (5, 8, 12)
+    assert vocabulary.size == 14
+    assert vocabulary.tokens_of(torch.tensor([[1, 2, 1]])).tolist() == [[6, 10, 13]]
+
+
+@given(
+    radices=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    offset=st.integers(0, 200_000),
+)
+@settings(max_examples=50)
+def test_tokens_fill_the_range_after_the_offset_and_never_overlap(
+    radices: list[int], offset: int
+) -> None:
+    vocabulary = Vocabulary(tuple(radices), offset)
+    tokens = [vocabulary.pad, vocabulary.bos, *vocabulary.placeholders]
+    for level, radix in enumerate(radices):
+        codes = torch.zeros(radix, len(radices), dtype=torch.int64)
+        codes[:, level] = torch.arange(radix)
+        tokens += vocabulary.tokens_of(codes)[:, level].tolist()
+    assert sorted(tokens) == list(range(offset, vocabulary.size))
+
+
+# ---- prompts ------------------------------------------------------------------------------------
+
+
+def test_prompts_by_hand() -> None:
+    prompts = build([[1, 2], [], [0]])
+    assert prompts.input_ids.tolist() == [
+        # BOS, item 1, item 2, SP_1 … SP_3
+        [1, 6, 10, 13, 7, 11, 12, 2, 3, 4],
+        [0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
+        [0, 0, 0, 1, 5, 8, 12, 2, 3, 4],
+    ]
+    assert prompts.attention_mask.tolist() == [
+        [1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0, 0, 1, 1, 1, 1],
+        [0, 0, 0, 1, 1, 1, 1, 1, 1, 1],
+    ]
+    assert prompts.position_ids.tolist() == [
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+        [0, 0, 0, 0, 0, 0, 0, 1, 2, 3],
+        [0, 0, 0, 0, 1, 2, 3, 4, 5, 6],
+    ]
+    assert prompts.levels == 3
+    assert len(prompts) == 3
+    for tensor in (prompts.input_ids, prompts.attention_mask, prompts.position_ids):
+        assert tensor.dtype == torch.int64
+
+
+def test_offset_moves_every_token() -> None:
+    moved, plain = build([[1], []], offset=100), build([[1], []])
+    assert torch.equal(moved.input_ids, plain.input_ids + 100)
+    assert torch.equal(moved.attention_mask, plain.attention_mask)
+
+
+def test_without_placeholders_ends_at_the_history() -> None:
+    prompts = build([[1], []])
+    history = prompts.without_placeholders()
+    assert history.input_ids.tolist() == [[1, 6, 10, 13], [0, 0, 0, 1]]
+    assert history.attention_mask.tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
+    assert history.position_ids.tolist() == [[0, 1, 2, 3], [0, 0, 0, 0]]
+    assert history.levels == 0
+    assert prompts.input_ids.shape == (2, 7), "the prompts themselves stay whole"
+
+
+def test_all_histories_empty() -> None:
+    assert build([[], []]).input_ids.tolist() == [[1, 2, 3, 4]] * 2
+
+
+def test_an_endless_history_is_cut_to_its_last_items() -> None:
+    history = [0] * 9_997 + [1, 2, 1]
+    prompts = build([history], max_items=4)
+    assert torch.equal(prompts.input_ids, build([[0, 1, 2, 1]]).input_ids)
+    assert build([history], max_items=10_000).input_ids.shape == (1, 1 + 30_000 + 3)
+
+
+def test_an_unknown_item_is_named_even_beside_good_ones() -> None:
+    for item in (3, -1):
+        with pytest.raises(ValueError, match=rf"History 1 holds item {item}, .* 0 to 2"):
+            build([[0], [1, item]])
+    assert build([[3, 0]], max_items=1).input_ids.shape == (1, 7), "what is not read may be odd"
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="histories is empty"):
+        build([])
+
+
+def test_ids_of_another_space_are_refused() -> None:
+    vocabulary = Vocabulary((3, 4))
+    with pytest.raises(ValueError, match=r"radices \(3, 4, 2\), .* built for \(3, 4\)"):
+        build_prompts([[0]], IDS, vocabulary, 20)
+    with pytest.raises(ValueError, match="radices"):
+        check_same_space(IDS, Vocabulary((3, 2, 4)))
+    check_same_space(IDS, Vocabulary((3, 4, 2), offset=7))
