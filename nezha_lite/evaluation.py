@@ -174,6 +174,23 @@ def overlap_at(left: Sequence[list[int]], right: Sequence[list[int]], k: int) ->
     return float(np.mean(shares))
 
 
+def agreement(one: Evaluation, other: Evaluation, k: int = 10) -> dict[str, float]:
+    """How two decoders compare on the same users.
+
+    Returns:
+        `overlap@k` of their lists; `recall@k_gain`, the first's recall minus the second's, with
+        the ends of its 95 % paired bootstrap interval.
+    """
+    gain = recall_at(one.ranks, k) - recall_at(other.ranks, k)
+    low, high = bootstrap_interval(gain)
+    return {
+        f"overlap@{k}": overlap_at(one.lists, other.lists, k),
+        f"recall@{k}_gain": float(gain.mean()),
+        f"recall@{k}_gain_low": low,
+        f"recall@{k}_gain_high": high,
+    }
+
+
 def bootstrap_interval(
     values: NDArray[np.float64], level: float = 0.95, samples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:

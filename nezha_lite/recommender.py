@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from nezha_lite.decoding import NezhaDecoder, Verification
 from nezha_lite.evaluation import NOT_FOUND, item_lists
@@ -59,7 +61,8 @@ class Recommender:
         except (RuntimeError, AssertionError) as error:  # the latter where PyTorch lacks CUDA
             raise ValueError(f"device is {device!r}, which PyTorch cannot use here.") from error
         try:
-            model: NezhaModel = NezhaModel.from_pretrained(folder)
+            with _without_bar():
+                model: NezhaModel = NezhaModel.from_pretrained(folder)
         except SafetensorError as error:
             raise ValueError(f"{folder / 'model.safetensors'} is damaged: {error}") from error
         model.to(place)  # type: ignore[arg-type]  # transformers wraps the signature
@@ -95,3 +98,15 @@ class Recommender:
                 )
             lists.append(ranked[:k])
         return lists
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Reading a local file is done before its progress bar is drawn, which then only stays."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -218,6 +218,9 @@ def test_evaluate_prints_and_writes_the_same_figures(
         assert row.settings["config"]["epochs"] == 2
         assert row.seeds == [0]
     assert rows[0].metrics["valid"] == 1.0
+    gain = rows[0].metrics["recall@10"] - rows[1].metrics["recall@10"]
+    assert rows[0].metrics["recall@10_gain"] == pytest.approx(gain, abs=1e-5)
+    assert 0 < rows[0].metrics["overlap@10"] <= 1
 
 
 def test_evaluate_takes_a_sample_a_split_and_a_mode(

@@ -15,6 +15,7 @@ from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding import DecodeResult, NezhaDecoder
 from nezha_lite.evaluation import (
     Evaluation,
+    agreement,
     bootstrap_interval,
     evaluate,
     evaluate_popularity,
@@ -264,6 +265,21 @@ def test_the_interval_is_deterministic_and_about_as_wide_as_theory_says() -> Non
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 30, rel=0.1)
     assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
+
+
+def test_agreement_is_paired_user_by_user() -> None:
+    ids = toy_ids()
+    key = ids.keys.tolist()
+    hit, miss = [[key[3], key[4]]] * 20, [[key[5], key[4]]] * 20
+    one = scripted(hit[:15] + miss[:5], [3] * 20, ids)
+    other = scripted(hit[:10] + miss[:10], [3] * 20, ids)
+    found = agreement(one, other, k=2)
+    assert found["recall@2_gain"] == pytest.approx(0.25)  # five users more
+    assert found["overlap@2"] == pytest.approx((15 * 1.0 + 5 * 0.5) / 20)
+    assert found["recall@2_gain_low"] < 0.25 < found["recall@2_gain_high"]
+    assert found["recall@2_gain_low"] > 0  # pairing: no user is worse off
+    turned = agreement(other, one, k=2)
+    assert turned["recall@2_gain"] == pytest.approx(-0.25)
 
 
 def test_nobody_to_evaluate_is_an_error() -> None:

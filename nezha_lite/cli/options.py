@@ -26,12 +26,9 @@ Verified = Annotated[Verification, typer.Option(help="when drafts are checked")]
 
 def load(dataset: str, folder: Path, device: str) -> tuple[InteractionDataset, Recommender]:
     """A data set and the model trained on it; ValueError if they are of different catalogues."""
-    from transformers.utils.logging import disable_progress_bar
-
     from nezha_lite.datasets import load_dataset
     from nezha_lite.recommender import Recommender
 
-    disable_progress_bar()  # a local folder is read in no time: a bar would only stand in the way
     found = load_dataset(dataset)
     trained = Recommender.load(folder, device)
     if trained.semantic_ids.items != found.items:
