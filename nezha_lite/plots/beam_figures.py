@@ -11,12 +11,14 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeTrace
 from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes
 from nezha_lite.plots.style import BLUE, GREY, ORANGE, VERMILLION, Figure, headed, plot_text
+from nezha_lite.plots.svg import WIDTH
+from nezha_lite.plots.svg_elements import shortened, text_width
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELLED = 80  # nodes of a level that still leave room for text
 ROW_HEIGHT, MAX_HEIGHT = 15, 1200  # pixels
-TREE_SHARE = 0.62  # of the width; the rest is for the titles
-TITLE_LENGTH = 32  # characters of an item's title beside its leaf
+LEFT, RIGHT = 30, 20  # margins in pixels
+TITLE_ROOM, LABEL_SIZE, LABEL_GAP = 310, 11, 9  # pixels: beside a leaf; of the font; after a mark
 FATES: dict[Fate, dict[str, object]] = {
     Fate.KEPT: {"symbol": "circle", "color": BLUE, "size": 10},
     Fate.UNCHECKED: {"symbol": "diamond", "color": ORANGE, "size": 11},
@@ -153,22 +155,36 @@ def tree_parts(
     shown = [row for row in placed if row.node.level <= upto]
     sizes = [sum(row.node.level == level for row in placed) for level in range(1, levels + 1)]
     largest = max(sizes, default=1)
+    labelled = largest <= MAX_LABELLED
+    # One level in pixels: the column of the prompt begins 0.15 levels from the left margin.
+    pixels = (WIDTH - LEFT - RIGHT - LABEL_GAP - TITLE_ROOM) / (levels + 0.15)
+    # Edges begin right of the widest code, so that they cross no label.
+    codes = [text_width(str(row.node.codes[-1]), LABEL_SIZE) for row in placed]
+    gutter = (LABEL_GAP + max(codes, default=0) + 2) / pixels if labelled else 0
     edges = go.Scatter(
-        x=[x for row in shown for x in (row.node.level - 1, row.node.level, None)],
+        x=[
+            x
+            for row in shown
+            for x in (
+                row.node.level - 1 + (gutter if row.node.level > 1 else 0),
+                row.node.level,
+                None,
+            )
+        ],
         y=[y for row in shown for y in (row.parent_y, row.y, None)],
         mode="lines",
         line={"color": "#BBBBBB", "width": 1},
         hoverinfo="skip",
         showlegend=False,
     )
-    texts = shown if largest <= MAX_LABELLED else []
+    texts = shown if labelled else []
     labels = go.Scatter(
-        x=[row.node.level + 0.07 for row in texts],
+        x=[row.node.level + LABEL_GAP / pixels for row in texts],
         y=[row.y for row in texts],
         mode="text",
         text=[plot_text(_label(row.node, levels, semantic_ids, dataset)) for row in texts],
         textposition="middle right",
-        textfont={"size": 11},
+        textfont={"size": LABEL_SIZE},
         hoverinfo="skip",
         showlegend=False,
     )
@@ -207,22 +223,21 @@ def tree_parts(
         xaxis={
             "tickvals": list(range(levels + 1)),
             "ticktext": ["prompt", *(f"level {level}" for level in range(1, levels + 1))],
-            "range": [-0.15, levels / TREE_SHARE],
+            "range": [-0.15, levels + (LABEL_GAP + TITLE_ROOM) / pixels],
             "showgrid": False,
         },
         yaxis={"visible": False, "range": [1.02, -0.02]},
     )
-    layout["margin"]["l"] = 30
+    layout["margin"] |= {"l": LEFT, "r": RIGHT}
     return [edges, labels, root, *fates], layout
 
 
-def item_label(items: list[int], dataset: InteractionDataset, length: int = 10**6) -> str:
-    """The first item's title, shortened, and how many more share its ID."""
+def item_label(items: list[int], dataset: InteractionDataset) -> str:
+    """The first item's title, and how many more share its ID."""
     if not items:
         return "✕ does not exist"
     title = dataset.title(items[0])
-    short = title if len(title) <= length else title[: length - 1].rstrip() + "…"
-    return short if len(items) == 1 else f"{short} (and {len(items) - 1} more)"
+    return title if len(items) == 1 else f"{title} (and {len(items) - 1} more)"
 
 
 def describe(node: Node, semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:
@@ -246,4 +261,6 @@ def _label(node: Node, levels: int, semantic_ids: SemanticIds, dataset: Interact
         return str(node.codes[-1])
     items = semantic_ids.items_of(node.key)
     place = f"{node.place + 1}. " if node.place >= 0 else ""
-    return place + item_label(items, dataset, TITLE_LENGTH)
+    more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+    room = TITLE_ROOM - text_width(place + more, LABEL_SIZE)
+    return place + shortened(item_label(items[:1], dataset), room, LABEL_SIZE) + more

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nezha_lite.plots.style import (
     BLUE,
+    BOTTOM,
     DASHES,
     PALETTE,
     SYMBOLS,
@@ -18,6 +19,7 @@ from nezha_lite.plots.style import (
     headed,
     plot_text,
 )
+from nezha_lite.plots.svg_elements import text_width
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELS = 40
@@ -191,11 +193,19 @@ def attention_mask_figure(
             )
         ],
     )
+    # The labels of the columns stand upright, with the axis's title below the longest of them.
+    depth = max((text_width(label, 11) for label in labels[::step]), default=0)
     layout = headed(
         title,
         caption,
         max(220, min(640, 22 * tokens)),
-        xaxis={**axis, "title": {"text": "key: the token looked at"}, "tickangle": -90},
+        max(BOTTOM, round(depth) + 48),
+        xaxis={
+            **axis,
+            "title": {"text": "key: the token looked at"},
+            "tickangle": -90,
+            "tickfont": {"size": 11},
+        },
         yaxis={
             **axis,
             "title": {"text": "query: the token that looks"},

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.svg import figure_svg
-from nezha_lite.plots.svg_elements import plain
+from nezha_lite.plots.svg import EDGE, WIDTH, figure_svg
+from nezha_lite.plots.svg_elements import plain, wrapped
 
 # Okabe and Ito's colours, told apart by readers with any common colour vision.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -48,8 +47,7 @@ TEMPLATE = go.layout.Template(
 # No tool bar: one of its buttons would send the figure to a server. Not responsive: in JupyterLab a
 # resized window would squeeze figures to no height.
 CONFIG = {"displayModeBar": False, "responsive": False}
-CAPTION_WIDTH = 100  # characters a line
-_TITLE_SPACE, _LINE_SPACE, _BOTTOM = 52, 18, 76  # pixels
+_TITLE_SPACE, _LINE_SPACE, BOTTOM = 52, 18, 76  # pixels
 
 
 class Figure(go.Figure):
@@ -80,26 +78,29 @@ def plot_text(text: str) -> str:
     return html.escape(text, quote=False).replace("$", "&#36;")
 
 
-def headed(title: str, caption: str, height: int, **layout: Any) -> dict[str, Any]:
+def headed(
+    title: str, caption: str, height: int, bottom: int = BOTTOM, **layout: Any
+) -> dict[str, Any]:
     """A layout with a title and, below it, the caption that says what to see.
 
     Args:
         title: plain text.
-        caption: plain text, broken into lines of `CAPTION_WIDTH` characters.
+        caption: plain text, broken into lines as wide as the figure.
         height: of the plot itself in pixels; the heading's own space is added.
+        bottom: pixels below the plot, for the x axis and the legend.
         layout: further fields of plotly's layout, checked by plotly.
     """
-    lines = [plot_text(line) for line in textwrap.wrap(caption, CAPTION_WIDTH)]
+    lines = [plot_text(line) for line in wrapped(caption, WIDTH - 2 * EDGE)]
     top = _TITLE_SPACE + _LINE_SPACE * len(lines)
     # Not plotly's own subtitle, which slides into the title when a FigureWidget is redrawn.
     small = f'<br><span style="font-size:13px;color:#555555">{"<br>".join(lines)}</span>'
     return {
         "template": TEMPLATE,
-        "height": height + top + _BOTTOM,
-        "margin": {"l": 60, "r": 20, "t": top, "b": _BOTTOM},
+        "height": height + top + bottom,
+        "margin": {"l": 60, "r": 20, "t": top, "b": bottom},
         "title": {
             "text": plot_text(title) + (small if lines else ""),
-            "y": 1 - 14 / (height + top + _BOTTOM),
+            "y": 1 - 14 / (height + top + bottom),
             "yanchor": "top",
         },
         **layout,

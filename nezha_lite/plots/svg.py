@@ -19,22 +19,27 @@ from nezha_lite.plots.svg_elements import (
     plain,
     rounded,
     text_svg,
+    text_width,
+    wrapped,
 )
 
-WIDTH = 760
+WIDTH, EDGE = 760, 14  # of the page; before and after its text
 FONT = "Helvetica, Arial, sans-serif"
 LINE_HEIGHT = 18
 
 
 def page_svg(blocks: Sequence[Any]) -> str:
-    """Figures and paragraphs (lists of plain-text lines), one below the other, as one SVG."""
+    """Figures and paragraphs (lists of plain-text lines), one below the other, as one SVG.
+
+    Lines that are wider than the page go on in the next.
+    """
     parts: list[str] = []
     y = 0.0
     for block in blocks:
         if isinstance(block, list):
-            for line in block:
+            for line in (part for text in block for part in wrapped(text, WIDTH - 2 * EDGE)):
                 y += LINE_HEIGHT
-                parts.append(text_svg(14, y, line))
+                parts.append(text_svg(EDGE, y, line))
             y += LINE_HEIGHT / 2
         else:
             body, height = _figure(block.to_dict())
@@ -65,9 +70,9 @@ def _figure(figure: dict[str, Any]) -> tuple[str, float]:
         for axis in "xy"
     }
     y_axis = layout.get("yaxis", {})
-    longest = max((len(label) for _, label in _ticks(y_axis, spans["y"])), default=0)
+    longest = max((text_width(label, 12) for _, label in _ticks(y_axis, spans["y"])), default=0)
     # As plotly's automargin: room for the labels of the y axis beside its title.
-    left = max(margin["l"], 34 + 7 * longest) if y_axis.get("visible", True) else margin["l"]
+    left = max(margin["l"], 34 + longest) if y_axis.get("visible", True) else margin["l"]
     right, top, bottom = WIDTH - margin["r"], margin["t"], height - margin["b"]
     to_x = _scale(spans["x"], left, right, layout.get("xaxis", {}))
     to_y = _scale(spans["y"], bottom, top, layout.get("yaxis", {}))
@@ -90,9 +95,9 @@ def _figure(figure: dict[str, Any]) -> tuple[str, float]:
 
 def _heading(layout: dict[str, Any]) -> Iterator[str]:
     title, *caption = plain(layout.get("title", {}).get("text") or "").split("\n")
-    yield text_svg(14, 26, title, size=17)
+    yield text_svg(EDGE, 26, title, size=17)
     for index, line in enumerate(caption):
-        yield text_svg(14, 48 + index * LINE_HEIGHT, line, colour="#555555")
+        yield text_svg(EDGE, 48 + index * LINE_HEIGHT, line, colour="#555555")
 
 
 # ---- axes ---------------------------------------------------------------------------------------
@@ -165,12 +170,14 @@ def _axes(
 ) -> Iterator[str]:
     left, right, top, bottom = box
     x_axis, y_axis = layout.get("xaxis", {}), layout.get("yaxis", {})
+    below = bottom + 18  # the foot of the x axis's labels
     for value, label in _ticks(x_axis, spans["x"]) if x_axis.get("visible", True) else ():
         x = to_x(value)
         if x_axis.get("showgrid", True):
             yield line_svg(x, top, x, bottom, "#E5E5E5")
         if x_axis.get("tickangle") == -90:
             yield text_svg(x + 4, bottom + 6, label, anchor="end", size=11, turn=True)
+            below = max(below, bottom + 6 + text_width(label, 11))
         else:
             yield text_svg(x, bottom + 18, label, anchor="middle", size=12)
     for value, label in _ticks(y_axis, spans["y"]) if y_axis.get("visible", True) else ():
@@ -181,7 +188,7 @@ def _axes(
     x_title = plain(x_axis.get("title", {}).get("text", ""))
     y_title = plain(y_axis.get("title", {}).get("text", ""))
     if x_axis.get("visible", True) and x_title:
-        yield text_svg((left + right) / 2, bottom + layout["margin"]["b"] - 30, x_title, "middle")
+        yield text_svg((left + right) / 2, below + 28, x_title, "middle")
     if y_axis.get("visible", True) and y_title:
         yield text_svg(16, (top + bottom) / 2, y_title, anchor="middle", turn=True)
 
@@ -204,7 +211,7 @@ def _legend(traces: list[dict[str, Any]], left: float, y: float) -> Iterator[str
                 yield marker_svg(x + 11, y - 4, marker)
         name = plain(trace["name"])
         yield text_svg(x + 28, y, name)
-        x += 28 + 7 * len(name) + 18
+        x += 28 + text_width(name) + 18
 
 
 # ---- traces -------------------------------------------------------------------------------------

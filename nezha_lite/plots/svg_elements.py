@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import escape
@@ -21,6 +22,8 @@ POLYGONS: dict[str, list[tuple[float, float]]] = {
     "cross": _CROSS,
     "x": [((x - y) * 0.75, (x + y) * 0.75) for x, y in _CROSS],
 }
+# Widths of letters in ems; generous, because the reader's font is not known.
+_NARROW, _BROAD = frozenset(" !'(),.:;I[]fijlrt|"), frozenset("%&@MWmw—…")
 # Strokes of an 8-pixel tile; the pattern is what remains of a bar's meaning without colour.
 PATTERNS = {"/": "M-2,2 l4,-4 M0,8 l8,-8 M6,10 l4,-4", "x": "M0,0 l8,8 M0,8 l8,-8"}
 
@@ -103,6 +106,45 @@ def text_svg(
         f'<text x="{rounded(x)}" y="{rounded(y)}" text-anchor="{anchor}" '
         f'font-size="{rounded(size)}"{fill}{turned}>{clean}</text>'
     )
+
+
+def text_width(text: str, size: float = 13) -> float:
+    """Pixels that a text may take in a sans-serif font: an estimate, rather too wide."""
+    return size * sum(map(_em, text))
+
+
+def _em(letter: str) -> float:
+    if letter in _NARROW:
+        return 0.4
+    if letter in _BROAD or unicodedata.east_asian_width(letter) in "WF":
+        return 1.0
+    return 0.7 if letter.isupper() else 0.63
+
+
+def wrapped(text: str, room: float, size: float = 13) -> list[str]:
+    """Lines no wider than `room` pixels by `text_width`, broken at spaces, or within a word that
+    is longer than a line."""
+    lines = [""]
+    for word in text.split():
+        whole = f"{lines[-1]} {word}" if lines[-1] else word
+        if text_width(whole, size) <= room:
+            lines[-1] = whole
+            continue
+        lines.append("")
+        for letter in word:
+            if lines[-1] and text_width(lines[-1] + letter, size) > room:
+                lines.append("")
+            lines[-1] += letter
+    return [line for line in lines if line]
+
+
+def shortened(text: str, room: float, size: float = 13) -> str:
+    """The text, or as much of its beginning as leaves room for "…"."""
+    if text_width(text, size) <= room:
+        return text
+    while text and text_width(text + "…", size) > room:
+        text = text[:-1]
+    return text.rstrip() + "…"
 
 
 def plain(text: str) -> str:

@@ -102,13 +102,16 @@ def user_control(subject: Subject) -> widgets.SelectionSlider:
 
 def verification_control() -> widgets.ToggleButtons:
     """off, final or prefix."""
-    return widgets.ToggleButtons(
+    buttons = widgets.ToggleButtons(
         options=VERIFICATIONS,
         tooltips=[MODES[mode] for mode in VERIFICATIONS],
         description="Verification",
         style={**DESCRIPTION, "button_width": "80px"},
         layout=WIDE,
     )
+    # Without this class, which sliders have of themselves, the label would stand above the buttons.
+    buttons.add_class("widget-inline-hbox")
+    return buttons
 
 
 def figure_widget(figure: go.Figure) -> go.FigureWidget:
