@@ -67,7 +67,7 @@ $(READY): pyproject.toml constraints.txt
 	    echo "nezha-lite needs Python 3.11 or newer, but $$python is $$($$python --version 2>&1)" >&2; \
 	    exit 1; \
 	fi; \
-	echo "Installing into $(VENV): about 2 GB, a few minutes, once."; \
+	echo "Installing into $(VENV): about 2 GB (some more where PyTorch comes with CUDA), a few minutes, once."; \
 	if [ ! -x $(BIN)/pip ]; then $$python -m venv $(VENV); fi; \
 	$(BIN)/pip install --quiet --constraint constraints.txt torch; \
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[notebooks,test]'; \

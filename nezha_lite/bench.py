@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
+from nezha_lite.batching import LengthGroupedOrder
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder
+from nezha_lite.decoding import AutoregressiveDecoder, Decoder, NezhaDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.packing import Collator, TrainingRows
 from nezha_lite.results import ResultRow, provenance
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.training import LengthGroupedOrder
 from nezha_lite.verifiers import SortedVerifier
 
 
@@ -28,10 +28,12 @@ def time_calls(
     call: Callable[[int], object], repeats: int, warmup: int, device: torch.device
 ) -> list[float]:
     """Milliseconds of `call(0)` … `call(repeats − 1)`, each synchronised, after a warm-up."""
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}, but at least one call must be timed.")
 
     def synchronise() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
 
     for index in range(warmup):
         call(index)
@@ -62,10 +64,9 @@ def bench_decoding(
     split = split.sample(min(repeats, len(split)), seed=0)
     prompts = [model.build_prompts([history], semantic_ids) for history in split.histories]
     verifier = SortedVerifier(semantic_ids, model.device)
-    decoders = {
-        "nezha": NezhaDecoder(model, verifier),
-        "autoregressive": AutoregressiveDecoder(model, verifier),
-    }
+    decoders: dict[str, Decoder] = {"nezha": NezhaDecoder(model, verifier)}
+    if model.config.next_code_weight > 0:
+        decoders["autoregressive"] = AutoregressiveDecoder(model, verifier)
     prompts_used = len(prompts)
 
     @torch.inference_mode()
@@ -135,6 +136,7 @@ def bench_training(
     levels = semantic_ids.levels
     collate = Collator(semantic_ids, model.vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    bf16 = model.device.type == "cuda"  # the precision of `training.train`
     model.train()
     recipes = {
         "row-random": (TrainingRows(sequences, limit, 1, packed=False), False),
@@ -159,7 +161,9 @@ def bench_training(
         def step(index: int) -> None:
             batch = collate([rows[i] for i in chosen[index]])  # noqa: B023
             inputs = {key: value.to(model.device) for key, value in batch.items()}  # type: ignore[attr-defined]
-            model(**inputs)["loss"].backward()
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                loss = model(**inputs)["loss"]
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             totals[0] += len(batch["codes"])  # noqa: B023
@@ -188,7 +192,7 @@ def bench_training(
                 "steps": steps,
                 "max_items": limit,
                 "window_stride": window_stride if name == "packed" else 1,
-                "next_code_weight": model.config.next_code_weight,
+                "precision": "bf16 autocast" if bf16 else "fp32",
             },
             **provenance(model.device),
             seconds=round(seconds, 2),

@@ -50,14 +50,14 @@ class NezhaConfig(PreTrainedConfig):
         label_smoothing: float = 0.0,
         **kwargs: Any,  # transformers' own fields
     ) -> None:
-        for name, value, valid in (
-            ("max_items", max_items, max_items >= 1),
-            ("next_code_weight", next_code_weight, next_code_weight >= 0),
-            ("dropout", dropout, 0 <= dropout < 1),
-            ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1),
+        for name, value, fits, valid in (
+            ("max_items", max_items, max_items >= 1, "at least 1"),
+            ("next_code_weight", next_code_weight, next_code_weight >= 0, "0 or more"),
+            ("dropout", dropout, 0 <= dropout < 1, "in [0, 1)"),
+            ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)"),
         ):
-            if not valid:
-                raise ValueError(f"{name} is {value}, which is outside its valid range.")
+            if not fits:
+                raise ValueError(f"{name} is {value}, but must be {valid}.")
         self.backbone = backbone
         self.radices = list(radices)
         self.token_offset = token_offset

@@ -55,6 +55,8 @@ def by_removal(
     """
     order = np.random.default_rng(seed).permutation(dataset.n_items)
     for share in shares:
+        if not 0 <= share < 1:
+            raise ValueError(f"removed is {share}, but must be a share in [0, 1).")
         removed = frozenset(order[: round(share * dataset.n_items)].tolist())
         settings = {"epochs": epochs, "removed": share, "removal_seed": seed}
         yield from _measure(trained, dataset, split, beam, removed, settings)

@@ -30,7 +30,6 @@ class NezhaModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     _supports_sdpa = True
-    supports_gradient_checkpointing = True
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__(config)
@@ -49,6 +48,9 @@ class NezhaModel(PreTrainedModel):
         )
         self.embedding_dropout = nn.Dropout(config.dropout)
         self._register_residual_dropout()
+        if backbone_config.tie_word_embeddings:
+            # A checkpoint does not hold the tied copy, and the Trainer would warn that it is gone.
+            self._keys_to_ignore_on_save = ["backbone.lm_head.weight"]
         self.post_init()
 
     # ---- ways to get one --------------------------------------------------------------------
@@ -86,7 +88,7 @@ class NezhaModel(PreTrainedModel):
         )
         config = NezhaConfig.for_backbone(backbone, radices=semantic_ids.radices, **settings)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # CUDA's stay as they are
             return cls(config)
 
     @classmethod
@@ -105,7 +107,7 @@ class NezhaModel(PreTrainedModel):
             OSError: from transformers, if nothing can be loaded from `name_or_folder`.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # CUDA's stay as they are
             backbone = AutoModelForCausalLM.from_pretrained(
                 name_or_folder, attn_implementation="sdpa", dtype=torch.float32
             )
@@ -129,7 +131,16 @@ class NezhaModel(PreTrainedModel):
     def describe(self) -> dict[str, Any]:
         """The model's sizes in words and numbers, for a result row or a log."""
         backbone = self.backbone.config
+        preset = next(
+            (
+                name
+                for name, shape in PRESETS.items()
+                if all(getattr(backbone, field, None) == size for field, size in shape.items())
+            ),
+            None,
+        )
         return {
+            "preset": preset,
             "backbone": backbone.model_type,
             "hidden_size": backbone.hidden_size,
             "layers": backbone.num_hidden_layers,

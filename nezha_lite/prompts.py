@@ -129,7 +129,6 @@ def build_prompts(
     if len(histories) == 0:
         raise ValueError("histories is empty, but at least one history is needed.")
     check_same_space(semantic_ids, vocabulary)
-    codes = vocabulary.tokens_of(semantic_ids.codes)  # (N, L)
     rows = []
     for row, history in enumerate(histories):
         recent = list(history)[-max_items:] if max_items else []
@@ -139,7 +138,8 @@ def build_prompts(
                     f"History {row} holds item {item}, but the catalogue's items are 0 to "
                     f"{semantic_ids.n_items - 1}."
                 )
-        tokens = codes[torch.tensor(recent, dtype=torch.int64)].flatten()
+        codes = semantic_ids.codes[torch.tensor(recent, dtype=torch.int64)]  # (n, L)
+        tokens = vocabulary.tokens_of(codes).flatten()
         rows.append(
             torch.cat(
                 [torch.tensor([vocabulary.bos]), tokens, torch.tensor(vocabulary.placeholders)]

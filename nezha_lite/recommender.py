@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers.utils import logging
 
 from nezha_lite.decoding import NezhaDecoder, Verification
 from nezha_lite.evaluation import NOT_FOUND, item_lists
 from nezha_lite.model import NezhaModel
+from nezha_lite.progress import without_progress_bar
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import SEMANTIC_IDS_FILE
 from nezha_lite.verifiers import SortedVerifier
+
+MODEL_FILES = ("config.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,28 @@ class Recommender:
     def load(cls, folder: str | Path, device: str = "cpu") -> Recommender:
         """Read what `training.train` wrote.
 
+        Args:
+            device: "cpu", "cuda", "cuda:1", "mps" …, or "auto" for the best that is there.
+
         Raises:
             FileNotFoundError: if the folder or one of its files is missing.
             ValueError: if a file is damaged, or there is no such device here.
         """
-        folder = Path(folder)
-        for name in ("config.json", "model.safetensors", SEMANTIC_IDS_FILE):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"{folder} has no {name}: expected a folder written by `nezha-lite train`."
-                )
+        _check_files(Path(folder), *MODEL_FILES, SEMANTIC_IDS_FILE)
+        return cls.of(folder, SemanticIds.load(Path(folder) / SEMANTIC_IDS_FILE), device)
+
+    @classmethod
+    def of(cls, folder: str | Path, semantic_ids: SemanticIds, device: str = "cpu") -> Recommender:
+        """Read a model alone, such as a run's checkpoint, for semantic IDs at hand; see `load`."""
+        _check_files(Path(folder), *MODEL_FILES)
+        place = _device(device)
         try:
-            place = torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:  # the latter where PyTorch lacks CUDA
-            raise ValueError(f"device is {device!r}, which PyTorch cannot use here.") from error
-        try:
-            with _without_bar():
+            with without_progress_bar():
                 model: NezhaModel = NezhaModel.from_pretrained(folder)
         except SafetensorError as error:
-            raise ValueError(f"{folder / 'model.safetensors'} is damaged: {error}") from error
+            raise ValueError(f"{Path(folder) / MODEL_FILES[1]} is damaged: {error}") from error
         model.to(place)  # type: ignore[arg-type]  # transformers wraps the signature
-        return cls(model, SemanticIds.load(folder / SEMANTIC_IDS_FILE))
+        return cls(model, semantic_ids)
 
     def recommend(
         self,
@@ -90,6 +92,8 @@ class Recommender:
         for keys, scores in zip(result.keys.cpu(), result.scores.tolist(), strict=True):
             ranked: list[Recommendation] = []
             for key, score in zip(keys, scores, strict=True):
+                if len(ranked) >= k:
+                    break
                 (items,) = item_lists(key.view(1, 1), self.semantic_ids, popularity)
                 ranked.extend(
                     Recommendation(item, self.semantic_ids.items[item], score)
@@ -100,13 +104,23 @@ class Recommender:
         return lists
 
 
-@contextmanager
-def _without_bar() -> Iterator[None]:
-    """Reading a local file is done before its progress bar is drawn, which then only stays."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+def _check_files(folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {name}: expected a folder written by `nezha-lite train`."
+            )
+
+
+def _device(name: str) -> torch.device:
+    best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return best or torch.device("cpu")
     try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", best.type if best else "cpu"):
+        valid = f"auto, cpu or {best.type}" if best else "auto or cpu"
+        raise ValueError(f"device is {name!r}, but this machine has {valid}.")
+    return device

@@ -5,24 +5,30 @@ A README holds marked blocks, and `python -m nezha_lite.tables README.md` fills 
     <!-- table quality-beauty-small.json: decoder, beam, recall@10 -->
     …
     <!-- end table -->
+
+`toy.json where verifier=off: …` keeps the rows of which that is true.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nezha_lite.results import ResultRow, read_results
 
 RESULTS = Path("data") / "results"
-_BLOCK = re.compile(r"(<!-- table (\S+): (.+?) -->\n).*?(<!-- end table -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- table (\S+?)(?: where (\w+)=(\w+))?: (.+?) -->\n).*?(<!-- end table -->)", re.DOTALL
+)
 
 
 def markdown_table(rows: Sequence[ResultRow], columns: Sequence[str]) -> str:
-    """One line per row; a column is a metric, a field of the row, or a setting, looked for so.
+    """One line per row; a column is a metric, a field, a setting or a fact of the model.
+
+    They are looked for in this order; "training.seconds" is `seconds` in the setting `training`.
 
     Raises ValueError for a column that no row has.
     """
@@ -38,9 +44,14 @@ def filled_in(text: str, results: Path) -> str:
     """The text with every marked block remade from the files in the folder `results`."""
 
     def remade(block: re.Match[str]) -> str:
-        columns = [column.strip() for column in block[3].split(",")]
-        return block[1] + markdown_table(read_results(results / block[2]), columns) + block[4]
+        mark, name, field, value, columns, end = block.groups()
+        rows = read_results(results / name)
+        if field:
+            rows = [row for row in rows if str(_cell(row, field)) == value]
+        return mark + markdown_table(rows, [column.strip() for column in columns.split(",")]) + end
 
+    if text.count("<!-- table ") != text.count("<!-- end table -->"):
+        raise ValueError("A table's mark has no end mark, or the other way round.")
     return _BLOCK.sub(remade, text)
 
 
@@ -49,13 +60,23 @@ def _cell(row: ResultRow, column: str) -> Any:
         return row.metrics[column]
     if hasattr(row, column):
         return getattr(row, column)
-    return row.settings.get(column)
+    for place in (row.settings, row.model):
+        value: Any = place
+        for name in column.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is not None:
+            return value
+    return None
 
 
 def _text(value: Any) -> str:
     if value is None:
         return "–"
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}"
     if isinstance(value, float):
+        if value == round(value, 1) and value < 1000:
+            return f"{value:g}"
         return (
             f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" if value >= 1 else f"{value:.4f}"
         )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -23,11 +23,12 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from nezha_lite.batching import LengthGroupedOrder
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.packing import Collator, TrainingRows
+from nezha_lite.progress import without_progress_bar
 from nezha_lite.semantic_ids import SemanticIds
 
 SEMANTIC_IDS_FILE = "semantic_ids.safetensors"
@@ -50,7 +51,7 @@ class TrainingConfig:
         packed: packed prefixes, or one prefix per row.
         grouped: batch rows of similar length together, which saves padding.
         seed: of dropout and row order.
-        bf16: bfloat16 autocast; None means "on CUDA devices".
+        bf16: bfloat16 autocast; None means "on GPUs that have it".
         checkpoints: write one after every epoch, so that the run can be resumed; two are kept.
         validate: compute the loss on the validation split after every epoch.
     """
@@ -73,9 +74,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_rows", "learning_rate", "embedding_lr", "transition_lr")
         for name in (*positive, "window_stride"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:  # nan fails every comparison
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0.")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay}, but must not be negative.")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}, but must be in [0, 1).")
@@ -145,18 +146,21 @@ def train(
     if trainer.is_world_process_zero():
         _claim(output, semantic_ids)
     started, started_cpu = time.perf_counter(), time.process_time()
-    trainer.train(resume_from_checkpoint=last)
+    with without_progress_bar():  # the Trainer's own bar stays; each checkpoint's would pile up
+        trainer.train(resume_from_checkpoint=last)
     model.eval()
     record = TrainingRecord(
         dataset=dataset.name,
         config=dataclasses.asdict(config),
+        processes=trainer.args.world_size,
         seconds=round(time.perf_counter() - started, 1),
         cpu_seconds=round(time.process_time() - started_cpu, 1),
         resumed=last is not None,
         log=trainer.state.log_history,
     )
     if trainer.is_world_process_zero():
-        model.save_pretrained(output)
+        with without_progress_bar():
+            model.save_pretrained(output)
         unfinished = output / f".{TRAINING_FILE}.part"
         unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.replace(unfinished, output / TRAINING_FILE)  # last, so that it stands for a whole folder
@@ -172,6 +176,7 @@ class TrainingRecord(TypedDict):
 
     dataset: str
     config: dict[str, Any]
+    processes: int
     seconds: float
     cpu_seconds: float
     resumed: bool
@@ -205,28 +210,6 @@ class _NezhaTrainer(Trainer):
             groups = parameter_groups(self.nezha, self.config)
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         return self.optimizer
-
-
-class LengthGroupedOrder(Sampler[int]):
-    """A shuffled order in which neighbours are of similar length, another one every epoch.
-
-    The order depends on seed and epoch alone, so a resumed run sees the batches it would have seen.
-    """
-
-    def __init__(self, lengths: list[int], batch_rows: int, seed: int) -> None:
-        self.lengths, self.batch_rows, self.seed, self.epoch = lengths, batch_rows, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        batches = get_length_grouped_indices(self.lengths, self.batch_rows, generator=generator)
-        return iter(batches)
 
 
 def parameter_groups(model: NezhaModel, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -270,7 +253,9 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> TrainingArguments:
     on_cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    # Older GPUs emulate bf16, which is slower than not using it.
+    bf16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_rows,
@@ -282,7 +267,7 @@ def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> Training
         seed=config.seed,
         # Said outright: the Trainer otherwise refuses bf16, and several processes, on a CPU.
         use_cpu=not torch.accelerator.is_available(),
-        bf16=on_cuda if config.bf16 is None else config.bf16,
+        bf16=bf16 if config.bf16 is None else config.bf16,
         save_strategy="epoch" if config.checkpoints else "no",
         save_total_limit=2,
         eval_strategy="epoch" if config.validate else "no",
@@ -294,3 +279,8 @@ def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> Training
         disable_tqdm=not progress,
         dataloader_pin_memory=on_cuda,
     )
+    if arguments.n_gpu > 1:
+        # The Trainer would split a batch by rows (DataParallel), but a batch's slots count through
+        # all of its rows. Several GPUs take one process each.
+        arguments._n_gpu = 1
+    return arguments

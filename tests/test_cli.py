@@ -214,9 +214,10 @@ def test_evaluate_prints_and_writes_the_same_figures(
         assert row.kind == "quality"
         assert row.dataset == "shop"
         assert row.settings["split"] == "test"
-        assert row.settings["users"] == 30
-        assert row.settings["config"]["epochs"] == 2
         assert row.seeds == [0]
+    for row in rows[:2]:
+        assert row.settings["users"] == 30
+        assert row.settings["training"]["config"]["epochs"] == 2
     assert rows[0].metrics["valid"] == 1.0
     gain = rows[0].metrics["recall@10"] - rows[1].metrics["recall@10"]
     assert rows[0].metrics["recall@10_gain"] == pytest.approx(gain, abs=1e-5)
@@ -402,7 +403,7 @@ def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> No
     assert refused(cli("evaluate", trained, shop, "--device", "abacus"), "device is 'abacus'")
     answer = cli("evaluate", trained, shop, "--beam", "0")  # after its bar has begun
     assert answer.status == 2
-    assert answer.err.splitlines()[-1] == "nezha-lite: beam is 0, but must be at least 1."
+    assert answer.err.splitlines()[-1] == "nezha-lite: beam is 0, but Recall@10 needs at least 10."
     assert "Traceback" not in answer.err
     answer = cli("recommend", trained, shop, "--user", "u0", "-k", "0")
     assert (answer.status, answer.err) == (2, "nezha-lite: k is 0, but must be at least 1.\n")

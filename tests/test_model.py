@@ -153,6 +153,7 @@ def test_from_preset_passes_its_settings() -> None:
     assert model.head.transition == "gru"
     assert model.build_prompts([[0] * 50], IDS).input_ids.shape == (1, 1 + 5 * 3 + 3)
     assert model.describe() == {
+        "preset": "tiny",
         "backbone": "qwen3",
         "hidden_size": PRESETS["tiny"]["hidden_size"],
         "layers": 2,

@@ -24,10 +24,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FLOORS = {
     "datasets": 1,
     "downloads": 1,
+    "progress": 1,
     "results": 1,
     "sample": 1,
     "tables": 2,
     "semantic_ids": 1,
+    "batching": 2,
+    "collaborative": 2,
     "packing": 2,
     "prompts": 2,
     "quantizers": 2,

@@ -19,7 +19,7 @@ def row(**changes: object) -> ResultRow:
         decoder="nezha",
         beam=10,
         metrics={"recall@10": 0.25, "median_ms": 1234.5},
-        settings={"epochs": 3},
+        settings={"epochs": 3, "run": {"share": 0.5}},
         seconds=1.0,
         **provenance("cpu"),
     )
@@ -27,14 +27,13 @@ def row(**changes: object) -> ResultRow:
 
 
 def test_a_column_is_a_metric_a_field_or_a_setting() -> None:
-    table = markdown_table(
-        [row(), row(beam=None)], ["decoder", "beam", "recall@10", "median_ms", "epochs"]
-    )
+    columns = ["decoder", "beam", "recall@10", "median_ms", "epochs", "run.share", "preset"]
+    table = markdown_table([row(), row(beam=None)], columns)
     assert table.splitlines() == [
-        "| decoder | beam | recall@10 | median_ms | epochs |",
-        "| --- | --- | --- | --- | --- |",
-        "| nezha | 10 | 0.2500 | 1,234 | 3 |",
-        "| nezha | – | 0.2500 | 1,234 | 3 |",
+        "| decoder | beam | recall@10 | median_ms | epochs | run.share | preset |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| nezha | 10 | 0.2500 | 1,234 | 3 | 0.5 | tiny |",
+        "| nezha | – | 0.2500 | 1,234 | 3 | 0.5 | tiny |",
     ]
 
 
@@ -53,9 +52,23 @@ def test_a_block_is_remade_and_the_rest_left_alone(tmp_path: Path) -> None:
     assert filled_in(made, tmp_path) == made
 
 
-@pytest.mark.parametrize("name", ["README.md", "data/README.md"])
-def test_written_tables_are_those_of_the_result_files(name: str) -> None:
+def test_a_condition_chooses_rows(tmp_path: Path) -> None:
+    write_results(tmp_path / "toy.json", [row(verifier="off"), row(verifier="prefix", beam=7)])
+    text = "<!-- table toy.json where verifier=prefix: verifier, beam -->\n<!-- end table -->\n"
+    assert filled_in(text, tmp_path).splitlines()[3:] == ["| prefix | 7 |", "<!-- end table -->"]
+
+
+def test_a_forgotten_mark_is_refused(tmp_path: Path) -> None:
+    write_results(tmp_path / "toy.json", [row()])
+    text = "<!-- table toy.json: decoder -->\nno end\n"
+    with pytest.raises(ValueError, match="mark"):
+        filled_in(text, tmp_path)
+
+
+def test_the_tables_of_the_readme_are_those_of_the_result_files() -> None:
+    name = "README.md"
     text = (ROOT / name).read_text(encoding="utf-8")
+    assert text.count("<!-- table ") >= 3
     assert filled_in(text, ROOT / "data" / "results") == text, (
         f"remake the tables: python -m nezha_lite.tables {name}"
     )

@@ -6,10 +6,11 @@ import pytest
 import torch
 from toys import N_ITEMS, toy_dataset
 
+from nezha_lite.collaborative import collaborative_vectors
 from nezha_lite.datasets import ItemText
 from nezha_lite.quantizers import RQVAE, RQKMeans, RQKMeansConfig, RQVAEConfig
 from nezha_lite.text import tfidf_vectors
-from nezha_lite.tokenize import build_semantic_ids, tokenize
+from nezha_lite.tokenize import build_semantic_ids, item_vectors, tokenize
 
 FEW = RQKMeansConfig(levels=2, codes=3)  # nine IDs for twenty items: some must be shared
 
@@ -68,14 +69,23 @@ def test_the_default_is_reproducible_and_equals_its_parts() -> None:
 
 def test_missing_or_wrong_inputs_are_named() -> None:
     bare = replace(toy_dataset(), texts=None)
-    with pytest.raises(ValueError, match="'toy' has no item texts: pass `vectors`"):
-        tokenize(bare)
+    with pytest.raises(ValueError, match="'toy' has no item texts for some-encoder"):
+        item_vectors(bare, encoder="some-encoder")
+    with pytest.raises(ValueError, match="codes is 65, but 20 items"):
+        build_semantic_ids(bare, codes=65)
     ids = tokenize(bare, RQKMeans(FEW), torch.eye(N_ITEMS))
     assert ids.n_distinct == N_ITEMS
     with pytest.raises(ValueError, match="vectors has 19 rows, but there are 20 items"):
         tokenize(bare, RQKMeans(FEW), torch.eye(19))
     with pytest.raises(ValueError, match="collisions is 'ignored'"):
         tokenize(toy_dataset(), collisions="ignored")
+
+
+def test_without_texts_behaviour_tells_items_apart() -> None:
+    bare = replace(toy_dataset(), texts=None)
+    expected = collaborative_vectors(bare.train_sequences(), bare.n_items)
+    assert torch.equal(item_vectors(bare), expected)
+    assert build_semantic_ids(bare, levels=2, codes=4).n_distinct == N_ITEMS
 
 
 # ---- by name -------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import typer
 
 from nezha_lite.cli.options import Beam, Data, Device, Folder, Results, Verified, load
 
+MOST_POPULAR = {"baseline": "the most popular items of the training part, for everyone"}
+
 
 def evaluate(
     folder: Folder,
@@ -24,7 +26,7 @@ def evaluate(
     ] = "test",
     users: Annotated[int, typer.Option(help="a random sample of users; 0 takes all")] = 0,
     results: Results = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Item-level Recall and NDCG over the whole catalogue, beside the most popular items.
 
@@ -35,6 +37,8 @@ def evaluate(
     from nezha_lite.results import ResultRow, provenance, write_results
     from nezha_lite.training import read_training_record
 
+    if beam < 10:
+        raise ValueError(f"beam is {beam}, but Recall@10 needs at least 10.")
     found, trained = load(dataset, folder, device)
     held_out = found.split(split)
     held_out = held_out.sample(users, seed=0) if users else held_out
@@ -43,7 +47,8 @@ def evaluate(
     settings = {
         "split": split,
         "users": len(held_out.targets),
-        **{name: record[name] for name in ("config", "seconds", "cpu_seconds")},
+        "id_collision_rate": round(trained.semantic_ids.collision_rate, 5),
+        "training": {key: value for key, value in record.items() if key != "log"},
     }
     started = time.perf_counter()
     measured = {
@@ -73,13 +78,13 @@ def evaluate(
         ResultRow(
             kind="quality",
             dataset=found.name,
-            model=trained.model.describe(),
+            model=MOST_POPULAR if name == "popularity" else trained.model.describe(),
             decoder=name,
             verifier=None if name == "popularity" else verification,
             beam=None if name == "popularity" else beam,
             metrics={key: round(value, 5) for key, value in metrics.items()},
             seeds=[record["config"]["seed"]],
-            settings=settings,
+            settings={"split": split} if name == "popularity" else settings,
             **provenance(trained.model.device),
             seconds=seconds,
         )
@@ -102,24 +107,23 @@ def hallucination(
     ] = None,
     users: Annotated[int, typer.Option(help="a random sample of users; 0 takes all")] = 1000,
     results: Results = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Share of drafts that name no item: by beam width, by training, after catalogue changes."""
     from nezha_lite.hallucination import by_beam, by_removal, epochs_trained
-    from nezha_lite.model import NezhaModel
     from nezha_lite.recommender import Recommender
     from nezha_lite.results import write_results
 
     found, trained = load(dataset, folder, device)
     split = found.split("test")
-    split = split.sample(users, seed=0) if users else split
+    split = split.sample(min(users, len(split)), seed=0) if users else split
     widths = beams or [10, 50, 128, 512]
     rows = list(by_beam(trained, found, split, widths, epochs_trained(folder)))
     rows += by_removal(
         trained, found, split, widths[0], removed or [0.1, 0.2, 0.5], epochs_trained(folder)
     )
     for checkpoint in earlier or []:
-        young = Recommender(NezhaModel.from_pretrained(checkpoint), trained.semantic_ids)
+        young = Recommender.of(checkpoint, trained.semantic_ids, str(trained.model.device))
         rows += by_beam(young, found, split, widths, epochs_trained(checkpoint))
     for row in rows:
         figures = "  ".join(f"{key} {value:.4f}" for key, value in row.metrics.items())
@@ -142,7 +146,7 @@ def bench(
     beams: Annotated[list[int] | None, typer.Option("--beam", help="beam widths, repeated")] = None,
     repeats: Annotated[int, typer.Option(help="timed calls or training steps")] = 50,
     results: Results = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Time decoding or training, on a machine with nothing else to do."""
     from nezha_lite.bench import bench_decoding, bench_training

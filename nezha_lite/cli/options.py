@@ -20,7 +20,7 @@ Data = Annotated[str, typer.Argument(help="sample, beauty, instruments, yelp, or
 Folder = Annotated[Path, typer.Argument(help="folder written by `train`")]
 Results = Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")]
 Beam = Annotated[int, typer.Option(help="beam width")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Verified = Annotated[Verification, typer.Option(help="when drafts are checked")]
 
 

@@ -19,7 +19,7 @@ def recommend(
     k: Annotated[int, typer.Option("-k", help="length of the list")] = 10,
     beam: Beam = 50,
     verification: Verified = "prefix",
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Recommend items, with their titles, to a user or after a history."""
     if (user is None) == (item is None):

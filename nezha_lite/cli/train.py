@@ -23,7 +23,8 @@ def data(dataset: Data) -> None:
     )
     print(f"item texts: {'yes' if found.texts else 'no'}")
     if found.released_codes is None:
-        print("released semantic IDs: none; `train` builds some from the texts")
+        source = "the texts" if found.texts else "who took what"
+        print(f"released semantic IDs: none; `train` builds some from {source}")
     else:
         ids = released_semantic_ids(found)
         print(
@@ -49,6 +50,9 @@ def train(
         Literal["extra-level", "shared"],
         typer.Option(help="one more level, or expanded when recommending"),
     ] = "extra-level",
+    encoder: Annotated[
+        str | None, typer.Option(help="text encoder for IDs that are built: a folder or hub name")
+    ] = None,
     epochs: Annotated[int, typer.Option(help="passes over the data")] = 16,
     batch_rows: Annotated[int, typer.Option(help="rows (about users) a step")] = 64,
     learning_rate: Annotated[float, typer.Option(help="peak rate of AdamW")] = 2e-3,
@@ -59,8 +63,12 @@ def train(
         float, typer.Option(help="weight of the autoregressive loss; 0 is the paper's recipe")
     ] = 1.0,
     max_items: Annotated[int, typer.Option(help="longest history, in items")] = 20,
+    window_stride: Annotated[
+        int, typer.Option(help="items by which a long history's window jumps; 1: the authors'")
+    ] = 10,
     seed: Annotated[int, typer.Option(help="of weights, order and dropout")] = 0,
     checkpoints: Annotated[bool, typer.Option(help="write one after every epoch")] = True,
+    validate: Annotated[bool, typer.Option(help="validation loss after every epoch")] = False,
     resume: Annotated[bool, typer.Option(help="go on from the newest checkpoint")] = False,
 ) -> None:
     """Train a model with its draft head."""
@@ -71,7 +79,7 @@ def train(
     from nezha_lite.training import train as train_model
 
     found = load_dataset(dataset)
-    semantic_ids = build_semantic_ids(found, ids, levels, codes, collisions, seed)
+    semantic_ids = build_semantic_ids(found, ids, levels, codes, collisions, seed, encoder)
     settings = {"dropout": dropout, "next_code_weight": next_code_weight, "max_items": max_items}
     model = (
         NezhaModel.from_backbone(backbone, semantic_ids, seed=seed, **settings)
@@ -86,6 +94,8 @@ def train(
         transition_lr=transition_lr,
         seed=seed,
         checkpoints=checkpoints,
+        validate=validate,
+        window_stride=window_stride,
     )
     print(f"{found.name}: {found.n_users:,} users, semantic IDs of radices {semantic_ids.radices}")
     record = train_model(model, semantic_ids, found, output, config, resume)

@@ -5,18 +5,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.decoding.base import DecodeResult
+from nezha_lite.decoding.base import DecodeResult, Verification
 from nezha_lite.decoding.beam import BeamSearchDecoder
+from nezha_lite.model import NezhaModel
 from nezha_lite.prompts import Prompts
+from nezha_lite.verifiers import Verifier
 
 
 class AutoregressiveDecoder(BeamSearchDecoder):
     """KV-cached beam search over the same weights, by the backbone's next-code probabilities.
 
     The prompt (without placeholders) is read once and its cache copied to the beams; each further
-    code costs one pass over B · K tokens, so the backbone runs L times. Needs a model trained with
-    next_code_weight > 0.
+    code costs one pass over B · K tokens, so the backbone runs L times.
+
+    Raises:
+        ValueError: also if the model was trained with next_code_weight 0, which taught its backbone
+            nothing about next codes.
     """
+
+    def __init__(
+        self,
+        model: NezhaModel,
+        verifier: Verifier | None = None,
+        verification: Verification = "prefix",
+    ) -> None:
+        if model.config.next_code_weight == 0:
+            raise ValueError(
+                "next_code_weight is 0: this model's backbone was not trained to write codes, so "
+                "only its draft head can decode."
+            )
+        super().__init__(model, verifier, verification)
 
     @torch.inference_mode()
     def decode(self, prompts: Prompts, beam: int, trace: bool = False) -> DecodeResult:

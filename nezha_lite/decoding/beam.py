@@ -113,7 +113,10 @@ class BeamSearch:
         missing = self.beam - self.keys.shape[1]
         keys = torch.nn.functional.pad(self.keys, (0, missing), value=-1)
         scores = torch.nn.functional.pad(self.scores, (0, missing), value=-torch.inf)
-        trace = None if self.levels is None else DecodeTrace(tuple(self.levels), backbone_calls)
+        trace = None
+        if self.levels is not None:
+            verified = self.verifier is not None
+            trace = DecodeTrace(tuple(self.levels), backbone_calls, verified)
         return DecodeResult(keys, scores, backbone_calls, trace)
 
 

@@ -64,10 +64,11 @@ class LevelTrace:
 
 @dataclass(frozen=True, eq=False)
 class DecodeTrace:
-    """A decode's levels in order, and how often the backbone ran."""
+    """A decode's levels in order, how often the backbone ran, and whether a verifier was there."""
 
     levels: tuple[LevelTrace, ...]
     backbone_calls: int
+    verified: bool
 
     def prefixes(self, level: int) -> Tensor:
         """Codes of the beams kept after `level` levels: (B, W, level) int64, -1 in empty slots."""
@@ -85,6 +86,12 @@ class DecodeTrace:
         return stacked.masked_fill(empty.unsqueeze(-1), -1)
 
     def acceptance(self) -> list[float]:
-        """Per level, the share of proposed drafts that exist, over the whole batch."""
+        """Per level, the share of proposed drafts that exist, over the whole batch.
+
+        Raises:
+            ValueError: if the decoder had no verifier, so that nobody knows.
+        """
+        if not self.verified:
+            raise ValueError("Acceptance needs a verifier, but this decoder was given none.")
         counts = [(level.proposed_exists.sum(), level.proposed_live.sum()) for level in self.levels]
         return [float(existing / drafts.clamp_min(1)) for existing, drafts in counts]

@@ -11,7 +11,6 @@ from enum import Enum
 import torch
 
 from nezha_lite.decoding import DecodeTrace
-from nezha_lite.decoding.trace import LevelTrace
 
 
 class Fate(Enum):
@@ -61,13 +60,13 @@ def beam_nodes(trace: DecodeTrace, row: int, max_pruned: int = 3) -> list[Node]:
     for step in trace.levels:
         kept = step.kept[row].tolist()
         candidates = [candidate for candidate in kept if candidate >= 0]
-        candidates += _rejected(step, row) + step.pruned(row, max_pruned)
+        candidates += step.rejected(row) + step.pruned(row, max_pruned)
         chosen = torch.tensor(candidates, dtype=torch.int64)
         scores = step.scores[row].flatten()[chosen].tolist()
         keys = step.keys[row].flatten()[chosen].tolist()
         exists = step.exists[row].flatten()[chosen].tolist()
         places = {candidate: place for place, candidate in enumerate(kept) if candidate >= 0}
-        rejected = set(_rejected(step, row))
+        rejected = set(step.rejected(row))
         level_nodes = []
         for candidate, score, key, real in zip(candidates, scores, keys, exists, strict=True):
             parent, code = divmod(candidate, step.n_codes)
@@ -111,16 +110,8 @@ def draft_counts(trace: DecodeTrace, row: int) -> list[DraftCounts]:
     """Counts for every level of one row."""
     counts = []
     for step in trace.levels:
-        live = torch.isfinite(step.scores[row].flatten()[step.proposed[row]])
-        exists = step.proposed_exists[row] & live
-        rejected = len(_rejected(step, row))
-        existing = int(exists.sum())
-        unchecked = int(live.sum()) - existing - rejected
+        rejected = len(step.rejected(row))
+        existing = int(step.proposed_exists[row].sum())
+        unchecked = int(step.proposed_live[row].sum()) - existing - rejected
         counts.append(DraftCounts(step.level, existing, rejected, unchecked))
     return counts
-
-
-def _rejected(step: LevelTrace, row: int) -> list[int]:
-    """`LevelTrace.rejected` without the continuations of beams that had died before."""
-    scores = step.scores[row].flatten()
-    return [candidate for candidate in step.rejected(row) if torch.isfinite(scores[candidate])]
