@@ -12,12 +12,12 @@ import torch
 import traitlets
 
 from nezha_lite.datasets import InteractionDataset, ItemText
-from nezha_lite.decoding import DecodeTrace
+from nezha_lite.decoding import DecodeResult, DecodeTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots import Fate
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import DecodeExplorer, VerifierLab
-from nezha_lite.widgets.item_list import ListRow, list_html, selected_rows
+from nezha_lite.widgets.item_list import ListRow, list_html, list_rows, selected_rows
 
 HOSTILE = ("<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "a & b <b>bold</b>")
 N_ITEMS = 60
@@ -296,3 +296,13 @@ def test_the_history_shows_the_last_ten_items(explorer: DecodeExplorer) -> None:
     history = data.split("test").histories[explorer.user]
     cards = re.findall(r"<li[^>]*>(.*?)</li>", explorer.history.value)
     assert cards == [html.escape(data.title(item)) for item in history[-10:]]
+
+
+def test_items_that_share_an_id_come_by_popularity(model: NezhaModel) -> None:
+    keys = torch.tensor([[int(catalogue().keys[0])]])
+    twins = SemanticIds.from_codes(
+        torch.cat([catalogue().codes[:1], catalogue().codes[:1]]), catalogue().radices
+    )
+    result = DecodeResult(keys, torch.zeros(1, 1), backbone_calls=1, trace=None)
+    assert list_rows(result, 0, twins, popularity=[3, 2])[0].items == (0, 1)
+    assert list_rows(result, 0, twins, popularity=[2, 3])[0].items == (1, 0)

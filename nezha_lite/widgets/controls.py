@@ -12,6 +12,7 @@ import traitlets
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import VERIFICATIONS, DecodeResult, NezhaDecoder, Verification
+from nezha_lite.evaluation import training_popularity
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots.style import CONFIG
 from nezha_lite.plots.svg import WIDTH
@@ -68,6 +69,7 @@ class Subject:
             raise ValueError(f"No user of {dataset.name!r} has three interactions or more.")
         self.model, self.semantic_ids, self.dataset = model.eval(), semantic_ids, dataset
         self.verifier = SortedVerifier(semantic_ids, model.device)
+        self.popularity = training_popularity(dataset)
         self.users = tuple(users)
         self.histories = {user: split.histories[places[user]] for user in users}
         self.targets = {user: split.targets[places[user]] for user in users}

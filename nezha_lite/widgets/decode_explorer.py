@@ -238,7 +238,8 @@ class DecodeExplorer(widgets.VBox):
 
     def _list(self) -> tuple[Any, ...]:
         assert self.result is not None
-        rows = list_rows(self.result, 0, self.subject.semantic_ids)
+        subject = self.subject
+        rows = list_rows(self.result, 0, subject.semantic_ids, subject.popularity)
         missing = sum(not row.items for row in rows)
         caption = f"{len(rows)} of {self.beam} places are filled; {missing} of them name no item."
         target = self.subject.targets[self.user]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nezha_lite.datasets import InteractionDataset
@@ -37,12 +38,19 @@ class ListRow:
         return f"✕ does not exist (codes {'-'.join(map(str, self.codes))})"
 
 
-def list_rows(result: DecodeResult, row: int, semantic_ids: SemanticIds) -> list[ListRow]:
-    """The filled places of one prompt's list, best first."""
+def list_rows(
+    result: DecodeResult, row: int, semantic_ids: SemanticIds, popularity: Sequence[int]
+) -> list[ListRow]:
+    """The filled places of one prompt's list, best first; items sharing an ID by popularity."""
     keys, scores = result.keys[row].cpu(), result.scores[row].tolist()
     codes = semantic_ids.codes_of(keys.clamp_min(0)).tolist()
     return [
-        ListRow(place, tuple(digits), score, tuple(semantic_ids.items_of(key)))
+        ListRow(
+            place,
+            tuple(digits),
+            score,
+            tuple(sorted(semantic_ids.items_of(key), key=lambda item: -popularity[item])),
+        )
         for place, (key, score, digits) in enumerate(
             zip(keys.tolist(), scores, codes, strict=True), start=1
         )

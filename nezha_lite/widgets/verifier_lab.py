@@ -119,7 +119,7 @@ class VerifierLab(widgets.VBox):
     def _list(self) -> tuple[Any, ...]:
         assert self.result is not None
         subject = self.subject
-        rows = list_rows(self.result, 0, subject.semantic_ids)
+        rows = list_rows(self.result, 0, subject.semantic_ids, subject.popularity)
         missing = sum(not row.items for row in rows)
         caption = f"{len(rows)} of {self.beam} places are filled; {missing} of them name no item."
         chosen = selected_rows(rows, BEST, HALLUCINATIONS)
