@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nezha_lite.quantizers import RQVAE, Quantizer, RQKMeans, RQKMeansConfig, RQVAEConfig
-from nezha_lite.quantizers.rq_kmeans import encode_residuals
+from nezha_lite.quantizers.residual import encode_residuals
 from nezha_lite.quantizers.rq_vae import _Network
 from nezha_lite.semantic_ids import SemanticIds
 

@@ -17,9 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nezha_lite.quantizers.rq_kmeans import (
-    RQKMeans,
-    RQKMeansConfig,
+from nezha_lite.quantizers.residual import (
     check_codes,
     check_range,
     check_vectors,
@@ -30,6 +28,7 @@ from nezha_lite.quantizers.rq_kmeans import (
     spread_codes,
     sum_codewords,
 )
+from nezha_lite.quantizers.rq_kmeans import RQKMeans, RQKMeansConfig
 
 
 @dataclass(frozen=True)
