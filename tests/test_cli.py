@@ -1,98 +1,21 @@
-"""The command line, from data to list, and its one sentence for bad input."""
+"""The command line: its help, and what its commands do from data to list."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 import typer.main
+from shops import SMALL, Run, write_dataset
 from toys import toy_dataset
 
-from nezha_lite.cli import app, main
-from nezha_lite.datasets import InteractionDataset, load_folder
+from nezha_lite.cli import app
+from nezha_lite.datasets import load_folder
 from nezha_lite.results import read_results
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import read_training_record
 
 COMMANDS = typer.main.get_command(app).commands
-SMALL = [
-    *("--epochs", "2", "--batch-rows", "8", "--learning-rate", "0.01"),
-    *("--levels", "2", "--codes", "4", "--max-items", "6"),
-]
-
-
-@dataclass
-class Answer:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> Answer:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["nezha-lite", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped, torch.random.fork_rng(devices=[]):
-            main()
-        captured = capsys.readouterr()
-        return Answer(stopped.value.code or 0, captured.out, captured.err)
-
-    return run
-
-
-def refused(answer: Answer, *words: str) -> bool:
-    """One sentence on stderr that holds all these words, status 2, nothing on stdout."""
-    lines = answer.err.splitlines()
-    assert answer.status == 2
-    assert answer.out == ""
-    assert len(lines) == 1, answer.err
-    assert lines[0].startswith("nezha-lite: ")
-    for word in words:
-        assert word in lines[0]
-    return True
-
-
-def write_dataset(folder: Path, dataset: InteractionDataset) -> Path:
-    folder.mkdir()
-    histories = {
-        user: [dataset.items[item] for item in sequence]
-        for user, sequence in zip(dataset.users, dataset.sequences, strict=True)
-    }
-    texts = {
-        item: {"title": text.title, "categories": list(text.categories)}
-        for item, text in zip(dataset.items, dataset.texts or (), strict=True)
-    }
-    (folder / f"{folder.name}.inter.json").write_text(json.dumps(histories))
-    (folder / f"{folder.name}.item.json").write_text(json.dumps(texts))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "shop", toy_dataset())
-
-
-@pytest.fixture(scope="module")
-def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that `train` filled, through the command line."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-        patch.setattr(sys, "argv", ["nezha-lite", "train", str(shop), str(folder), *SMALL])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-    assert not stopped.value.code
-    return folder
-
 
 # ---- help ----------------------------------------------------------------------------------------
 
@@ -123,20 +46,6 @@ def test_help_of_a_command_explains_every_option(
         assert flag.lower() in text.lower(), flag
         assert parameter.help, f"{flag} is not explained"
         assert " ".join(parameter.help.split()) in text
-
-
-def test_the_console_script_answers_bad_input() -> None:
-    failed = subprocess.run(
-        [sys.executable, "-c", "from nezha_lite.cli import main; main()", "data", "nothing-here"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr.startswith("nezha-lite: 'nothing-here' is neither")
-    assert len(failed.stderr.splitlines()) == 1
 
 
 # ---- what the commands do ------------------------------------------------------------------------
@@ -317,128 +226,3 @@ def test_hallucination_prints_and_writes_rows(
     assert [row.settings["epochs"] for row in rows] == [2.0] * 6 + [1.0] * 3
     assert all(row.metrics["valid"] == 1.0 for row in rows if row.verifier != "off")
     assert rows[3].metrics["valid"] < rows[0].metrics["valid"]
-
-
-# ---- bad input -----------------------------------------------------------------------------------
-
-
-def test_an_unknown_data_set_or_folder_is_one_sentence(
-    trained: Path, tmp_path: Path, cli: Run
-) -> None:
-    unknown = "neither a folder nor one of the data sets sample, beauty"
-    assert refused(cli("data", "bueaty"), "'bueaty'", unknown)
-    assert refused(cli("train", "bueaty", tmp_path / "run"), unknown)
-    assert refused(cli("evaluate", trained, tmp_path / "nowhere"), "nowhere", unknown)
-    (tmp_path / "empty").mkdir()
-    assert refused(cli("data", tmp_path / "empty"), "empty.inter.json")
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "broken.inter.json").write_text("{")
-    assert refused(cli("data", broken), "broken.inter.json")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("command", ["evaluate", "recommend", "bench", "hallucination"])
-def test_a_missing_model_folder_is_one_sentence(
-    command: str, shop: Path, tmp_path: Path, cli: Run
-) -> None:
-    before = ["decode"] if command == "bench" else []
-    after = ["--user", "u0"] if command == "recommend" else []
-    answer = cli(command, *before, tmp_path / "nowhere", shop, *after)
-    assert refused(answer, "nowhere has no config.json", "nezha-lite train")
-
-
-def test_who_is_asked_for_must_exist_and_be_one(trained: Path, shop: Path, cli: Run) -> None:
-    ask = ("recommend", trained, shop)
-    assert refused(cli(*ask, "--user", "nobody"), "User 'nobody'", "'shop'", "like 'u0'")
-    assert refused(cli(*ask, "--item", "i1", "--item", "i99"), "Item 'i99'", "'shop'", "like 'i0'")
-    assert refused(cli(*ask, "--user", "u0", "--item", "i1"), "--user", "--item", "not both")
-    assert refused(cli(*ask), "--user", "--item")
-
-
-def test_another_catalogue_is_refused(trained: Path, tmp_path: Path, cli: Run) -> None:
-    dataset = toy_dataset()
-    renamed = InteractionDataset(
-        "renamed",
-        tuple(f"x{item}" for item in dataset.items),
-        dataset.users,
-        dataset.sequences,
-        dataset.texts,
-    )
-    other = write_dataset(tmp_path / "other", renamed)
-    for arguments in (("evaluate",), ("bench", "decode"), ("hallucination",)):
-        answer = cli(*arguments, trained, other)
-        assert refused(answer, "trained on another catalogue", "'other'", "(20 items)")
-
-
-def test_a_used_output_folder_is_refused(trained: Path, shop: Path, cli: Run) -> None:
-    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    answer = cli("train", shop, trained, *SMALL)
-    assert answer.status == 2
-    assert answer.err.splitlines()[-1].startswith(f"nezha-lite: {trained} already holds")
-    assert "Traceback" not in answer.err
-    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ("--preset huge", ("preset is 'huge'", "'tiny'")),
-        ("--epochs 0", ("epochs is 0",)),
-        ("--levels 0", ("levels is 0",)),
-        ("--dropout 2", ("dropout is 2",)),
-        ("--max-items 0", ("max_items is 0",)),
-        ("--ids released", ("'shop'", "released semantic IDs")),
-    ],
-)
-def test_bad_settings_are_one_sentence_and_leave_nothing(
-    options: str, words: tuple[str, ...], shop: Path, tmp_path: Path, cli: Run
-) -> None:
-    assert refused(cli("train", shop, tmp_path / "run", *options.split()), *words)
-    assert not (tmp_path / "run").exists()
-
-
-def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> None:
-    assert refused(cli("evaluate", trained, shop, "--users", "31"), "31", "30 users")
-    assert refused(cli("evaluate", trained, shop, "--device", "abacus"), "device is 'abacus'")
-    answer = cli("evaluate", trained, shop, "--beam", "0")  # after its bar has begun
-    assert answer.status == 2
-    assert answer.err.splitlines()[-1] == "nezha-lite: beam is 0, but Recall@10 needs at least 10."
-    assert "Traceback" not in answer.err
-    answer = cli("recommend", trained, shop, "--user", "u0", "-k", "0")
-    assert (answer.status, answer.err) == (2, "nezha-lite: k is 0, but must be at least 1.\n")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("evaluate", "a", "b", "--decoder", "magic"),
-        ("train", "a", "b", "--epochs", "many"),
-        ("recommend", "a", "b", "--usr", "u0"),
-        ("dance",),
-        ("train", "a"),
-    ],
-)
-def test_misspelt_commands_and_options_are_explained(arguments: tuple[str, ...], cli: Run) -> None:
-    answer = cli(*arguments)
-    assert answer.status == 2
-    assert answer.out == ""
-    assert "Usage" in answer.err
-    assert "Traceback" not in answer.err
-
-
-def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["nezha-lite", "data", str(tmp_path / "x"), "--debug"])
-    with pytest.raises(FileNotFoundError, match="neither a folder") as raised:
-        main()
-    assert raised.traceback[-1].name == "load_dataset"
-
-
-def test_a_defect_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    def defect(*_: object) -> None:
-        raise AssertionError("a defect")
-
-    monkeypatch.setattr("nezha_lite.datasets.load_dataset", defect)
-    monkeypatch.setattr(sys, "argv", ["nezha-lite", "data", "sample"])
-    with pytest.raises(AssertionError, match="a defect"):
-        main()

@@ -1,18 +1,12 @@
-"""Training: it learns, it survives being killed, it runs in two processes, it refuses cleanly."""
+"""Training: it learns, it tells what it did, it refuses cleanly, each part has its rate."""
 
-import json
 import math
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from runs import CONFIG, checkpoints, files, losses, run, same_weights
 from safetensors.torch import load_file
 from toys import toy_dataset, toy_ids, toy_model
 
@@ -21,67 +15,13 @@ from nezha_lite.packing import Collator, TrainingRows
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import (
     PAPER_RECIPE,
-    LengthGroupedOrder,
     TrainingConfig,
     parameter_groups,
     read_training_record,
     train,
 )
 
-TESTS = Path(__file__).parent
-DROPOUT = 0.2  # so that a resumed run must also find its random state again
-CONFIG = TrainingConfig(epochs=4, batch_rows=8)  # 30 packed rows: 4 steps an epoch
-
-
-@pytest.fixture(autouse=True)
-def random_state() -> Iterator[None]:
-    """The Trainer seeds the global generators; other tests must not notice."""
-    with torch.random.fork_rng(devices=[]):
-        yield
-
-
-def run(output: Path, config: TrainingConfig = CONFIG, **arguments) -> NezhaModel:
-    model = toy_model(dropout=DROPOUT)
-    train(model, toy_ids(), toy_dataset(), output, config, progress=False, **arguments)
-    return model
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def checkpoints(folder: Path) -> list[int]:
-    return sorted(int(path.name.split("-")[1]) for path in (folder / "checkpoints").iterdir())
-
-
-def same_weights(left: NezhaModel, right: NezhaModel) -> bool:
-    others = right.state_dict()
-    return all(torch.equal(value, others[name]) for name, value in left.state_dict().items())
-
-
-def losses(folder: Path, name: str) -> list[float]:
-    return [entry[name] for entry in read_training_record(folder)["log"] if name in entry]
-
-
-def python(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    return subprocess.run(
-        [sys.executable, *arguments, script] if script else [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[NezhaModel, Path]:
-    """An uninterrupted run, and its folder."""
-    folder = tmp_path_factory.mktemp("runs") / "deep" / "finished"
-    with torch.random.fork_rng(devices=[]):
-        return run(folder), folder
-
+pytestmark = pytest.mark.usefixtures("random_state")
 
 # ---- what a run does -----------------------------------------------------------------------------
 
@@ -211,139 +151,6 @@ def test_bf16_trains_on_a_cpu_and_keeps_fp32_weights(tmp_path: Path) -> None:
     assert half_losses[-1] < half_losses[0]
 
 
-# ---- killed and resumed --------------------------------------------------------------------------
-
-# The forward pass number `argv[1]` (counted from 0, four an epoch) or the saving of the optimizer
-# number `argv[1]` never returns: SIGKILL leaves no chance to tidy up.
-KILLED_RUN = """
-import os, signal, sys
-from pathlib import Path
-from transformers import Trainer
-from nezha_lite.model import NezhaModel
-from test_training import run
-
-def kill_at(owner, name, call):
-    original, calls = getattr(owner, name), []
-    def counted(*arguments, **options):
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        calls.append(1)
-        return original(*arguments, **options)
-    setattr(owner, name, counted)
-
-for output, where, call in zip(sys.argv[1::3], sys.argv[2::3], sys.argv[3::3]):
-    child = os.fork()
-    if child == 0:
-        if where == "forward":
-            kill_at(NezhaModel, "forward", int(call))
-        else:
-            kill_at(Trainer, "_save_optimizer_and_scheduler", int(call))
-        run(Path(output))
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-KILLS = {  # where, at which call, the checkpoints it leaves, the step it goes on from
-    "in-the-first-epoch": ("forward", 2, [], 0),
-    "at-an-epoch-boundary": ("forward", 8, [4, 8], 8),
-    "in-the-middle-of-an-epoch": ("forward", 10, [4, 8], 8),
-    "while-a-checkpoint-is-written": ("save", 2, [4, 8, 12], 8),
-    "while-the-first-checkpoint-is-written": ("save", 0, [4], 0),
-}
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a killed run for every entry of KILLS."""
-    folder = tmp_path_factory.mktemp("killed")
-    arguments = [
-        argument
-        for name, (where, call, _, _) in KILLS.items()
-        for argument in (str(folder / name), where, str(call))
-    ]
-    done = python("", "-c", KILLED_RUN, *arguments)
-    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(KILLS), done.stderr
-    return folder
-
-
-@pytest.mark.parametrize("name", KILLS)
-def test_a_killed_run_resumes_to_the_same_weights(
-    name: str,
-    killed: Path,
-    finished: tuple[NezhaModel, Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    steps: list[int] = []
-    forward = NezhaModel.forward
-
-    def counted(self: NezhaModel, *arguments, **options) -> dict[str, torch.Tensor]:
-        steps.append(1)
-        return forward(self, *arguments, **options)
-
-    folder = killed / name
-    assert checkpoints(folder) == KILLS[name][2]
-    assert files(folder) == {"checkpoints", "semantic_ids.safetensors"}
-    with pytest.raises(FileExistsError, match="already holds a training run"):
-        run(folder)
-    torch.manual_seed(4)
-    monkeypatch.setattr(NezhaModel, "forward", counted)
-    model = run(folder, resume=True)
-    assert len(steps) == 16 - KILLS[name][3]
-    assert same_weights(model, finished[0])
-    assert files(folder) == files(finished[1])
-    assert checkpoints(folder) == [12, 16]
-    assert losses(folder, "loss") == pytest.approx(losses(finished[1], "loss"), abs=1e-6)
-    record = read_training_record(folder)
-    assert record["resumed"] is (KILLS[name][3] > 0)
-
-
-@pytest.mark.parametrize("grouped", [True, False])
-def test_resuming_a_run_without_grouping_or_with_evaluation(grouped: bool, tmp_path: Path) -> None:
-    config = replace(CONFIG, grouped=grouped, validate=True)
-    model = run(tmp_path, config)
-    for name in ("config.json", "model.safetensors", "semantic_ids.safetensors", "training.json"):
-        (tmp_path / name).unlink()
-    for path in (tmp_path / "checkpoints" / "checkpoint-16").iterdir():
-        path.unlink()
-    (tmp_path / "checkpoints" / "checkpoint-16").rmdir()
-    assert same_weights(run(tmp_path, config, resume=True), model)
-
-
-def test_resuming_a_finished_run_changes_nothing(
-    finished: tuple[NezhaModel, Path], tmp_path: Path
-) -> None:
-    model = run(tmp_path)
-    again = run(tmp_path, resume=True)
-    assert same_weights(again, model)
-    assert same_weights(NezhaModel.from_pretrained(tmp_path), finished[0])
-
-
-def test_resuming_an_empty_folder_starts_a_run(tmp_path: Path) -> None:
-    run(tmp_path / "new", replace(CONFIG, epochs=1), resume=True)
-    assert read_training_record(tmp_path / "new")["resumed"] is False
-
-
-def test_a_run_is_not_resumed_with_other_semantic_ids(tmp_path: Path) -> None:
-    run(tmp_path / "run")
-    ids = toy_ids()
-    others = SemanticIds.from_codes(ids.codes.flip(0), ids.radices, ids.items)
-    with pytest.raises(ValueError, match="run with other semantic IDs"):
-        train(toy_model(), others, toy_dataset(), tmp_path / "run", CONFIG, resume=True)
-    saved = SemanticIds.load(tmp_path / "run" / "semantic_ids.safetensors")
-    assert torch.equal(saved.codes, ids.codes)
-
-
-def test_nothing_half_written_remains_when_the_record_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(NezhaModel, "save_pretrained", full_disk)
-    with pytest.raises(OSError, match="no space left"):
-        run(tmp_path, replace(CONFIG, epochs=1, checkpoints=False))
-    assert not (tmp_path / "training.json").exists()
-
-
 # ---- refusals ------------------------------------------------------------------------------------
 
 
@@ -388,63 +195,6 @@ def test_config_errors_name_field_and_value(field: str, value: float) -> None:
         TrainingConfig(**{field: value})
 
 
-# ---- row order -----------------------------------------------------------------------------------
-
-
-def order(seed: int, epoch: int, lengths: list[int]) -> list[int]:
-    sampler = LengthGroupedOrder(lengths, 4, seed)
-    sampler.set_epoch(epoch)
-    return list(sampler)
-
-
-def test_the_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
-    lengths = torch.randint(3, 60, (450,), generator=torch.Generator().manual_seed(0)).tolist()
-    orders = {}
-    for seed in (0, 1, 2):
-        for epoch in (0, 1, 2):
-            torch.manual_seed(1000 * epoch + seed)  # must not matter
-            before = torch.get_rng_state()
-            orders[seed, epoch] = order(seed, epoch, lengths)
-            assert torch.equal(torch.get_rng_state(), before)
-            assert sorted(orders[seed, epoch]) == list(range(450))
-    assert len({tuple(one) for one in orders.values()}) == 9
-    assert order(1, 2, lengths) == orders[1, 2]
-    assert len(LengthGroupedOrder(lengths, 4, 0)) == 450
-
-
-def test_the_order_saves_padding() -> None:
-    lengths = torch.randint(3, 60, (400,), generator=torch.Generator().manual_seed(1)).tolist()
-
-    def padding(indices: list[int]) -> int:
-        batches = [[lengths[i] for i in indices[at : at + 4]] for at in range(0, 400, 4)]
-        return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
-
-    assert padding(order(0, 0, lengths)) < 0.2 * padding(list(range(400)))
-
-
-def test_training_uses_another_order_each_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[list[int]] = []
-    original = LengthGroupedOrder.__iter__
-
-    def recorded(self: LengthGroupedOrder) -> Iterator[int]:
-        seen.append(list(original(self)))
-        return iter(seen[-1])
-
-    monkeypatch.setattr(LengthGroupedOrder, "__iter__", recorded)
-    run(tmp_path, replace(CONFIG, epochs=3, seed=5))
-    levels, rows = 3, TrainingRows(toy_dataset().train_sequences(), 6, 6)
-    lengths = [row.n_tokens(levels) for row in rows.rows]
-    expected = []
-    for epoch in range(3):
-        sampler = LengthGroupedOrder(lengths, CONFIG.batch_rows, 5)
-        sampler.set_epoch(epoch)
-        expected.append(list(original(sampler)))
-    assert seen == expected
-    assert expected[0] != expected[1] != expected[2] != expected[0]
-
-
 # ---- learning rates ------------------------------------------------------------------------------
 
 
@@ -483,60 +233,3 @@ def test_the_multipliers_reach_the_weights(tmp_path: Path) -> None:
     }
     # AdamW's very first step moves every weight with a gradient by its learning rate.
     assert list(moved.values()) == pytest.approx([1e-4, 1e-2, 1e-3], rel=0.02)
-
-
-# ---- two processes -------------------------------------------------------------------------------
-
-TWO_PROCESSES = """
-import hashlib, json, os, sys
-from pathlib import Path
-from safetensors.torch import save
-from test_training import CONFIG, LengthGroupedOrder, run
-
-original, epochs, orders = LengthGroupedOrder.__iter__, [], []
-def recorded(self):
-    epochs.append(self.epoch)
-    return original(self)
-LengthGroupedOrder.__iter__ = recorded
-output, rank = Path(sys.argv[1]), os.environ.get("RANK", "0")
-model = run(output / "run")
-there = sorted(path.name for path in (output / "run").iterdir())
-tensors = {name: value.contiguous().clone() for name, value in model.state_dict().items()}
-digest = hashlib.sha256(save(tensors)).hexdigest()
-(output / f"{rank}.json").write_text(json.dumps([digest, epochs, there, type(model).__name__]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("launcher", "processes"),
-    [
-        ("accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port {port}", 2),
-        # Without MPI, accelerate's own launcher starts a single process on a CPU.
-        ("accelerate.commands.launch --cpu --num_processes 2 --main_process_port {port}", 1),
-    ],
-    ids=["two", "cpu"],
-)
-def test_several_processes_end_with_the_same_weights(
-    launcher: str, processes: int, finished: tuple[NezhaModel, Path], tmp_path: Path
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = tmp_path / "script.py"
-    script.write_text(TWO_PROCESSES)
-    launch = ["-m", *launcher.format(port=port).split()]
-    done = python("", *launch, str(script), str(tmp_path), CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 0, done.stderr[-3000:]
-    ends = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
-    assert len(ends) == processes
-    assert ends[0] == ends[-1]  # weights to the last bit, among other things
-    _, epochs, there, kind = ends[0]
-    assert epochs == [0, 1, 2, 3]
-    assert set(there) == files(finished[1])
-    assert kind == "NezhaModel"
-    trained = NezhaModel.from_pretrained(tmp_path / "run")
-    # Two processes take 16 rows a step and not 8: then both took part.
-    assert checkpoints(tmp_path / "run") == {1: [12, 16], 2: [6, 8]}[processes]
-    assert same_weights(trained, finished[0]) is (processes == 1)
-    values = losses(tmp_path / "run", "loss")
-    assert values[-1] < values[0]

@@ -1,0 +1,37 @@
+"""Clustered vectors, a small RQ-VAE, and codes and errors found the slow, obvious way."""
+
+import torch
+from torch import Tensor
+
+from nezha_lite.quantizers import RQVAEConfig
+from nezha_lite.semantic_ids import SemanticIds
+
+SMALL_VAE = RQVAEConfig(levels=2, codes=(4, 6), hidden=(16,), latent=8, epochs=30, revive_every=5)
+
+
+def clustered(n: int, width: int = 16, clusters: int = 12, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(clusters, width, generator=generator)
+    noise = 0.3 * torch.randn(n, width, generator=generator)
+    return centres[torch.randint(clusters, (n,), generator=generator)] + noise
+
+
+def error(vectors: Tensor, decoded: Tensor) -> float:
+    return float((vectors - decoded).square().sum(1).mean())
+
+
+def slow_codes(vectors: Tensor, codebooks: tuple[Tensor, ...]) -> Tensor:
+    """Nearest codebook row of the residual, one pair at a time; first of equals."""
+    rows = []
+    for vector in vectors.double().numpy():
+        left, codes = vector.copy(), []
+        for book in codebooks:
+            distances = [float(((left - row) ** 2).sum()) for row in book.double().numpy()]
+            codes.append(distances.index(min(distances)))
+            left = left - book[codes[-1]].double().numpy()
+        rows.append(codes)
+    return torch.tensor(rows)
+
+
+def use(codes: Tensor, radices: tuple[int, ...]) -> list[float]:
+    return SemanticIds.from_codes(codes, radices).codebook_use()
