@@ -78,15 +78,29 @@ class Notebook:
 
     def run_all(self, seconds: float = 240) -> None:
         """Run every cell, in order; AssertionError naming the cell that raised or never ran."""
-        self.page.evaluate(RUN_ALL)  # resolves when the last cell has answered
-        self._wait_for_kernel(seconds * 1000)
+        deadline = time.monotonic() + seconds
+        self.page.evaluate(RUN_ALL)
+        # Neither the command's answer nor an idle kernel means that the page has heard of the last
+        # cell: only its execution count does.
+        while not self._all_ran() and time.monotonic() < deadline:
+            self.page.wait_for_timeout(200)
         for number, cell in enumerate(self.code_cells(), start=1):
-            place = f"{self.name}, code cell {number}"
+            assert cell["execution_count"] == number, f"{self._place(number)} did not run"
+        self._wait_for_kernel()
+
+    def _all_ran(self) -> bool:
+        """Whether every code cell has its count; AssertionError when one raised."""
+        cells = self.code_cells()
+        for number, cell in enumerate(cells, start=1):
             expected = "raises-exception" in cell["metadata"].get("tags", [])
             for output in cell["outputs"]:
                 if output["output_type"] == "error" and not expected:
-                    raise AssertionError(f"{place}: {output['ename']}: {output['evalue']}")
-            assert cell["execution_count"] == number, f"{place} did not run"
+                    error = f"{output['ename']}: {output['evalue']}"
+                    raise AssertionError(f"{self._place(number)}: {error}")
+        return all(cell["execution_count"] for cell in cells)
+
+    def _place(self, number: int) -> str:
+        return f"{self.name}, code cell {number}"
 
     def code_cells(self) -> list[dict[str, Any]]:
         """The code cells as nbformat objects, with the outputs they have now."""
