@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SCREENSHOTS
 from lab import Lab, Notebook
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 SETUP = """
 import torch
@@ -32,6 +32,7 @@ CALLS = {
     "04_verifiers.ipynb": "VerifierLab(model, ids, dataset)",
     "05_decoding.ipynb": "DecodeExplorer(model, ids, dataset)",
 }
+OUTLINES = "elements => elements.map(element => element.getAttribute('d'))"
 
 
 def cell(source: str) -> dict[str, object]:
@@ -95,6 +96,20 @@ def slide(box: Locator, control: str, key: str, times: int) -> None:
         handle.press(key)
 
 
+def value_of(box: Locator, control: str) -> str:
+    """What a slider says it stands at; the page knows at once, the kernel a moment later."""
+    return box.locator(".widget-slider", has_text=control).locator(".widget-readout").inner_text()
+
+
+def eventually(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait until it holds: figures are redrawn a moment after texts have changed."""
+    for _ in range(50):
+        if holds():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("it did not come to hold within 10 seconds")
+
+
 def shoot(box: Locator, name: str) -> Path:
     path = SCREENSHOTS / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,18 +123,17 @@ def drive_verifier_lab(notebook: Notebook, name: str) -> None:
     places = table.locator("caption")
     expect(places).to_contain_text("places are filled")
     shoot(box, f"{name}-first")
-    before_list = places.inner_text()
+    before = int(value_of(box, "Beam width"))
+    expect(places).to_contain_text(f"of {before} places")
     bars = box.locator(".barlayer .point path")
-    before_bars = [bar.get_attribute("d") for bar in bars.all()]
+    before_bars = bars.evaluate_all(OUTLINES)
 
     slide(box, "Beam width", "ArrowLeft", 2)
-    expect(places).not_to_have_text(before_list)
-    width = int(re.search(r"of (\d+) places", places.inner_text())[1])  # type: ignore[index]
-    assert width < int(re.search(r"of (\d+) places", before_list)[1])  # type: ignore[index]
+    width = int(value_of(box, "Beam width"))
+    assert width < before
+    expect(places).to_contain_text(f"of {width} places")
     expect(box.get_by_text(re.compile(rf"Level 2: \d+ of {width} drafts exist"))).to_be_visible()
-    # The figure is redrawn a moment after the text has changed.
-    notebook.page.wait_for_timeout(500)
-    assert [bar.get_attribute("d") for bar in bars.all()] != before_bars
+    eventually(notebook.page, lambda: bars.evaluate_all(OUTLINES) != before_bars)
 
     box.get_by_role("button", name="prefix", exact=True).press("Enter")
     expect(box.get_by_text("Verification prefix:")).to_be_visible()
@@ -144,8 +158,7 @@ def drive_decode_explorer(notebook: Notebook, name: str) -> None:
 
     slide(box, "Beam width", "ArrowLeft", 4)
     expect(rows).to_have_count(before - 4)
-    notebook.page.wait_for_timeout(500)
-    assert 0 < marks_of(box) < all_marks
+    eventually(notebook.page, lambda: 0 < marks_of(box) < all_marks)
 
     slide(box, "Step", "Home", 1)
     expect(box.get_by_text("No code is drafted yet.")).to_be_visible()
@@ -157,10 +170,15 @@ def drive_decode_explorer(notebook: Notebook, name: str) -> None:
     expect(box.get_by_text(re.compile(r"Draft \d+: kept. Probability"))).to_be_visible()
     shoot(box, f"{name}-keyboard")
 
-    notebook.page.wait_for_timeout(500)
     kept = box.locator(".scatterlayer .trace").nth(3)  # after edges, labels and the prompt
-    kept.locator(".points path").last.click(force=True)
-    expect(box.get_by_text(re.compile(r"Draft \d+-\d+: kept"))).to_be_visible()
+    explained = box.get_by_text(re.compile(r"Draft \d+-\d+: kept"))
+
+    def explained_on_click() -> bool:  # a mark may be redrawn under the mouse
+        kept.locator(".points path").last.click(force=True)
+        notebook.page.wait_for_timeout(500)
+        return explained.is_visible()
+
+    eventually(notebook.page, explained_on_click)
     chosen = box.locator(".widget-slider", has_text="Explain draft").locator(".widget-readout")
     expect(chosen).to_have_text(re.compile(r"level 2: \d+-\d+"))
     shoot(box, f"{name}-click")
