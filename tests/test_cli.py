@@ -124,8 +124,8 @@ def test_evaluate_prints_and_writes_the_same_figures(
         assert row.dataset == "shop"
         assert row.settings["split"] == "test"
         assert row.seeds == [0]
-    for row in rows[:2]:
         assert row.settings["users"] == 30
+    for row in rows[:2]:
         assert row.settings["training"]["config"]["epochs"] == 2
     assert rows[0].metrics["valid"] == 1.0
     gain = rows[0].metrics["recall@10"] - rows[1].metrics["recall@10"]

@@ -44,9 +44,8 @@ def evaluate(
     held_out = held_out.sample(users, seed=0) if users else held_out
     popularity = evaluation.training_popularity(found)
     record = read_training_record(folder)
-    settings = {
-        "split": split,
-        "users": len(held_out.targets),
+    asked = {"split": split, "users": len(held_out.targets)}
+    learnt = {
         "id_collision_rate": round(trained.semantic_ids.collision_rate, 5),
         "training": {key: value for key, value in record.items() if key != "log"},
     }
@@ -84,7 +83,7 @@ def evaluate(
             beam=None if name == "popularity" else beam,
             metrics={key: round(value, 5) for key, value in metrics.items()},
             seeds=[record["config"]["seed"]],
-            settings={"split": split} if name == "popularity" else settings,
+            settings=asked if name == "popularity" else {**asked, **learnt},
             **provenance(trained.model.device),
             seconds=seconds,
         )
