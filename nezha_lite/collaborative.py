@@ -1,13 +1,15 @@
-"""Item vectors from behaviour alone, for catalogues without texts.
+"""Item vectors from behaviour alone: who was taken soon before or after whom.
 
-Items taken one after the other by the same users get similar vectors: positive pointwise mutual
-information of item pairs within a few steps of each other, reduced by a truncated SVD.
+The positive pointwise mutual information (PPMI) of item pairs, reduced by a truncated SVD.
+Skip-gram with negative sampling, which learns item2vec (Barkan & Koenigstein 2016), implicitly
+factorises the same matrix, shifted by the logarithm of the number of negatives (Levy & Goldberg,
+NIPS 2014); factorising it outright is deterministic and needs no further library.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +17,17 @@ from torch import Tensor
 
 
 def collaborative_vectors(
-    sequences: Sequence[Sequence[int]], n_items: int, dim: int = 64, window: int = 3, seed: int = 0
+    sequences: Sequence[Sequence[int]], n_items: int, dim: int = 64, window: int = 10, seed: int = 0
 ) -> Tensor:
     """Vectors of all items from the training sequences.
 
+    A pair d steps apart counts 1/d, and the information of a pair that was counted c times is
+    discounted by c / (c + 1): one user alone proves little (Pantel & Lin, KDD 2002). Rows are U S
+    of the SVD, so their cosines are those of the PPMI rows, as far as D columns can hold them.
+
     Args:
         sequences: users' items in time order; give the training part only.
-        n_items: N; items that no sequence holds get a zero row.
+        n_items: N; items that no sequence holds beside another one get a zero row.
         dim: width D; columns beyond the rank are zero.
         window: how many steps apart two items may be to count as a pair.
         seed: of the randomised SVD.
@@ -30,27 +36,45 @@ def collaborative_vectors(
         (N, D) float32, rows of length 1 or 0.
 
     Raises:
-        ValueError: if no sequence holds two items.
+        ValueError: if no sequence holds two different items, an item is outside 0..N-1, or `dim`
+            or `window` is not positive.
     """
-    from scipy.sparse import coo_matrix
     from sklearn.utils.extmath import randomized_svd
 
-    pairs: Counter[tuple[int, int]] = Counter()
-    for sequence in sequences:
-        for place, item in enumerate(sequence):
-            for other in sequence[place + 1 : place + 1 + window]:
-                pairs[item, other] += 1
-                pairs[other, item] += 1
-    if not pairs:
-        raise ValueError("No training sequence holds two items, so nothing tells items apart.")
-    rows, columns = np.array(list(pairs)).T
-    counts = np.array(list(pairs.values()), dtype=np.float64)
-    totals = np.bincount(rows, weights=counts, minlength=n_items)
-    information = np.log(counts * counts.sum() / (totals[rows] * totals[columns]))
-    positive = coo_matrix((np.maximum(information, 0), (rows, columns)), shape=(n_items, n_items))
+    for name, value in (("dim", dim), ("window", window)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}: a positive number is needed")
+    information = _positive_information(sequences, n_items, window)
     rank = min(dim, n_items)
-    left, weights, _ = randomized_svd(positive.tocsr(), rank, random_state=seed)
-    vectors = np.zeros((n_items, dim), dtype=np.float32)
-    vectors[:, :rank] = left * np.sqrt(weights)
+    left, singular, _ = randomized_svd(information, rank, random_state=seed)
+    noise = 1e-6  # shares below this are rounding, which unit length would blow up
+    vectors = np.zeros((n_items, dim))
+    vectors[:, :rank] = left * np.where(singular > noise * singular[0], singular, 0.0)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return torch.from_numpy(vectors / np.where(lengths > 1e-6, lengths, 1.0).astype(np.float32))
+    vectors = np.where(lengths > noise, vectors / np.maximum(lengths, noise), 0.0)
+    return torch.from_numpy(vectors).float()
+
+
+def _positive_information(sequences: Sequence[Sequence[int]], n_items: int, window: int) -> Any:
+    """Discounted PPMI of all pairs of different items: sparse (N, N), symmetric."""
+    from scipy.sparse import csr_matrix
+
+    items = np.array([item for sequence in sequences for item in sequence], dtype=np.int64)
+    owners = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
+    wrong = items[(items < 0) | (items >= n_items)]
+    if len(wrong):
+        raise ValueError(f"sequences hold item {wrong[0]}, but there are {n_items} items")
+    counts = csr_matrix((n_items, n_items))
+    for step in range(1, min(window, len(items) - 1) + 1):
+        earlier, later = items[:-step], items[step:]
+        pairs = (owners[:-step] == owners[step:]) & (earlier != later)
+        weights = np.full(int(pairs.sum()), 1.0 / step)
+        counts += csr_matrix((weights, (earlier[pairs], later[pairs])), shape=counts.shape)
+    counts = (counts + counts.T).tocoo()
+    if not counts.nnz:
+        raise ValueError("no training sequence holds two different items: nothing tells them apart")
+    count = counts.data
+    totals = np.bincount(counts.row, weights=count, minlength=n_items)  # (N,)
+    expected = totals[counts.row] * totals[counts.col] / totals.sum()
+    information = np.maximum(np.log(count / expected), 0.0) * count / (count + 1.0)
+    return csr_matrix((information, (counts.row, counts.col)), shape=counts.shape)

@@ -22,6 +22,11 @@ from nezha_lite.downloads import REGISTRY, fetch
 
 DATA_FOLDER = Path(__file__).parents[1] / "data"
 Parsed = TypeVar("Parsed")
+# What exports write where they know nothing: "Unknown", "brand_2237". As words, these would tie
+# unrelated items together.
+_PLACEHOLDER = re.compile(
+    r"unknown|untitled|unbranded|n/?a|nan|none|null|(title|brand|item|product)[\s_#-]+\d+", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,9 @@ class ItemText:
 
     def sentence(self) -> str:
         """One cleaned line for a text encoder: "title, brand. categories. description"."""
-        # Amazon's export writes "Unknown" for a missing brand; as a word it would tie
-        # unrelated items together.
-        brand = "" if self.brand.strip().casefold() == "unknown" else self.brand
-        heading = ", ".join(filter(None, (_clean(self.title), _clean(brand))))
-        path = ", ".join(filter(None, map(_clean, self.categories)))
-        return ". ".join(filter(None, (heading, path, _clean(self.description))))
+        heading = ", ".join(filter(None, map(plain_text, (self.title, self.brand))))
+        path = ", ".join(filter(None, map(plain_text, self.categories)))
+        return ". ".join(filter(None, (heading, path, plain_text(self.description))))
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,17 @@ class InteractionDataset:
 
     def title(self, item: int) -> str:
         """The item's title in clean text, or "item <name>" where the files give none."""
-        text = _clean(self.texts[item].title) if self.texts is not None else ""
+        text = plain_text(self.texts[item].title) if self.texts is not None else ""
         return text or f"item {self.items[item]}"
 
     def train_sequences(self) -> list[list[int]]:
         """One list per user: all but the last two items, so empty for fewer than three."""
         return [list(sequence[:-2]) for sequence in self.sequences]
+
+    def popularity(self) -> list[int]:
+        """How often each of the N items occurs in the training part."""
+        counts = Counter(item for sequence in self.train_sequences() for item in sequence)
+        return [counts[item] for item in range(self.n_items)]
 
     def split(self, name: Literal["validation", "test"]) -> Split:
         """Leave-one-out: test asks for the last item, validation for the one before it.
@@ -223,8 +230,10 @@ def load_folder(folder: str | Path) -> InteractionDataset:
     )
 
 
-def _clean(text: str) -> str:
-    return " ".join(html.unescape(text).split())
+def plain_text(text: str) -> str:
+    """One line without HTML entities, escaped once or twice; "" for a placeholder."""
+    line = " ".join(html.unescape(html.unescape(text)).split())
+    return "" if _PLACEHOLDER.fullmatch(line) else line
 
 
 def _part_file(folder: Path, name: str, part: str) -> Path | None:

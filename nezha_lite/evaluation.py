@@ -7,7 +7,6 @@ beside the others as a warning only (`sid_recall@k`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -149,15 +148,9 @@ def item_lists(
     return lists
 
 
-def training_popularity(dataset: InteractionDataset) -> list[int]:
-    """How often each of the N items occurs in the training part."""
-    counts = Counter(item for sequence in dataset.train_sequences() for item in sequence)
-    return [counts[item] for item in range(dataset.n_items)]
-
-
 def evaluate_popularity(dataset: InteractionDataset, split: Split, length: int) -> Evaluation:
     """The baseline that everything must beat: the same most popular items for everyone."""
-    counts = training_popularity(dataset)
+    counts = dataset.popularity()
     ranking = sorted(range(dataset.n_items), key=lambda item: -counts[item])[:length]
     ranks = np.array([_place(ranking, target) for target in split.targets])
     full = np.full(len(ranks), len(ranking))

@@ -16,7 +16,7 @@ import numpy as np
 
 from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding import VERIFICATIONS, NezhaDecoder
-from nezha_lite.evaluation import evaluate, recall_at, training_popularity
+from nezha_lite.evaluation import evaluate, recall_at
 from nezha_lite.recommender import Recommender
 from nezha_lite.results import ResultRow, provenance
 from nezha_lite.training import read_training_record
@@ -79,7 +79,7 @@ def _measure(
     settings: dict[str, float],
 ) -> Iterator[ResultRow]:
     verifier = SortedVerifier(trained.semantic_ids.without(removed), trained.model.device)
-    popularity = training_popularity(dataset)
+    popularity = dataset.popularity()
     present = np.array([target not in removed for target in split.targets])
     for verification in VERIFICATIONS:
         started = time.perf_counter()

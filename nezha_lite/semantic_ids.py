@@ -189,9 +189,10 @@ class SemanticIds:
 
     # ---- collisions -------------------------------------------------------------------------
 
-    def with_extra_level(self) -> SemanticIds:
+    def with_extra_level(self, popularity: Sequence[float] | None = None) -> SemanticIds:
         """One more code that numbers the items sharing an ID, so that every ID is unique.
 
+        Numbers go by catalogue order, or with `popularity` (N,) from the most popular item down.
         The new level's radix is the size of the largest group. A catalogue without collisions is
         returned unchanged: a level with one code would only cost a decoding step.
         """
@@ -200,6 +201,8 @@ class SemanticIds:
             return self
         extra = torch.zeros(self.n_items, 1, dtype=torch.int64)
         for group in self._items_by_key.values():
+            if popularity is not None:
+                group = sorted(group, key=lambda item: -popularity[item])
             for position, item in enumerate(group):
                 extra[item, 0] = position
         return SemanticIds(

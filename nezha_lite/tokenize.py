@@ -1,19 +1,162 @@
-"""From a catalogue to its semantic IDs in one call: texts → vectors → codes → unique IDs."""
+"""From a catalogue to its semantic IDs: item vectors → codes → IDs without collisions."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import json
+import os
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, get_args
 
 from torch import Tensor
 
-from nezha_lite.collaborative import collaborative_vectors
-from nezha_lite.datasets import InteractionDataset
-from nezha_lite.quantizers import RQVAE, Quantizer, RQKMeans, RQKMeansConfig, RQVAEConfig
+from nezha_lite.collisions import Collisions, NewItems, add_items, resolve
+from nezha_lite.datasets import InteractionDataset, ItemText
+from nezha_lite.id_quality import id_quality
+from nezha_lite.quantizers import (
+    QUANTIZERS,
+    Quantizer,
+    RQKMeans,
+    load_quantizer,
+    make_quantizer,
+)
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
-from nezha_lite.text import encoder_vectors, tfidf_vectors
+from nezha_lite.vectors import ItemVectorizer, VectorConfig
 
-Collisions = Literal["extra-level", "shared"]
-IdSource = Literal["auto", "released", "rq-kmeans", "rq-vae"]
+_FILES = ("tokenizer.json", "quantizer.safetensors", "semantic_ids.safetensors")
+
+
+class CollapseWarning(UserWarning):
+    """Semantic IDs tell fewer items apart than they could; the text says where and what helps."""
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How to make semantic IDs.
+
+    Attributes:
+        quantizer: one of `quantizers.QUANTIZERS`.
+        levels: L, before an extra level is added.
+        codes: codes per level, one number for all or one per level.
+        vectors: what the items' vectors are made of.
+        collisions: what becomes of items that share an ID, see `collisions.resolve`.
+        seed: of the quantizer.
+
+    Raises:
+        ValueError: naming the field that is out of range.
+    """
+
+    quantizer: str = "rq-kmeans"
+    levels: int = 3
+    codes: int | tuple[int, ...] = 64
+    vectors: VectorConfig = field(default_factory=VectorConfig)
+    collisions: Collisions = "extra-level"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.collisions not in get_args(Collisions):
+            raise ValueError(
+                f"collisions is {self.collisions!r}, but must be one of {get_args(Collisions)}."
+            )
+        make_quantizer(self.quantizer, self.levels, self.codes, self.seed)  # checks the rest
+
+
+class ItemTokenizer:
+    """Everything between an item's text and its semantic ID, kept so that new items get theirs.
+
+    Attributes:
+        config: how it was asked for.
+        vectorizer: items to vectors; fitted by `fit`.
+        quantizer: vectors to codes; fitted by `fit`.
+        semantic_ids: the catalogue's IDs; `add` extends them.
+    """
+
+    def __init__(self, config: TokenizerConfig | None = None) -> None:
+        self.config = config or TokenizerConfig()
+        self.vectorizer = ItemVectorizer(self.config.vectors)
+        self.quantizer = make_quantizer(
+            self.config.quantizer, self.config.levels, self.config.codes, self.config.seed
+        )
+        self._plain_ids: SemanticIds | None = None
+        self._semantic_ids: SemanticIds | None = None
+
+    @property
+    def plain_ids(self) -> SemanticIds:
+        """The IDs of `fit`, before collisions were resolved. RuntimeError before `fit`."""
+        if self._plain_ids is None:
+            raise RuntimeError("this ItemTokenizer was not fitted here: call fit first")
+        return self._plain_ids
+
+    @property
+    def semantic_ids(self) -> SemanticIds:
+        """The catalogue's IDs. RuntimeError before `fit` or `load`."""
+        if self._semantic_ids is None:
+            raise RuntimeError("this ItemTokenizer has no semantic IDs yet: call fit or load first")
+        return self._semantic_ids
+
+    def fit(self, dataset: InteractionDataset, progress: bool = False) -> Self:
+        """Learn vectors and codebooks from the catalogue and name its items.
+
+        Warns:
+            CollapseWarning: one for each level or catalogue that collapsed.
+        """
+        vectors = self.vectorizer.fit_transform(dataset)
+        self._plain_ids = _quantize(dataset, self.quantizer, vectors, progress)
+        self._semantic_ids = _resolve(
+            dataset, self.quantizer, vectors, self._plain_ids, self.config.collisions
+        )
+        return self
+
+    def add(self, names: tuple[str, ...], texts: tuple[ItemText, ...]) -> NewItems:
+        """Name items that came after fitting; nothing is refitted and no old ID changes.
+
+        A model trained on the old IDs can recommend the new items at once, as far as their codes
+        mean what they say. What was behaviour in the vectors is unknown for them and left neutral.
+        """
+        new = add_items(
+            self.semantic_ids,
+            self.quantizer,
+            self.vectorizer.transform(texts),
+            names,
+            self.config.collisions,
+        )
+        self._semantic_ids = new.semantic_ids
+        return new
+
+    def save(self, folder: str | Path) -> Path:
+        """Write config, vectorizer, quantizer and IDs into `folder`, `tokenizer.json` last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config_file, quantizer_file, ids_file = (folder / name for name in _FILES)
+        self.vectorizer.save(folder / "vectorizer")
+        self.quantizer.save(quantizer_file)
+        self.semantic_ids.save(ids_file)
+        unfinished = folder / f".{config_file.name}.part"
+        unfinished.write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, config_file)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote. FileNotFoundError, or ValueError naming the damaged file."""
+        folder = Path(folder)
+        for name in _FILES:
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} has no {name}: it was not written by `save`.")
+        config_file, quantizer_file, ids_file = (folder / name for name in _FILES)
+        try:
+            fields = json.loads(config_file.read_text(encoding="utf-8"))
+            vectors = _tuples(fields.pop("vectors"))
+            fields = _tuples(fields)
+            config = TokenizerConfig(vectors=VectorConfig(**vectors), **fields)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{config_file} is no tokenizer's settings: {error}") from error
+        tokenizer = cls(config)
+        tokenizer.vectorizer = ItemVectorizer.load(folder / "vectorizer")
+        tokenizer.quantizer = load_quantizer(quantizer_file)
+        tokenizer._semantic_ids = SemanticIds.load(ids_file)
+        return tokenizer
 
 
 def tokenize(
@@ -21,80 +164,114 @@ def tokenize(
     quantizer: Quantizer | None = None,
     vectors: Tensor | None = None,
     collisions: Collisions = "extra-level",
+    progress: bool = False,
 ) -> SemanticIds:
-    """Build semantic IDs for a data set.
+    """Semantic IDs of a data set from parts at hand; `ItemTokenizer` keeps the parts together.
 
     Args:
         quantizer: an unfitted quantizer; the default is `RQKMeans` with 3 levels of 64 codes. It is
             fitted in place.
         vectors: (N, D) float32 item vectors; the default is `item_vectors(dataset)`.
-        collisions: what becomes of items that share an ID. "extra-level" appends a code that tells
-            them apart, so every ID is unique; "shared" leaves them, and a decoded ID expands to all
-            its items, the more popular first.
+        collisions: what becomes of items that share an ID, see `collisions.resolve`.
+        progress: show bars while fitting.
 
     Raises:
         ValueError: if the number of vectors is not the data set's number of items.
+
+    Warns:
+        CollapseWarning: one for each level or catalogue that collapsed.
     """
-    if collisions not in ("extra-level", "shared"):
-        raise ValueError(f"collisions is {collisions!r}, but must be 'extra-level' or 'shared'.")
     if vectors is None:
         vectors = item_vectors(dataset)
     if len(vectors) != dataset.n_items:
         raise ValueError(f"vectors has {len(vectors)} rows, but there are {dataset.n_items} items.")
-    quantizer = quantizer or RQKMeans(RQKMeansConfig())
-    codes = quantizer.fit(vectors).encode(vectors)
-    semantic_ids = SemanticIds.from_codes(codes, quantizer.radices, dataset.items)
-    return semantic_ids.with_extra_level() if collisions == "extra-level" else semantic_ids
+    quantizer = RQKMeans() if quantizer is None else quantizer
+    plain = _quantize(dataset, quantizer, vectors, progress)
+    return _resolve(dataset, quantizer, vectors, plain, collisions)
 
 
-def item_vectors(dataset: InteractionDataset, encoder: str | None = None) -> Tensor:
-    """(N, D) float32 vectors of the items: from their texts, or else from who took what.
+def _quantize(
+    dataset: InteractionDataset, quantizer: Quantizer, vectors: Tensor, progress: bool
+) -> SemanticIds:
+    """Fit, encode, and say so if the codes collapsed."""
+    codes = quantizer.fit(vectors, progress).encode(vectors)
+    plain = SemanticIds.from_codes(codes, quantizer.radices, dataset.items)
+    for problem in id_quality(plain, vectors, queries=1).found:
+        if problem.kind in ("collapsed", "single-code", "duplicates"):
+            warnings.warn(CollapseWarning(problem.sentence), stacklevel=3)
+    return plain
 
-    Args:
-        encoder: a Hugging Face text encoder by name or folder; by default TF-IDF + SVD.
 
-    Raises:
-        ValueError: if an encoder is asked for and there are no texts.
-    """
-    if dataset.texts is None:
-        if encoder is not None:
-            raise ValueError(f"Data set {dataset.name!r} has no item texts for {encoder} to read.")
-        return collaborative_vectors(dataset.train_sequences(), dataset.n_items)
-    sentences = [text.sentence() for text in dataset.texts]
-    return encoder_vectors(sentences, encoder) if encoder else tfidf_vectors(sentences)
+def _resolve(
+    dataset: InteractionDataset,
+    quantizer: Quantizer,
+    vectors: Tensor,
+    plain: SemanticIds,
+    how: Collisions,
+) -> SemanticIds:
+    # Whoever keeps the better code should be the item that is recommended more often.
+    popularity = dataset.popularity() if how == "next-best" else None
+    return resolve(plain.codes, quantizer, vectors, how, dataset.items, popularity)
+
+
+def item_vectors(dataset: InteractionDataset, config: VectorConfig | None = None) -> Tensor:
+    """(N, D) float32 vectors of the items: from their texts, or else from who took what."""
+    return ItemVectorizer(config or default_vectors(dataset)).fit_transform(dataset)
+
+
+def default_vectors(dataset: InteractionDataset) -> VectorConfig:
+    """TF-IDF where there are texts; without any, what users' behaviour tells."""
+    return VectorConfig(sources=("tfidf",) if dataset.texts else ("collaborative",))
 
 
 def build_semantic_ids(
-    dataset: InteractionDataset,
-    source: IdSource = "auto",
-    levels: int = 3,
-    codes: int = 64,
-    collisions: Collisions = "extra-level",
-    seed: int = 0,
-    encoder: str | None = None,
+    dataset: InteractionDataset, source: str = "auto", config: TokenizerConfig | None = None
 ) -> SemanticIds:
     """Semantic IDs by name, as the command line asks for them.
 
     Args:
-        source: "released" takes the data set's own, "rq-kmeans" and "rq-vae" build them from the
-            items' vectors; "auto" takes released ones where they exist, and RQ-KMeans elsewhere.
-        levels, codes, seed: of IDs that are built; more codes than items are refused.
-        encoder: see `item_vectors`.
-        collisions: see `tokenize`.
+        source: "released" takes the data set's own; a quantizer's name builds them; "auto" takes
+            released ones where they exist and builds them by RQ-KMeans elsewhere; anything else
+            is a file of semantic IDs, or a folder written by `ItemTokenizer.save`.
+        config: of IDs that are built, and what becomes of collisions in released ones.
     """
-    if source not in get_args(IdSource):
-        raise ValueError(f"source is {source!r}, but must be one of {get_args(IdSource)}.")
-    if source == "released" or (source == "auto" and dataset.released_codes is not None):
-        released = released_semantic_ids(dataset)
-        return released.with_extra_level() if collisions == "extra-level" else released
-    largest = max(64, dataset.n_items)
-    if codes > largest:
-        raise ValueError(
-            f"codes is {codes}, but {dataset.n_items} items have use for at most {largest} a level."
-        )
-    quantizer: Quantizer = (
-        RQVAE(RQVAEConfig(levels=levels, codes=codes, seed=seed))
-        if source == "rq-vae"
-        else RQKMeans(RQKMeansConfig(levels=levels, codes=codes, seed=seed))
+    config = config or TokenizerConfig(vectors=default_vectors(dataset))
+    if source == "auto":
+        source = "released" if dataset.released_codes is not None else "rq-kmeans"
+    if source == "released":
+        return _released(dataset, config.collisions)
+    if source in QUANTIZERS:
+        return ItemTokenizer(replace(config, quantizer=source)).fit(dataset, True).semantic_ids
+    return _read(Path(source), dataset)
+
+
+def _released(dataset: InteractionDataset, collisions: Collisions) -> SemanticIds:
+    released = released_semantic_ids(dataset)
+    if collisions == "shared":
+        return released
+    if collisions == "extra-level":
+        return released.with_extra_level()
+    raise ValueError(
+        f"collisions is {collisions!r}, but released IDs came without their codebooks: only "
+        "'extra-level' and 'shared' apply to them."
     )
-    return tokenize(dataset, quantizer, item_vectors(dataset, encoder), collisions)
+
+
+def _read(path: Path, dataset: InteractionDataset) -> SemanticIds:
+    if not path.exists():
+        raise ValueError(
+            f"IDs are asked from {str(path)!r}, but valid are auto, released, "
+            f"{', '.join(QUANTIZERS)}, or a file or folder of semantic IDs that exists."
+        )
+    found = SemanticIds.load(path / _FILES[2] if path.is_dir() else path)
+    if found.items != dataset.items:
+        raise ValueError(
+            f"{path} names {found.n_items} items, but not the {dataset.n_items} of data set "
+            f"{dataset.name!r} in their order: build IDs for this data set."
+        )
+    return found
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples, the configurations have no lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -1,9 +1,11 @@
-"""Clustered vectors, a small RQ-VAE, and codes and errors found the slow, obvious way."""
+"""Clustered vectors, small quantizers, and codes and errors found the slow, obvious way."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from nezha_lite.quantizers import RQVAEConfig
+from nezha_lite.quantizers import RQVAE, Quantizer, RQVAEConfig, make_quantizer
 from nezha_lite.semantic_ids import SemanticIds
 
 SMALL_VAE = RQVAEConfig(levels=2, codes=(4, 6), hidden=(16,), latent=8, epochs=30, revive_every=5)
@@ -35,3 +37,20 @@ def slow_codes(vectors: Tensor, codebooks: tuple[Tensor, ...]) -> Tensor:
 
 def use(codes: Tensor, radices: tuple[int, ...]) -> list[float]:
     return SemanticIds.from_codes(codes, radices).codebook_use()
+
+
+def small_quantizer(kind: str, radices: tuple[int, ...]) -> Quantizer:
+    """A quantizer of `kind` that a test has the time to fit."""
+    if kind == "rq-vae":
+        return RQVAE(replace(SMALL_VAE, levels=len(radices), codes=radices))
+    return make_quantizer(kind, len(radices), radices)
+
+
+def greedy_codes(quantizer: Quantizer, vectors: Tensor) -> Tensor:
+    """The cheapest code after the cheapest prefix, level by level; first of equals."""
+    codes = torch.zeros(len(vectors), 0, dtype=torch.int64)
+    for _ in quantizer.radices:
+        costs = quantizer.level_costs(vectors, codes).tolist()
+        cheapest = torch.tensor([row.index(min(row)) for row in costs])
+        codes = torch.cat([codes, cheapest[:, None]], dim=1)
+    return codes

@@ -15,7 +15,15 @@ from nezha_lite.results import read_results
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import read_training_record
 
-COMMANDS = typer.main.get_command(app).commands
+TOP = typer.main.get_command(app).commands
+COMMANDS = {
+    path: command
+    for name, found in TOP.items()
+    for path, command in (
+        ((name, part), found.commands[part]) if part else ((name,), found)
+        for part in getattr(found, "commands", {None: None})
+    )
+}
 
 # ---- help ----------------------------------------------------------------------------------------
 
@@ -24,19 +32,20 @@ def test_help_lists_the_commands(cli: Run, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "160")
     answer = cli("--help")
     assert answer.status == 0
-    assert set(COMMANDS) >= {"data", "train", "evaluate", "recommend", "bench", "hallucination"}
-    for name in COMMANDS:
+    assert set(TOP) >= {"data", "train", "evaluate", "recommend", "bench", "hallucination"}
+    assert {("bench", "decode"), ("bench", "train"), ("bench", "tokenize")} <= set(COMMANDS)
+    for name in TOP:
         assert re.search(rf"\b{name}\b", answer.out)
     assert "--debug" in answer.out
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
 def test_help_of_a_command_explains_every_option(
-    name: str, cli: Run, monkeypatch: pytest.MonkeyPatch
+    name: tuple[str, ...], cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
-    answer = cli(name, "--help")
+    answer = cli(*name, "--help")
     assert answer.status == 0
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", answer.out).split())
     for parameter in COMMANDS[name].params:

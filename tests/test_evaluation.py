@@ -23,7 +23,6 @@ from nezha_lite.evaluation import (
     ndcg_at,
     overlap_at,
     recall_at,
-    training_popularity,
 )
 from nezha_lite.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
@@ -215,7 +214,7 @@ def test_popularity_counts_the_training_part_only() -> None:
     # Training parts: (0, 1), (1, 1, 2), (2,); items 3 and 4 occur in held-out places only.
     sequences = ((0, 1, 3, 4), (1, 1, 2, 3, 4), (2, 4, 4), (3,))
     dataset = InteractionDataset("d", tuple("abcde"), tuple("wxyz"), sequences)
-    assert training_popularity(dataset) == [1, 3, 2, 0, 0]
+    assert dataset.popularity() == [1, 3, 2, 0, 0]
     found = evaluate_popularity(dataset, dataset.split("test"), 3)
     assert found.lists == [[1, 2, 0]] * 3
     assert found.ranks.tolist() == [-1, -1, -1]

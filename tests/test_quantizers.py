@@ -1,5 +1,6 @@
-"""What holds for both quantizers: codes, seeds, files, bad input."""
+"""What holds for every kind of quantizer: codes, costs, seeds, files, edges, bad input."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,26 +8,114 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from slow_quantizing import SMALL_VAE, clustered
+from slow_quantizing import clustered, greedy_codes, small_quantizer
+from torch import Tensor
 
-from nezha_lite.quantizers import RQVAE, Quantizer, RQKMeans, RQKMeansConfig, RQVAEConfig
+from nezha_lite.quantizers import (
+    LSH,
+    OPQ,
+    QUANTIZERS,
+    RQVAE,
+    BalancedRQKMeans,
+    BalancedRQKMeansConfig,
+    LSHConfig,
+    OPQConfig,
+    Quantizer,
+    QuantizerConfig,
+    RandomCodes,
+    RQKMeans,
+    RQKMeansConfig,
+    RQVAEConfig,
+    load_quantizer,
+    make_quantizer,
+)
+
+CONFIGS = {
+    "rq-kmeans": RQKMeansConfig,
+    "balanced-rq-kmeans": BalancedRQKMeansConfig,
+    "rq-vae": RQVAEConfig,
+    "opq": OPQConfig,
+    "lsh": LSHConfig,
+    "random": QuantizerConfig,
+}
+DECODING = ["rq-kmeans", "balanced-rq-kmeans", "rq-vae", "opq"]
 
 
-@pytest.fixture(params=["rq-kmeans", "rq-vae"])
+@pytest.fixture(params=list(CONFIGS))
 def quantizer(request: pytest.FixtureRequest) -> Quantizer:
-    if request.param == "rq-kmeans":
-        return RQKMeans(RQKMeansConfig(levels=2, codes=(4, 6)))
-    return RQVAE(SMALL_VAE)
+    return small_quantizer(request.param, (4, 8))
+
+
+@pytest.fixture(params=DECODING)
+def decoding(request: pytest.FixtureRequest) -> RQKMeans | BalancedRQKMeans | RQVAE | OPQ:
+    return small_quantizer(request.param, (4, 8))
+
+
+def test_all_kinds_are_made_by_name() -> None:
+    assert list(QUANTIZERS) == list(CONFIGS)
+    assert set(QUANTIZERS.values()) == {RQKMeans, BalancedRQKMeans, RQVAE, OPQ, LSH, RandomCodes}
+    for kind in QUANTIZERS:
+        made = make_quantizer(kind, 2, (4, 8), seed=3)
+        assert made.kind == kind
+        assert type(made) is QUANTIZERS[kind]
+        assert made.config == CONFIGS[kind](levels=2, codes=(4, 8), seed=3)
+        assert make_quantizer(kind).radices == (64, 64, 64)
+    with pytest.raises(ValueError, match="quantizer is 'pq': one of 'rq-kmeans', .*'random'"):
+        make_quantizer("pq")
+    with pytest.raises(ValueError, match="levels is 0"):
+        make_quantizer("opq", levels=0)
 
 
 def test_codes_have_the_configured_ranges(quantizer: Quantizer) -> None:
     codes = quantizer.fit(clustered(200)).encode(clustered(50, seed=1))
     assert codes.shape == (50, 2)
     assert codes.dtype == torch.int64
-    assert quantizer.radices == (4, 6)
-    assert [len(book) for book in quantizer.codebooks] == [4, 6]
+    assert quantizer.radices == (4, 8)
     assert (codes >= 0).all()
-    assert (codes < torch.tensor([4, 6])).all()
+    assert (codes < torch.tensor([4, 8])).all()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("radices", [(8, 8, 8), (16, 2, 4, 1, 8), (4,)])
+def test_encode_is_greedy_over_level_costs(kind: str, radices: tuple[int, ...]) -> None:
+    quantizer = small_quantizer(kind, radices).fit(clustered(150))
+    seen, new = clustered(150), clustered(50, seed=1)
+    for vectors in (seen, new, 100 * new):
+        assert torch.equal(quantizer.encode(vectors), greedy_codes(quantizer, vectors))
+    costs = quantizer.level_costs(seen, torch.zeros(150, 0, dtype=torch.int64))
+    assert costs.dtype == torch.float64
+    assert costs.shape == (150, radices[0])
+    # A group's costs are those of its members, whatever the group.
+    some = quantizer.level_costs(seen[7:9], torch.zeros(2, 0, dtype=torch.int64))
+    assert torch.equal(some, costs[7:9])
+
+
+def test_costs_of_codes_without_a_row_are_infinite(
+    decoding: RQKMeans | BalancedRQKMeans | OPQ | RQVAE,
+) -> None:
+    vectors = clustered(3)
+    quantizer = decoding.fit(vectors)
+    for level, (book, radix) in enumerate(zip(quantizer.codebooks, quantizer.radices, strict=True)):
+        prefix = quantizer.encode(vectors)[:, :level]
+        costs = quantizer.level_costs(vectors, prefix)
+        assert costs.shape == (3, radix)
+        assert costs[:, : len(book)].isfinite().all()
+        assert (costs[:, len(book) :] == torch.inf).all()
+
+
+def test_level_costs_say_what_is_wrong(quantizer: Quantizer) -> None:
+    vectors = clustered(30)
+    none = torch.zeros(30, 0, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="call fit or load first"):
+        quantizer.level_costs(vectors, none)
+    quantizer.fit(vectors)
+    for shape in ((29, 1), (30, 2), (30,)):
+        with pytest.raises(ValueError, match=r"prefix has shape .* \(30, l\) with l in 0\.\.1"):
+            quantizer.level_costs(vectors, torch.zeros(shape, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"code 4 at level 0 .* 0\.\.3"):
+        quantizer.level_costs(vectors, torch.full((30, 1), 4))
+    with pytest.raises(ValueError, match=r"shape \(30, 5\): \(N, 16\) needed"):
+        quantizer.level_costs(torch.zeros(30, 5), none)
 
 
 def test_same_seed_gives_the_same_codes_and_global_random_state_is_kept(
@@ -42,12 +131,12 @@ def test_same_seed_gives_the_same_codes_and_global_random_state_is_kept(
             assert torch.equal(before, torch.get_rng_state())
             assert (numpy_before == np.random.get_state()[1]).all()  # noqa: NPY002
     first, second = fitted
-    for a, b in zip(first.codebooks, second.codebooks, strict=True):
-        assert torch.equal(a, b)
     assert torch.equal(first.encode(vectors), second.encode(vectors))
+    none = torch.zeros(200, 0, dtype=torch.int64)
+    assert torch.equal(first.level_costs(vectors, none), second.level_costs(vectors, none))
 
     other = type(quantizer)(replace(quantizer.config, seed=1)).fit(vectors)
-    assert not torch.equal(first.codebooks[0], other.codebooks[0])
+    assert not torch.equal(first.encode(vectors), other.encode(vectors))
 
 
 def test_codes_do_not_depend_on_the_batch(quantizer: Quantizer) -> None:
@@ -63,16 +152,67 @@ def test_equal_vectors_get_equal_codes(quantizer: Quantizer) -> None:
     assert (codes == codes[0]).all()
 
 
-def test_one_vector_is_reconstructed(quantizer: Quantizer) -> None:
+def test_one_vector_is_reconstructed(decoding: RQKMeans | BalancedRQKMeans | RQVAE | OPQ) -> None:
     vectors = torch.tensor([[3.0, -4.0, 0.5]])
-    decoded = quantizer.fit(vectors).decode(quantizer.encode(vectors))
+    decoded = decoding.fit(vectors).decode(decoding.encode(vectors))
     torch.testing.assert_close(decoded, vectors, atol=0.1, rtol=0)
 
 
-def test_fewer_vectors_than_codes_stay_apart(quantizer: Quantizer) -> None:
+@pytest.mark.parametrize("kind", DECODING)
+def test_fewer_vectors_than_codes_stay_apart(kind: str) -> None:
     vectors = torch.eye(3)
-    codes = quantizer.fit(vectors).encode(vectors)
+    codes = small_quantizer(kind, (4, 4)).fit(vectors).encode(vectors)
     assert len(codes.unique(dim=0)) == 3
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        clustered(1),
+        clustered(3),
+        clustered(1).repeat(20, 1),
+        clustered(3, clusters=3).repeat(20, 1),
+        torch.zeros(6, 5),
+        torch.cat([torch.zeros(4, 16), clustered(30)]),
+        1e30 * clustered(30),
+        1e-30 * clustered(30),
+        torch.arange(12.0)[:, None],
+        torch.cartesian_prod(*[torch.arange(3.0)] * 3),  # a grid: exact ties everywhere
+    ],
+    ids=[
+        "one",
+        "few",
+        "equal",
+        "duplicates",
+        "zeros",
+        "zero-rows",
+        "huge",
+        "tiny",
+        "one-wide",
+        "grid",
+    ],
+)
+def test_edges_give_valid_codes_and_finite_costs(quantizer: Quantizer, vectors: Tensor) -> None:
+    codes = quantizer.fit(vectors).encode(vectors)
+    assert (codes >= 0).all()
+    assert (codes < torch.tensor(quantizer.radices)).all()
+    assert torch.equal(codes, greedy_codes(quantizer, vectors))
+    distinct, inverse = vectors.unique(dim=0, return_inverse=True)
+    assert torch.equal(quantizer.encode(distinct)[inverse], codes)  # equal vectors, equal codes
+    for level in range(2):
+        costs = quantizer.level_costs(vectors, codes[:, :level])
+        assert not costs.isnan().any()
+        assert costs.min(1).values.isfinite().all()
+    if not isinstance(quantizer, LSH | RandomCodes):
+        assert quantizer.decode(codes).isfinite().all()
+
+
+def test_one_code_per_level_tells_nothing_apart(quantizer: Quantizer) -> None:
+    vectors = clustered(40)
+    single = type(quantizer)(replace(quantizer.config, codes=(1, 8))).fit(vectors)
+    codes = single.encode(vectors)
+    assert not codes[:, 0].any()
+    assert len(codes[:, 1].unique()) > 1
 
 
 def test_save_and_load_give_the_same_codes(quantizer: Quantizer, tmp_path: Path) -> None:
@@ -83,12 +223,27 @@ def test_save_and_load_give_the_same_codes(quantizer: Quantizer, tmp_path: Path)
     quantizer.save(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["quantizer.safetensors"]
     state = torch.get_rng_state()
-    loaded = type(quantizer).load(path)
-    assert torch.equal(state, torch.get_rng_state())
-    assert loaded.config == quantizer.config
     codes = quantizer.encode(vectors)
-    assert torch.equal(loaded.encode(vectors), codes)
-    assert torch.equal(loaded.decode(codes), quantizer.decode(codes))
+    for loaded in (type(quantizer).load(path), load_quantizer(path)):
+        assert type(loaded) is type(quantizer)
+        assert loaded.config == quantizer.config
+        assert torch.equal(loaded.encode(vectors), codes)
+        costs = [q.level_costs(vectors, codes[:, :1]) for q in (loaded, quantizer)]
+        assert torch.equal(*costs)
+        if not isinstance(quantizer, LSH | RandomCodes):
+            assert torch.equal(loaded.decode(codes), quantizer.decode(codes))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_load_quantizer_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "q.safetensors"
+    with pytest.raises(FileNotFoundError, match="no quantizer file"):
+        load_quantizer(path)
+    for kind in (None, "pq"):
+        metadata = {"quantizer": kind, "config": json.dumps({})} if kind else None
+        save_file({"x": torch.zeros(1)}, path, metadata)
+        with pytest.raises(ValueError, match=f"kind {kind!r}: 'rq-kmeans'.* are known"):
+            load_quantizer(path)
 
 
 def test_a_failed_save_leaves_the_old_file(
@@ -117,10 +272,10 @@ def test_load_says_what_is_wrong(quantizer: Quantizer, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="kind None"):
         type(quantizer).load(path)
-    other = RQVAE(SMALL_VAE) if isinstance(quantizer, RQKMeans) else RQKMeans()
     quantizer.fit(clustered(30)).save(path)
-    with pytest.raises(ValueError, match="is needed"):
-        type(other).load(path)
+    for other in set(QUANTIZERS.values()) - {type(quantizer)}:
+        with pytest.raises(ValueError, match=f"kind '{quantizer.kind}': '{other.kind}' is needed"):
+            other.load(path)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -134,10 +289,14 @@ def test_the_first_row_that_is_not_finite_is_named(quantizer: Quantizer, bad: fl
         quantizer.encode(vectors)
 
 
-def test_wrong_inputs_are_named(quantizer: Quantizer) -> None:
-    for unfitted in (lambda: quantizer.codebooks, lambda: quantizer.encode(torch.zeros(2, 3))):
+def test_wrong_inputs_are_named(quantizer: Quantizer, tmp_path: Path) -> None:
+    for unfitted in (
+        lambda: quantizer.encode(torch.zeros(2, 3)),
+        lambda: quantizer.save(tmp_path / "q.safetensors"),
+    ):
         with pytest.raises(RuntimeError, match="call fit or load first"):
             unfitted()
+    assert not list(tmp_path.iterdir())
     for shape in ((5,), (5, 0), (2, 3, 4)):
         with pytest.raises(ValueError, match=r"shape .*: \(N, D\) needed"):
             quantizer.fit(torch.zeros(shape))
@@ -146,24 +305,32 @@ def test_wrong_inputs_are_named(quantizer: Quantizer) -> None:
     quantizer.fit(clustered(30))
     with pytest.raises(ValueError, match=r"shape \(2, 5\): \(N, 16\) needed"):
         quantizer.encode(torch.zeros(2, 5))
+
+
+def test_wrong_codes_are_named(decoding: RQKMeans | BalancedRQKMeans | RQVAE | OPQ) -> None:
+    with pytest.raises(RuntimeError, match="call fit or load first"):
+        decoding.codebooks  # noqa: B018
+    decoding.fit(clustered(30))
     with pytest.raises(ValueError, match=r"l in 1\.\.2"):
-        quantizer.decode(torch.zeros(4, 3, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"code 6 at level 1 .* 0\.\.5"):
-        quantizer.decode(torch.tensor([[0, 0], [3, 6]]))
+        decoding.decode(torch.zeros(4, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"code 8 at level 1 .* 0\.\.7"):
+        decoding.decode(torch.tensor([[0, 0], [3, 8]]))
     with pytest.raises(ValueError, match="code -1 at level 0"):
-        quantizer.decode(torch.tensor([[-1, 0]]))
+        decoding.decode(torch.tensor([[-1, 0]]))
 
 
 def test_the_bar_is_shown_on_request_only(
-    quantizer: Quantizer, capfd: pytest.CaptureFixture[str]
+    decoding: RQKMeans | BalancedRQKMeans | RQVAE | OPQ, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    quantizer.fit(clustered(30))
+    decoding.fit(clustered(30))
     assert capfd.readouterr().err == ""
-    quantizer.fit(clustered(30), progress=True)
-    assert "RQ-" in capfd.readouterr().err
+    decoding.fit(clustered(30), progress=True)
+    shown = capfd.readouterr().err
+    assert "Q" in shown
+    assert "100%" in shown
 
 
-@pytest.mark.parametrize("config", [RQKMeansConfig, RQVAEConfig])
+@pytest.mark.parametrize("config", CONFIGS.values())
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -67,7 +67,9 @@ def test_rq_vae_codes_equal_a_slow_loop_over_its_latents(trained: tuple[Tensor, 
     vectors, quantizer = trained
     network = quantizer._trained
     with torch.no_grad():
-        latents = network.encoder((vectors[:40] - network.mean) / network.scale)
+        float32 = network.encoder((vectors[:40] - network.mean) / network.scale)
+    latents = quantizer._latents(vectors[:40])
+    torch.testing.assert_close(latents, float32)
     assert torch.equal(quantizer.encode(vectors[:40]), slow_codes(latents, quantizer.codebooks))
 
 

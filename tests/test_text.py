@@ -1,4 +1,4 @@
-"""Text vectors: TF-IDF geometry and edges; mean pooling against a by-hand computation."""
+"""Text vectors: TF-IDF geometry and edges, and applying what was fitted to new texts."""
 
 import subprocess
 import sys
@@ -8,10 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5Model
+from safetensors.torch import save_file
 
-from nezha_lite.text import encoder_vectors, tfidf_vectors
+from nezha_lite.text import TfidfVectors, has_word, tfidf_vectors
 
 TITLES = [
     "red matte lipstick long lasting",
@@ -22,9 +21,6 @@ TITLES = [
     "hair brush",
     "shampoo",
 ]
-
-
-# ---- TF-IDF -------------------------------------------------------------------------------------
 
 
 def test_similar_titles_are_closer_than_dissimilar_ones() -> None:
@@ -117,138 +113,80 @@ def test_importing_text_and_quantizers_needs_no_sklearn() -> None:
     assert result.returncode == 0, result.stderr.decode()
 
 
-# ---- encoder ------------------------------------------------------------------------------------
+# ---- fitted once, applied later ------------------------------------------------------------------
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "lipstick", "hair", "oil", "shampoo"]
-MIXED = ["red lipstick", "hair oil shampoo red red oil", "oil", "unknownword", "red " * 30]
-
-
-def word_tokenizer(pad: bool = True) -> PreTrainedTokenizerFast:
-    raw = Tokenizer(models.WordLevel({w: n for n, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        unk_token="[UNK]",
-        eos_token="[SEP]",
-        pad_token="[PAD]" if pad else None,
-    )
+ELEMENTS = ["red", "blue", "matte", "lipstick", "argan", "oil", "hair", "brush", "nail", "polish"]
+sentences = st.lists(st.sampled_from(ELEMENTS), max_size=5).map(" ".join)
 
 
-def save_bert(folder: Path, pad: bool = True) -> BertModel:
-    config = BertConfig(
-        vocab_size=9,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=40,
-        initializer_range=0.5,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = BertModel(config).eval()
-    model.save_pretrained(folder)
-    word_tokenizer(pad).save_pretrained(folder)
-    return model
+@given(st.lists(sentences, min_size=2, max_size=30), st.integers(1, 12), st.integers(0, 3))
+def test_a_fitted_text_gets_its_row_again(texts: list[str], dim: int, seed: int) -> None:
+    if not any(texts):
+        return
+    fitted = TfidfVectors(dim, seed)
+    rows = fitted.fit_transform(texts)
+    assert torch.equal(rows, tfidf_vectors(texts, dim, seed))
+    torch.testing.assert_close(fitted.transform(texts), rows, atol=1e-6, rtol=0)
+    alone = torch.cat([fitted.transform([text]) for text in texts])
+    torch.testing.assert_close(alone, rows, atol=1e-6, rtol=0)
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BertModel]:
-    folder = tmp_path_factory.mktemp("bert")
-    return folder, save_bert(folder)
+def test_a_fitted_text_gets_its_row_again_with_many_texts_of_few_words() -> None:
+    # More rows than terms: there a randomised SVD of the matrix itself does not project rows onto
+    # exactly where its left singular vectors put them.
+    words = [f"w{number}" for number in range(40)]
+    texts = [f"{words[n * 7 % 40]} {words[n * n % 40]}" for n in range(2000)]
+    fitted = TfidfVectors(dim=8)
+    rows = fitted.fit_transform(texts)
+    torch.testing.assert_close(fitted.transform(texts), rows, atol=1e-6, rtol=0)
 
 
-@torch.no_grad()
-def pooled_by_hand(model: BertModel, text: str, max_length: int) -> torch.Tensor:
-    known = [WORDS.index(w) if w in WORDS else 1 for w in text.split()]
-    ids = torch.tensor([[2, *known[: max_length - 2], 3]])
-    hidden = model(input_ids=ids).last_hidden_state[0]  # (T, D)
-    mean = sum(hidden) / len(hidden)
-    return mean / mean.norm()
+def test_a_new_text_lies_beside_those_that_share_its_words() -> None:
+    fitted = TfidfVectors(dim=7).fit(TITLES)
+    new = fitted.transform(["argan shampoo", "matte lipstick", "garden spade", "", "!?"])
+    assert new.dtype == torch.float32
+    likeness = new @ fitted.transform(TITLES).T
+    assert likeness[0].argmax() in (2, 6)
+    assert likeness[1].argmax() == 0
+    assert new.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 0])
+    assert fitted.transform([]).shape == (0, 7)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_encoder_vectors_are_the_mean_over_each_texts_own_tokens(
-    bert: tuple[Path, BertModel], batch_size: int
-) -> None:
-    folder, model = bert
-    vectors = encoder_vectors(MIXED, folder, batch_size, max_length=12, progress=False)
-    expected = torch.stack([pooled_by_hand(model, text, 12) for text in MIXED])
-    assert vectors.dtype == torch.float32
-    torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=0)
-    assert (expected[0] - expected[1]).abs().max() > 1e-2  # the comparison can fail
+def test_what_was_fitted_survives_a_file_exactly(tmp_path: Path) -> None:
+    fitted = TfidfVectors(dim=5, seed=2).fit([*TITLES, "crème brûlée 日本"])
+    fitted.save(tmp_path / "tfidf.safetensors")
+    fitted.save(tmp_path / "tfidf.safetensors")  # and replaces an old one
+    loaded = TfidfVectors.load(tmp_path / "tfidf.safetensors")
+    new = ["crème shampoo", "red hair", "日本"]
+    assert torch.equal(loaded.transform(new), fitted.transform(new))
+    assert (loaded.dim, loaded.seed) == (5, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["tfidf.safetensors"]
 
 
-def test_a_blank_text_gives_a_zero_row_and_changes_no_other(bert: tuple[Path, BertModel]) -> None:
-    folder, _ = bert
-    vectors = encoder_vectors(["oil", "", "  ", "red"], str(folder), progress=False)
-    assert vectors.norm(dim=1).tolist() == pytest.approx([1, 0, 0, 1], abs=1e-5)
-    torch.testing.assert_close(
-        vectors[[0, 3]], encoder_vectors(["oil", "red"], folder, progress=False)
-    )
-    assert not encoder_vectors(["", " "], folder, progress=False).any()
+def test_before_fitting_there_is_nothing_to_apply_or_save(tmp_path: Path) -> None:
+    for use in (lambda: TfidfVectors().transform(["a"]), lambda: TfidfVectors().save(tmp_path)):
+        with pytest.raises(RuntimeError, match="call fit or load first"):
+            use()
 
 
-def test_texts_longer_than_the_model_takes_are_cut(bert: tuple[Path, BertModel]) -> None:
-    folder, model = bert
-    long = "hair " * 20 + "red " * 30
-    vectors = encoder_vectors([long], folder, max_length=64, progress=False)
-    torch.testing.assert_close(vectors[0], pooled_by_hand(model, long, 40), atol=1e-5, rtol=0)
+def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no TF-IDF file at"):
+        TfidfVectors.load(tmp_path / "none")
+    path = tmp_path / "tfidf.safetensors"
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="does not hold TF-IDF vectors"):
+        TfidfVectors.load(path)
+    save_file({"idf": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match="does not hold TF-IDF vectors"):
+        TfidfVectors.load(path)
+    tensors, settings = TfidfVectors(dim=3).fit(TITLES).state()
+    tensors["idf"] = tensors["idf"][1:]
+    with pytest.raises(ValueError, match="do not make TF-IDF vectors of 3 columns"):
+        TfidfVectors.from_state(tensors, settings)
 
 
-def test_a_tokenizer_without_padding_token_gives_the_same_vectors(
-    bert: tuple[Path, BertModel], tmp_path: Path
-) -> None:
-    save_bert(tmp_path, pad=False)
-    torch.testing.assert_close(
-        encoder_vectors(MIXED, tmp_path, max_length=12, progress=False),
-        encoder_vectors(MIXED, bert[0], max_length=12, progress=False),
-    )
-
-
-def test_of_an_encoder_decoder_the_encoder_is_used(tmp_path: Path) -> None:
-    config = T5Config(
-        vocab_size=9,
-        d_model=8,
-        d_kv=4,
-        d_ff=16,
-        num_layers=1,
-        num_heads=2,
-        decoder_start_token_id=0,
-    )
-    model = T5Model(config).eval()
-    model.save_pretrained(tmp_path)
-    word_tokenizer().save_pretrained(tmp_path)
-    with torch.no_grad():
-        hidden = model.encoder(input_ids=torch.tensor([[2, 7, 3]])).last_hidden_state[0]
-    expected = hidden.mean(0) / hidden.mean(0).norm()
-    vectors = encoder_vectors(["oil", "red hair oil"], tmp_path, progress=False)
-    torch.testing.assert_close(vectors[0], expected, atol=1e-5, rtol=0)
-
-
-def test_vectors_can_be_trained_on_and_the_bar_can_be_shown(
-    bert: tuple[Path, BertModel], capfd: pytest.CaptureFixture[str]
-) -> None:
-    vectors = encoder_vectors(MIXED, bert[0], max_length=12, progress=True)
-    assert "5/5" in capfd.readouterr().err
-    weight = torch.ones(16, requires_grad=True)
-    (vectors @ weight).sum().backward()
-    torch.testing.assert_close(weight.grad, vectors.sum(0))
-
-
-def test_encoder_says_what_is_wrong(bert: tuple[Path, BertModel], tmp_path: Path) -> None:
-    folder, _ = bert
-    with pytest.raises(ValueError, match="cannot be loaded: a Hugging Face name, or a folder"):
-        encoder_vectors(["oil"], tmp_path, progress=False)
-    word_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="cannot be loaded: a Hugging Face name, or a folder"):
-        encoder_vectors(["oil"], tmp_path, progress=False)
-    with pytest.raises(ValueError, match="max_length is 0"):
-        encoder_vectors(["oil"], folder, max_length=0)
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        encoder_vectors(["oil"], folder, batch_size=0)
-    with pytest.raises(ValueError, match="texts is empty"):
-        encoder_vectors([], folder)
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a", True), ("7", True), ("日", True), ("_!?", False)]
+)
+def test_a_word_holds_a_letter_or_a_digit(text: str, expected: bool) -> None:
+    assert has_word(text) is expected

@@ -1,16 +1,33 @@
 """From a catalogue to semantic IDs in one call."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from nezha_lite.vectors import VectorConfig
 from toys import N_ITEMS, toy_dataset
 
 from nezha_lite.collaborative import collaborative_vectors
-from nezha_lite.datasets import ItemText
-from nezha_lite.quantizers import RQVAE, RQKMeans, RQKMeansConfig, RQVAEConfig
+from nezha_lite.datasets import InteractionDataset, ItemText
+from nezha_lite.quantizers import (
+    QUANTIZERS,
+    RQVAE,
+    RQKMeans,
+    RQKMeansConfig,
+    RQVAEConfig,
+    make_quantizer,
+)
 from nezha_lite.text import tfidf_vectors
-from nezha_lite.tokenize import build_semantic_ids, item_vectors, tokenize
+from nezha_lite.tokenize import (
+    CollapseWarning,
+    ItemTokenizer,
+    TokenizerConfig,
+    build_semantic_ids,
+    default_vectors,
+    item_vectors,
+    tokenize,
+)
 
 FEW = RQKMeansConfig(levels=2, codes=3)  # nine IDs for twenty items: some must be shared
 
@@ -69,23 +86,97 @@ def test_the_default_is_reproducible_and_equals_its_parts() -> None:
 
 def test_missing_or_wrong_inputs_are_named() -> None:
     bare = replace(toy_dataset(), texts=None)
-    with pytest.raises(ValueError, match="'toy' has no item texts for some-encoder"):
-        item_vectors(bare, encoder="some-encoder")
-    with pytest.raises(ValueError, match="codes is 65, but 20 items"):
-        build_semantic_ids(bare, codes=65)
     ids = tokenize(bare, RQKMeans(FEW), torch.eye(N_ITEMS))
     assert ids.n_distinct == N_ITEMS
     with pytest.raises(ValueError, match="vectors has 19 rows, but there are 20 items"):
         tokenize(bare, RQKMeans(FEW), torch.eye(19))
     with pytest.raises(ValueError, match="collisions is 'ignored'"):
-        tokenize(toy_dataset(), collisions="ignored")
+        tokenize(toy_dataset(), RQKMeans(FEW), collisions="ignored")
+    with pytest.raises(ValueError, match="collisions is 'ignored'"):
+        TokenizerConfig(collisions="ignored")
+    with pytest.raises(ValueError, match="quantizer is 'kmeans'"):
+        TokenizerConfig("kmeans")
+    with pytest.raises(ValueError, match="levels is 0"):
+        TokenizerConfig(levels=0)
 
 
 def test_without_texts_behaviour_tells_items_apart() -> None:
     bare = replace(toy_dataset(), texts=None)
     expected = collaborative_vectors(bare.train_sequences(), bare.n_items)
     assert torch.equal(item_vectors(bare), expected)
-    assert build_semantic_ids(bare, levels=2, codes=4).n_distinct == N_ITEMS
+    config = TokenizerConfig(levels=2, codes=4, vectors=default_vectors(bare))
+    assert build_semantic_ids(bare, "auto", config).n_distinct == N_ITEMS
+
+
+def test_the_more_popular_item_keeps_the_code_that_two_want() -> None:
+    sequences = ((1, 1, 1, 0, 2, 2, 2),)  # item 1 twice as often in the training part
+    texts = (ItemText("same words"), ItemText("same words"), ItemText("other things"))
+    shop = InteractionDataset("shop", ("a", "b", "c"), ("u",), sequences, texts)
+    ids = tokenize(shop, RQKMeans(RQKMeansConfig(levels=1, codes=3)), collisions="next-best")
+    plain = tokenize(shop, RQKMeans(RQKMeansConfig(levels=1, codes=3)), collisions="shared")
+    assert plain.codes[0] == plain.codes[1]
+    assert ids.codes[1] == plain.codes[1]
+    assert ids.n_distinct == 3
+
+
+# ---- collapse ------------------------------------------------------------------------------------
+
+
+def test_a_collapse_is_never_silent() -> None:
+    same = replace(toy_dataset(), texts=(ItemText("one mug"),) * N_ITEMS)
+    with pytest.warns(CollapseWarning) as caught:
+        ids = tokenize(same, RQKMeans(FEW), collisions="shared")
+    assert ids.n_distinct == 1
+    assert any("20" in str(warning.message) for warning in caught)
+
+
+# ---- the whole tokenizer -------------------------------------------------------------------------
+
+SMALL = TokenizerConfig(levels=2, codes=4)
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_a_tokenizer_equals_its_parts_and_comes_back_from_its_folder(
+    quantizer: str, tmp_path: Path
+) -> None:
+    dataset = toy_dataset()
+    config = replace(SMALL, quantizer=quantizer, seed=3)
+    fitted = ItemTokenizer(config).fit(dataset)
+    by_hand = tokenize(dataset, make_quantizer(quantizer, 2, 4, 3))
+    assert torch.equal(fitted.semantic_ids.codes, by_hand.codes)
+    assert torch.equal(fitted.plain_ids.codes, fitted.semantic_ids.codes[:, :2])
+    again = ItemTokenizer.load(fitted.save(tmp_path / "ids"))
+    assert again.config == config
+    assert torch.equal(again.semantic_ids.codes, fitted.semantic_ids.codes)
+    new = (ItemText("purple mug"), ItemText("green lamp, tall")), ("n1", "n2")
+    codes = [tokenizer.add(new[1], new[0]).semantic_ids.codes for tokenizer in (fitted, again)]
+    assert torch.equal(*codes)
+    assert torch.equal(codes[0][:N_ITEMS], by_hand.codes)
+    assert fitted.semantic_ids.items[-2:] == ("n1", "n2")
+
+
+def test_behaviour_joins_the_texts(tmp_path: Path) -> None:
+    both = replace(SMALL, vectors=VectorConfig(sources=("tfidf", "collaborative")))
+    dataset = toy_dataset()
+    fitted = ItemTokenizer(both).fit(dataset)
+    texts = ItemTokenizer(SMALL).fit(dataset)
+    assert not torch.equal(fitted.plain_ids.codes, texts.plain_ids.codes)
+    again = ItemTokenizer.load(fitted.save(tmp_path / "ids"))
+    assert again.config.vectors == both.vectors
+
+
+def test_a_tokenizer_that_cannot_answer_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="call fit or load first"):
+        _ = ItemTokenizer(SMALL).semantic_ids
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer\.json"):
+        ItemTokenizer.load(tmp_path)
+    folder = ItemTokenizer(SMALL).fit(toy_dataset()).save(tmp_path / "ids")
+    (folder / "tokenizer.json").write_text('{"quantizer": "rq-kmeans"}')
+    with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer's settings"):
+        ItemTokenizer.load(folder)
+    (folder / "tokenizer.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer's settings"):
+        ItemTokenizer.load(folder)
 
 
 # ---- by name -------------------------------------------------------------------------------------
@@ -96,20 +187,22 @@ RELEASED = tuple((item // 4, item % 2) for item in range(N_ITEMS))  # pairs shar
 def test_auto_takes_released_ids_where_they_exist() -> None:
     dataset = replace(toy_dataset(), released_codes=RELEASED)
     for source in ("auto", "released"):
-        shared = build_semantic_ids(dataset, source, collisions="shared")
+        shared = build_semantic_ids(dataset, source, TokenizerConfig(collisions="shared"))
         assert shared.codes.tolist() == [list(codes) for codes in RELEASED]
         assert shared.radices == (5, 5)
         assert shared.items == dataset.items
         unique = build_semantic_ids(dataset, source)
         assert unique.radices == (5, 5, 2)
         assert unique.n_distinct == N_ITEMS
-    built = build_semantic_ids(dataset, "rq-kmeans", levels=2, codes=3, collisions="shared")
+        with pytest.raises(ValueError, match="collisions is 'optimal', but released"):
+            build_semantic_ids(dataset, source, TokenizerConfig(collisions="optimal"))
+    built = build_semantic_ids(dataset, "rq-kmeans", SMALL)
     assert built.codes.tolist() != shared.codes.tolist()
 
 
 def test_auto_builds_ids_where_none_were_released() -> None:
-    arguments = {"levels": 2, "codes": 3, "seed": 4, "collisions": "shared"}
-    built = build_semantic_ids(toy_dataset(), "auto", **arguments)
+    config = TokenizerConfig(levels=2, codes=3, seed=4, collisions="shared")
+    built = build_semantic_ids(toy_dataset(), "auto", config)
     by_hand = tokenize(
         toy_dataset(), RQKMeans(RQKMeansConfig(levels=2, codes=3, seed=4)), collisions="shared"
     )
@@ -118,16 +211,21 @@ def test_auto_builds_ids_where_none_were_released() -> None:
         build_semantic_ids(toy_dataset(), "released")
 
 
-def test_rq_vae_by_name() -> None:
-    arguments = {"levels": 2, "codes": 4, "collisions": "shared"}
-    built = build_semantic_ids(toy_dataset(), "rq-vae", seed=1, **arguments)
-    by_hand = tokenize(
-        toy_dataset(), RQVAE(RQVAEConfig(levels=2, codes=4, seed=1)), collisions="shared"
-    )
+def test_a_quantizer_by_name_wins_over_the_configuration() -> None:
+    built = build_semantic_ids(toy_dataset(), "rq-vae", replace(SMALL, seed=1))
+    by_hand = tokenize(toy_dataset(), RQVAE(RQVAEConfig(levels=2, codes=4, seed=1)))
     assert torch.equal(built.codes, by_hand.codes)
-    assert built.radices == (4, 4)
 
 
-def test_an_unknown_source_is_named() -> None:
-    with pytest.raises(ValueError, match="source is 'opq'"):
-        build_semantic_ids(toy_dataset(), "opq")
+def test_ids_from_a_file_or_a_tokenizers_folder(tmp_path: Path) -> None:
+    fitted = ItemTokenizer(SMALL).fit(toy_dataset())
+    folder = fitted.save(tmp_path / "ids")
+    alone = fitted.semantic_ids.save(tmp_path / "ids.json")
+    for place in (folder, alone):
+        read = build_semantic_ids(toy_dataset(), str(place))
+        assert torch.equal(read.codes, fitted.semantic_ids.codes)
+    other = replace(toy_dataset(), items=tuple(f"x{item}" for item in range(N_ITEMS)))
+    with pytest.raises(ValueError, match=r"ids\.json names 20 items, but not the 20 of data set"):
+        build_semantic_ids(other, str(alone))
+    with pytest.raises(ValueError, match="IDs are asked from 'nowhere'"):
+        build_semantic_ids(toy_dataset(), "nowhere")

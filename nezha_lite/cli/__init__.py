@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from nezha_lite.cli import measure, recommend, train
+from nezha_lite.cli import bench, measure, recommend, tokenize, train
 
 app = typer.Typer(
     help="Train, evaluate and try generative recommenders with NEZHA's draft head.\n\n"
@@ -22,13 +22,15 @@ app = typer.Typer(
 )
 for command in (
     train.data,
+    tokenize.tokenize,
+    tokenize.compare,
     train.train,
     recommend.recommend,
     measure.evaluate,
     measure.hallucination,
-    measure.bench,
 ):
     app.command()(command)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`nezha-lite evaluate`, `hallucination` and `bench`: everything that yields figures."""
+"""`nezha-lite evaluate` and `hallucination`: what a trained model's lists are worth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nezha_lite.cli.options import Beam, Data, Device, Folder, Results, Verified, load
+from nezha_lite.cli.options import Beam, Data, Device, Folder, Results, Verified, keep, load
 
 MOST_POPULAR = {"baseline": "the most popular items of the training part, for everyone"}
 
@@ -34,7 +34,7 @@ def evaluate(
     in recall with its 95 % bootstrap interval over the same users.
     """
     from nezha_lite import decoding, evaluation
-    from nezha_lite.results import ResultRow, provenance, write_results
+    from nezha_lite.results import ResultRow, provenance
     from nezha_lite.training import read_training_record
 
     if beam < 10:
@@ -42,7 +42,7 @@ def evaluate(
     found, trained = load(dataset, folder, device)
     held_out = found.split(split)
     held_out = held_out.sample(users, seed=0) if users else held_out
-    popularity = evaluation.training_popularity(found)
+    popularity = found.popularity()
     record = read_training_record(folder)
     asked = {"split": split, "users": len(held_out.targets)}
     learnt = {
@@ -89,9 +89,7 @@ def evaluate(
         )
         for name, metrics in figures.items()
     ]
-    if results is not None:
-        write_results(results, rows)
-        print(f"Written to {results}.")
+    keep(results, rows)
 
 
 def hallucination(
@@ -111,7 +109,6 @@ def hallucination(
     """Share of drafts that name no item: by beam width, by training, after catalogue changes."""
     from nezha_lite.hallucination import by_beam, by_removal, epochs_trained
     from nezha_lite.recommender import Recommender
-    from nezha_lite.results import write_results
 
     found, trained = load(dataset, folder, device)
     split = found.split("test")
@@ -130,37 +127,4 @@ def hallucination(
             f"{row.settings['epochs']:4g} epochs  {row.settings['removed']:4.0%} removed  "
             f"beam {row.beam:<4} {row.verifier:7s} {figures}"
         )
-    if results is not None:
-        write_results(results, rows)
-        print(f"Written to {results}.")
-
-
-def bench(
-    what: Annotated[
-        Literal["decode", "train"],
-        typer.Argument(help="decode: latency; train: targets per second"),
-    ],
-    folder: Folder,
-    dataset: Data,
-    beams: Annotated[list[int] | None, typer.Option("--beam", help="beam widths, repeated")] = None,
-    repeats: Annotated[int, typer.Option(help="timed calls or training steps")] = 50,
-    results: Results = None,
-    device: Device = "auto",
-) -> None:
-    """Time decoding or training, on a machine with nothing else to do."""
-    from nezha_lite.bench import bench_decoding, bench_training
-    from nezha_lite.results import write_results
-
-    found, trained = load(dataset, folder, device)
-    rows = (
-        bench_decoding(trained.model, trained.semantic_ids, found, beams or [10, 50, 512], repeats)
-        if what == "decode"
-        else bench_training(trained.model, trained.semantic_ids, found, steps=repeats)
-    )
-    for row in rows:
-        name = row.decoder or row.settings["recipe"]
-        figures = "  ".join(f"{key} {value:,}" for key, value in row.metrics.items())
-        print(f"{name:16s}{f'beam {row.beam}' if row.beam else '':10s}{figures}")
-    if results is not None:
-        write_results(results, rows)
-        print(f"Written to {results}.")
+    keep(results, rows)

@@ -6,14 +6,17 @@ The package's heavier rooms are imported inside functions, here and in the comma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from nezha_lite.datasets import InteractionDataset
     from nezha_lite.recommender import Recommender
+    from nezha_lite.results import ResultRow
+    from nezha_lite.tokenize import TokenizerConfig
 
 Verification = Literal["off", "final", "prefix"]
 Data = Annotated[str, typer.Argument(help="sample, beauty, instruments, yelp, or a folder")]
@@ -22,6 +25,74 @@ Results = Annotated[Path | None, typer.Option(help="also write the figures to th
 Beam = Annotated[int, typer.Option(help="beam width")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Verified = Annotated[Verification, typer.Option(help="when drafts are checked")]
+
+# How semantic IDs are built.
+Levels = Annotated[int, typer.Option(help="levels of IDs that are built")]
+Codes = Annotated[
+    list[int] | None,
+    typer.Option(help="codes per level; once for all levels, or repeated for each; by default 64"),
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="what item vectors are made of: tfidf, encoder, collaborative; repeated to "
+        "join them; by default tfidf, or collaborative where there are no texts"
+    ),
+]
+Encoder = Annotated[
+    str | None, typer.Option(help="text encoder of `--vectors encoder`: a folder or hub name")
+]
+CollisionWay = Annotated[
+    Literal["extra-level", "optimal", "next-best", "shared"],
+    typer.Option(help="what becomes of items that would share an ID"),
+]
+
+
+def tokenizer_config(
+    dataset: InteractionDataset,
+    levels: int,
+    codes: Sequence[int] | None,
+    vectors: Sequence[str] | None,
+    encoder: str | None,
+    collisions: str,
+    seed: int,
+) -> TokenizerConfig:
+    """The options above as one configuration; ValueError names the one that does not fit."""
+    from dataclasses import replace
+
+    from nezha_lite.tokenize import TokenizerConfig, default_vectors
+
+    per_level = codes_per_level(levels, codes)
+    largest = max(64, dataset.n_items)
+    most = max(per_level) if isinstance(per_level, tuple) else per_level
+    if most > largest:
+        raise ValueError(
+            f"codes is {most}, but {dataset.n_items} items have use for at most {largest} a level."
+        )
+    made_of = default_vectors(dataset)
+    if vectors:
+        sources: Any = tuple(vectors)  # checked there
+        made_of = replace(made_of, sources=sources, encoder=encoder)
+    elif encoder:
+        made_of = replace(made_of, sources=("encoder",), encoder=encoder)
+    return TokenizerConfig(
+        levels=levels,
+        codes=per_level,
+        vectors=made_of,
+        collisions=collisions,  # type: ignore[arg-type]  # typer has checked it
+        seed=seed,
+    )
+
+
+def codes_per_level(levels: int, codes: Sequence[int] | None) -> int | tuple[int, ...]:
+    """What `--codes` asks for: one number for all levels, or one for each."""
+    given = tuple(codes or (64,))
+    if len(given) not in (1, levels):
+        raise ValueError(
+            f"--codes is given {len(given)} times, but must be given once, or once for each of "
+            f"the {levels} levels."
+        )
+    return given[0] if len(given) == 1 else given
 
 
 def load(dataset: str, folder: Path, device: str) -> tuple[InteractionDataset, Recommender]:
@@ -37,3 +108,12 @@ def load(dataset: str, folder: Path, device: str) -> tuple[InteractionDataset, R
             f"than {found.name!r} ({found.n_items} items): name the data set it was trained on."
         )
     return found, trained
+
+
+def keep(results: Path | None, rows: Sequence[ResultRow]) -> None:
+    """Write the rows where `--results` asks for it."""
+    from nezha_lite.results import write_results
+
+    if results is not None:
+        write_results(results, rows)
+        print(f"Written to {results}.")

@@ -24,8 +24,6 @@ def recommend(
     """Recommend items, with their titles, to a user or after a history."""
     if (user is None) == (item is None):
         raise ValueError("Name either a --user or the --item names of a history, and not both.")
-    from nezha_lite.evaluation import training_popularity
-
     found, trained = load(dataset, folder, device)
     history = (
         found.sequences[_number(user, found.users, "User", found.name)]
@@ -36,8 +34,7 @@ def recommend(
     for known in history[-trained.model.config.max_items :]:
         print(f"      {found.title(known)}")
     print("Recommended:")
-    popularity = training_popularity(found)
-    (ranked,) = trained.recommend([history], k, beam, verification, popularity)
+    (ranked,) = trained.recommend([history], k, beam, verification, found.popularity())
     for place, best in enumerate(ranked, start=1):
         print(f"  {place:2d}. {found.title(best.item)}  (item {best.name}, {best.score:.2f})")
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from nezha_lite.cli.options import Data
+from nezha_lite.cli.options import (
+    Codes,
+    CollisionWay,
+    Data,
+    Encoder,
+    Levels,
+    Sources,
+    tokenizer_config,
+)
 
 
 def data(dataset: Data) -> None:
@@ -41,18 +49,17 @@ def train(
         str | None, typer.Option(help="pretrained backbone instead: a folder or a hub name")
     ] = None,
     ids: Annotated[
-        Literal["auto", "released", "rq-kmeans", "rq-vae"],
-        typer.Option(help="auto: released ones where they exist"),
+        str,
+        typer.Option(
+            help="auto (released ones where they exist), released, a quantizer's name as in "
+            "`tokenize`, or a file or folder of IDs"
+        ),
     ] = "auto",
-    levels: Annotated[int, typer.Option(help="levels of IDs that are built")] = 3,
-    codes: Annotated[int, typer.Option(help="codes per level of IDs that are built")] = 64,
-    collisions: Annotated[
-        Literal["extra-level", "shared"],
-        typer.Option(help="one more level, or expanded when recommending"),
-    ] = "extra-level",
-    encoder: Annotated[
-        str | None, typer.Option(help="text encoder for IDs that are built: a folder or hub name")
-    ] = None,
+    levels: Levels = 3,
+    codes: Codes = None,
+    vectors: Sources = None,
+    encoder: Encoder = None,
+    collisions: CollisionWay = "extra-level",
     epochs: Annotated[int, typer.Option(help="passes over the data")] = 16,
     batch_rows: Annotated[int, typer.Option(help="rows (about users) a step")] = 64,
     learning_rate: Annotated[float, typer.Option(help="peak rate of AdamW")] = 2e-3,
@@ -79,7 +86,8 @@ def train(
     from nezha_lite.training import train as train_model
 
     found = load_dataset(dataset)
-    semantic_ids = build_semantic_ids(found, ids, levels, codes, collisions, seed, encoder)
+    built = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed)
+    semantic_ids = build_semantic_ids(found, ids, built)
     settings = {"dropout": dropout, "next_code_weight": next_code_weight, "max_items": max_items}
     model = (
         NezhaModel.from_backbone(backbone, semantic_ids, seed=seed, **settings)

@@ -8,11 +8,19 @@ from nezha_lite.plots.charts import (
     id_space_figure,
     lines_figure,
 )
+from nezha_lite.plots.collision_figures import CollisionPoint, collision_figure, occupancy_figure
+from nezha_lite.plots.id_quality_figures import (
+    code_use_figure,
+    neighbours_figure,
+    tokenizers_figure,
+)
+from nezha_lite.plots.prefix_figures import prefix_zoom_figure, residual_figure
 from nezha_lite.plots.style import TEMPLATE, Figure, plot_text
 from nezha_lite.plots.svg import figure_svg, page_svg
 
 __all__ = [
     "TEMPLATE",
+    "CollisionPoint",
     "DraftCounts",
     "Fate",
     "Figure",
@@ -21,11 +29,18 @@ __all__ = [
     "bars_figure",
     "beam_nodes",
     "beam_tree_figure",
+    "code_use_figure",
+    "collision_figure",
     "draft_counts",
     "drafts_figure",
     "figure_svg",
     "id_space_figure",
     "lines_figure",
+    "neighbours_figure",
+    "occupancy_figure",
     "page_svg",
     "plot_text",
+    "prefix_zoom_figure",
+    "residual_figure",
+    "tokenizers_figure",
 ]

@@ -4,55 +4,42 @@ Level 1 clusters the vectors; level l clusters what is left of each vector after
 centroids chosen at levels 1..l-1. A code is the index of the nearest centroid.
 """
 
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from nezha_lite.quantizers.base import QuantizerConfig
+from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
+from nezha_lite.quantizers.files import read_quantizer, write_quantizer
+from nezha_lite.quantizers.kmeans import cluster
 from nezha_lite.quantizers.residual import (
-    check_codes,
-    check_range,
-    check_vectors,
     encode_residuals,
-    load_quantizer,
     nearest_codes,
-    save_quantizer,
-    spread_codes,
+    residual_costs,
     sum_codewords,
 )
 
 
 @dataclass(frozen=True)
-class RQKMeansConfig:
+class RQKMeansConfig(QuantizerConfig):
     """How to fit an `RQKMeans`.
 
-    `codes` is one number for all levels or one per level; 1 is allowed and makes a level that
-    tells no items apart. `iterations` bounds Lloyd's iterations, `restarts` the k-means++ starts
-    of which the best is kept. Above `minibatch_above` rows, mini-batch k-means is used.
+    `iterations` bounds Lloyd's iterations, `restarts` the k-means++ starts of which the best is
+    kept. Above `minibatch_above` rows, mini-batch k-means is used.
     Raises ValueError naming the field for values out of range.
     """
 
-    levels: int = 3
-    codes: int | tuple[int, ...] = 64
-    seed: int = 0
     iterations: int = 100
     restarts: int = 2
     minibatch_above: int = 100_000
 
     def __post_init__(self) -> None:
-        check_codes(self.levels, self.codes)
-        check_range("seed", self.seed, 0, 2**32 - 1)
+        super().__post_init__()
         for name in ("iterations", "restarts", "minibatch_above"):
             check_range(name, getattr(self, name), 1)
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level, (C_1, ..., C_L)."""
-        return spread_codes(self.levels, self.codes)
 
 
 class RQKMeans:
@@ -62,6 +49,8 @@ class RQKMeans:
     centroid and the codebook has that many rows: fewer than `radices[level]`, which shows how many
     codes are real. `radices` keeps the configured sizes. Same seed, same vectors: same codes.
     """
+
+    kind: ClassVar[str] = "rq-kmeans"
 
     def __init__(self, config: RQKMeansConfig | None = None) -> None:
         self.config = config or RQKMeansConfig()
@@ -86,18 +75,24 @@ class RQKMeans:
         """
         from tqdm import tqdm
 
-        residual = check_vectors(vectors).double()  # (N, D)
-        if not len(residual):
-            raise ValueError("vectors has no rows: fitting needs at least one vector")
+        config = self.config
+        residual = check_rows(vectors).double()  # (N, D)
         noise = 1e-6 * residual.abs().max()
-        random = np.random.RandomState(self.config.seed)
+        random = np.random.RandomState(config.seed)
         codebooks = []
         for radix in tqdm(self.radices, desc="RQ-KMeans", unit="level", disable=not progress):
-            codebook = _cluster(residual.numpy(), radix, self.config, random).float()  # (C, D)
-            residual = residual - codebook[nearest_codes(residual, codebook)]
+            codebook = cluster(
+                residual.numpy(),
+                radix,
+                random,
+                config.iterations,
+                config.restarts,
+                config.minibatch_above,
+            ).float()  # (C, D)
+            residual -= codebook[nearest_codes(residual, codebook)]
             # A vector that its centroid equals leaves rounding noise behind, which the next level
             # would spend codes on telling apart.
-            residual = residual.where(residual.abs() > noise, 0.0)
+            residual[residual.abs() <= noise] = 0.0
             codebooks.append(codebook)
         self._codebooks = tuple(codebooks)
         return self
@@ -105,6 +100,15 @@ class RQKMeans:
     def encode(self, vectors: Tensor) -> Tensor:
         """Greedy nearest centroid per level, ties to the lowest code: int64 (N, L) on the CPU."""
         return encode_residuals(check_vectors(vectors, self.codebooks[0].shape[1]), self.codebooks)
+
+    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
+        """Squared distance of what `prefix` (N, l) leaves of `vectors` to each centroid after it.
+
+        float64 (N, C_{l+1}), computed as `encode` does; inf for a code without a centroid.
+        Raises ValueError for a wrong shape or a code that its codebook does not have.
+        """
+        vectors = check_vectors(vectors, self.codebooks[0].shape[1])
+        return residual_costs(vectors, prefix, self.codebooks, self.radices)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Sum of the chosen centroids: float32 (N, D) for `codes` (N, l), 1 <= l <= L.
@@ -116,42 +120,13 @@ class RQKMeans:
     def save(self, path: str | Path) -> None:
         """Write codebooks and config to one safetensors file; an old one is replaced whole."""
         tensors = {f"codebook.{level}": book for level, book in enumerate(self.codebooks)}
-        save_quantizer(path, "rq-kmeans", asdict(self.config), tensors)
+        write_quantizer(path, self.kind, asdict(self.config), tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. ValueError if the file holds no RQ-KMeans quantizer."""
-        fields, tensors = load_quantizer(path, "rq-kmeans")
+        fields, tensors = read_quantizer(path, cls.kind)
         quantizer = cls(RQKMeansConfig(**fields))
         names = [f"codebook.{level}" for level in range(quantizer.config.levels)]
         quantizer._codebooks = tuple(tensors[name] for name in names)
         return quantizer
-
-
-def _cluster(
-    residual: np.ndarray, codes: int, config: RQKMeansConfig, random: np.random.RandomState
-) -> Tensor:
-    """At most `codes` centroids (C, D) of `residual` (N, D), every one of them in use."""
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    distinct = np.unique(residual, axis=0)
-    if len(distinct) <= codes:
-        return torch.from_numpy(distinct)
-    settings: dict[str, Any] = {
-        "n_clusters": codes,
-        "n_init": config.restarts,
-        "max_iter": config.iterations,
-        "random_state": random,
-    }
-    if len(residual) > config.minibatch_above:
-        kmeans = MiniBatchKMeans(batch_size=max(4096, 4 * codes), **settings)
-    else:
-        kmeans = KMeans(**settings)
-    # One thread: with several, the order in which partial sums are added varies between runs.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        # Near-equal rows can merge into fewer clusters; the codebook's size tells, no warning does.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = kmeans.fit(residual).labels_
-    return torch.from_numpy(kmeans.cluster_centers_[np.unique(labels)])

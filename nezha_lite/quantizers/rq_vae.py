@@ -11,28 +11,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nezha_lite.quantizers.base import QuantizerConfig
+from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
+from nezha_lite.quantizers.files import read_quantizer, write_quantizer
 from nezha_lite.quantizers.residual import (
-    check_codes,
-    check_range,
-    check_vectors,
     encode_residuals,
-    load_quantizer,
     nearest_codes,
-    save_quantizer,
-    spread_codes,
+    residual_costs,
     sum_codewords,
 )
 from nezha_lite.quantizers.rq_kmeans import RQKMeans, RQKMeansConfig
 
 
 @dataclass(frozen=True)
-class RQVAEConfig:
+class RQVAEConfig(QuantizerConfig):
     """How to build and train an `RQVAE`.
 
     `hidden` are the encoder's hidden widths (the decoder mirrors them), `latent` the width in
@@ -41,34 +39,25 @@ class RQVAEConfig:
     Raises ValueError naming the field for values out of range.
     """
 
-    levels: int = 3
-    codes: int | tuple[int, ...] = 64
     hidden: tuple[int, ...] = (128,)
     latent: int = 32
     epochs: int = 200
     batch_size: int = 256
     lr: float = 1e-3
     beta: float = 0.25
-    seed: int = 0
     revive_every: int = 10
 
     def __post_init__(self) -> None:
-        check_codes(self.levels, self.codes)
+        super().__post_init__()
         for width in self.hidden:
             check_range("hidden", width, 1)
         for name in ("latent", "epochs", "batch_size"):
             check_range(name, getattr(self, name), 1)
-        check_range("seed", self.seed, 0, 2**32 - 1)
         check_range("revive_every", self.revive_every, 0)
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr is {self.lr!r}: a finite number > 0 is needed")
         if not 0 <= self.beta < math.inf:
             raise ValueError(f"beta is {self.beta!r}: a finite number >= 0 is needed")
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level, (C_1, ..., C_L)."""
-        return spread_codes(self.levels, self.codes)
 
 
 class RQVAE:
@@ -77,6 +66,8 @@ class RQVAE:
     Trains and encodes on the CPU, where a seed fixes the result (for one machine and number of
     threads); the global random state is left as it was.
     """
+
+    kind: ClassVar[str] = "rq-vae"
 
     def __init__(self, config: RQVAEConfig | None = None) -> None:
         self.config = config or RQVAEConfig()
@@ -107,9 +98,7 @@ class RQVAE:
         from tqdm import tqdm
 
         config = self.config
-        vectors = check_vectors(vectors)
-        if not len(vectors):
-            raise ValueError("vectors has no rows: fitting needs at least one vector")
+        vectors = check_rows(vectors)
         generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             # Layers draw their weights from the default generator. torch.manual_seed would also
@@ -144,10 +133,30 @@ class RQVAE:
     @torch.no_grad()
     def encode(self, vectors: Tensor) -> Tensor:
         """Greedy nearest code of the latent per level, ties to the lowest: int64 (N, L)."""
+        return encode_residuals(self._latents(vectors), self.codebooks)
+
+    @torch.no_grad()
+    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
+        """Squared latent distance of what `prefix` (N, l) leaves of `vectors` to each code next.
+
+        float64 (N, C_{l+1}), computed as `encode` does.
+        Raises ValueError for a wrong shape or a code that its codebook does not have.
+        """
+        return residual_costs(self._latents(vectors), prefix, self.codebooks, self.radices)
+
+    def _latents(self, vectors: Tensor) -> Tensor:
+        """What the encoder makes of `vectors` (N, D): float32 (N, latent)."""
         network = self._trained
-        vectors = check_vectors(vectors, len(network.mean))
-        latents = network.encoder((vectors - network.mean) / network.scale)  # (N, latent)
-        return encode_residuals(latents, self.codebooks)
+        vectors = check_vectors(vectors, len(network.mean)).double()
+        output = (vectors - network.mean) / network.scale
+        # A matrix product adds in an order that depends on the batch. Rounding a float64 product
+        # to float32 hides that, so that equal vectors get equal latents in any company.
+        for layer in network.encoder:
+            if isinstance(layer, nn.Linear):
+                output = F.linear(output, layer.weight.double(), layer.bias.double())
+            else:
+                output = layer(output)
+        return output.float()
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -161,12 +170,12 @@ class RQVAE:
 
     def save(self, path: str | Path) -> None:
         """Write weights and config to one safetensors file; an old one is replaced whole."""
-        save_quantizer(path, "rq-vae", asdict(self.config), self._trained.state_dict())
+        write_quantizer(path, self.kind, asdict(self.config), self._trained.state_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. ValueError if the file holds no RQ-VAE quantizer."""
-        fields, tensors = load_quantizer(path, "rq-vae")
+        fields, tensors = read_quantizer(path, cls.kind)
         quantizer = cls(RQVAEConfig(**fields))
         with torch.device("meta"):  # nothing is drawn for weights about to be replaced
             network = _Network(len(tensors["mean"]), quantizer.config)

@@ -1,4 +1,4 @@
-"""What both widgets are made of: the users on offer, the controls, and a decode for them."""
+"""What the widgets are made of: controls, a static form, and users with a decode for them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import traitlets
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import VERIFICATIONS, DecodeResult, NezhaDecoder, Verification
-from nezha_lite.evaluation import training_popularity
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots.style import CONFIG
-from nezha_lite.plots.svg import WIDTH
+from nezha_lite.plots.svg import WIDTH, page_svg
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import SortedVerifier
 
@@ -27,6 +26,28 @@ MODES = {
     "final": "finished drafts are checked, and those that do not exist leave the list shorter",
     "prefix": "every level is checked, and a prefix that no item has is never followed",
 }
+
+
+class Panel(widgets.VBox):
+    """A widget that is stored with a static form too, for pages without a kernel.
+
+    Each says what it shows in `sentences` and, for the static form, in `blocks`.
+    """
+
+    def sentences(self) -> list[str]:
+        """What is to be seen, in plain text."""
+        return []
+
+    def blocks(self) -> list[Any]:
+        """What is on show without the controls: figures, and lists of plain-text lines."""
+        return [self.sentences()]
+
+    def static_svg(self) -> str:
+        """The state on show, without its controls, as one SVG."""
+        return page_svg(self.blocks())
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return static_form(super()._repr_mimebundle_(**kwargs), self.sentences(), self.static_svg())
 
 
 class Subject:
@@ -69,7 +90,7 @@ class Subject:
             raise ValueError(f"No user of {dataset.name!r} has three interactions or more.")
         self.model, self.semantic_ids, self.dataset = model.eval(), semantic_ids, dataset
         self.verifier = SortedVerifier(semantic_ids, model.device)
-        self.popularity = training_popularity(dataset)
+        self.popularity = dataset.popularity()
         self.users = tuple(users)
         self.histories = {user: split.histories[places[user]] for user in users}
         self.targets = {user: split.targets[places[user]] for user in users}

@@ -14,7 +14,7 @@ import traitlets
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import VERIFICATIONS, DecodeResult, Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import Fate, Node, beam_nodes, page_svg
+from nezha_lite.plots import Fate, Node, beam_nodes
 from nezha_lite.plots.beam_figures import FATES, PlacedNode, percent, place_nodes, tree_parts
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
@@ -22,12 +22,12 @@ from nezha_lite.widgets.controls import (
     DESCRIPTION,
     MODES,
     WIDE,
+    Panel,
     Subject,
     figure_widget,
     link,
     paragraph,
     slider,
-    static_form,
     user_control,
     verification_control,
 )
@@ -54,7 +54,7 @@ CARD = (
 )
 
 
-class DecodeExplorer(widgets.VBox):
+class DecodeExplorer(Panel):
     """Step through a decode, and ask any draft why it lived or fell.
 
     Args:
@@ -245,17 +245,14 @@ class DecodeExplorer(widgets.VBox):
         target = self.subject.targets[self.user]
         return rows[:SHOWN_PLACES], self.subject.dataset, caption, target
 
-    def static_svg(self) -> str:
-        """The state on show, without its controls, as one SVG."""
+    def blocks(self) -> list[Any]:
+        """The step on show: settings, history, tree, and the finished list."""
         settings = f"{self.subject.introduction(self.user)} Beam width {self.beam}."
         history = [HISTORY, *self._recent()]
         blocks: list[Any] = [[settings, *self.sentences()], history, Figure(*self._tree(self.step))]
         if self.result is not None and self.step > self.subject.semantic_ids.levels:
             blocks.append(list_lines(*self._list()))
-        return page_svg(blocks)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return static_form(super()._repr_mimebundle_(**kwargs), self.sentences(), self.static_svg())
+        return blocks
 
 
 def _name(node: Node) -> tuple[int, int]:

@@ -11,17 +11,17 @@ import traitlets
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import VERIFICATIONS, DecodeResult, Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import draft_counts, drafts_figure, page_svg
+from nezha_lite.plots import draft_counts, drafts_figure
 from nezha_lite.plots.beam_nodes import DraftCounts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.controls import (
     MODES,
+    Panel,
     Subject,
     figure_widget,
     link,
     paragraph,
     slider,
-    static_form,
     user_control,
     verification_control,
 )
@@ -31,7 +31,7 @@ BEAMS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 BEST, HALLUCINATIONS = 10, 10  # rows shown of the list
 
 
-class VerifierLab(widgets.VBox):
+class VerifierLab(Panel):
     """Turn verification on and off, and watch the drafts and the list.
 
     Args:
@@ -125,13 +125,10 @@ class VerifierLab(widgets.VBox):
         chosen = selected_rows(rows, BEST, HALLUCINATIONS)
         return chosen, subject.dataset, caption, subject.targets[self.user]
 
-    def static_svg(self) -> str:
-        """The state on show, without its controls, as one SVG."""
+    def blocks(self) -> list[Any]:
+        """The list on show: settings, bars and table."""
         text = [f"Beam width {self.beam}.", *self.sentences()]
         blocks: list[Any] = [text, drafts_figure(self.counts)]
         if self.result is not None:
             blocks.append(list_lines(*self._list()))
-        return page_svg(blocks)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return static_form(super()._repr_mimebundle_(**kwargs), self.sentences(), self.static_svg())
+        return blocks

@@ -1,0 +1,206 @@
+"""How often items collide, and how empty the ID space is, against chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from nezha_lite.collisions import expected_collision_rate, expected_distinct
+from nezha_lite.plots.charts import number
+from nezha_lite.plots.style import BLACK, PALETTE, SYMBOLS, Figure, headed
+
+MAX_LEVELS = 4
+SPACES = (8.0, 256.0**MAX_LEVELS)  # both ends of the x axis
+STEPS = 96  # points of a curve
+HEIGHT, BOTTOM, LEFT = 200, 88, 110  # pixels: of the plot, below it, and beside it
+POWERS = {3: "1,000", 6: "1 million", 9: "1 billion"}
+RARE = {0: "all", 2: "1 in 100", 4: "1 in 10k", 6: "1 in 1M", 8: "1 in 100M", 10: "1 in 10B"}
+
+
+@dataclass(frozen=True)
+class CollisionPoint:
+    """What a catalogue's IDs came to under one setting, before any collision was resolved.
+
+    Attributes:
+        levels: L.
+        codes: T, the same at every level.
+        n_items: N.
+        distinct: different IDs among them.
+        largest: items of the largest group that shares an ID.
+        crowd: items of the largest group that shares the first L - 1 codes.
+    """
+
+    levels: int
+    codes: int
+    n_items: int
+    distinct: int
+    largest: int
+    crowd: int
+
+    @property
+    def space(self) -> int:
+        """T^L: how many IDs could be written."""
+        return self.codes**self.levels
+
+    @property
+    def rate(self) -> float:
+        """The share of items whose ID was already taken."""
+        return 1 - self.distinct / self.n_items
+
+    @property
+    def occupancy(self) -> float:
+        """The share of IDs that exist."""
+        return self.distinct / self.space
+
+    @property
+    def chance(self) -> float:
+        """The rate to expect if every item drew its ID at random."""
+        return expected_collision_rate(self.n_items, [self.codes] * self.levels)
+
+
+def collision_figure(points: Sequence[CollisionPoint], chosen: CollisionPoint) -> Figure:
+    """Collision rate against the size of the ID space, measured and by chance; logarithmic.
+
+    Args:
+        points: measurements of a catalogue as large as the chosen one's.
+        chosen: the one to mark with a ring.
+    """
+    n = chosen.n_items
+    floor = 0.4 / n  # where a rate of zero is drawn: below that of a single item
+    curve = [(space, expected_collision_rate(n, [space])) for space in _spaces()]
+    shares = [10.0**-power for power in range(6) if 10.0**-power > 1.5 * floor]
+    axis = {
+        "title": {"text": "items that collide"},
+        "tickvals": [*shares, floor],
+        "ticktext": [*(f"{100 * share:g} %" for share in shares), "none"],
+        "range": [math.log10(floor) - 0.12, 0.12],
+    }
+    rates = [(point, max(point.rate, floor)) for point in points]
+    traces = [
+        _chance([pair for pair in curve if pair[1] >= floor]),
+        _ring(chosen.space, max(chosen.rate, floor)),
+        *_marks(rates, lambda point: f"{percent(point.rate)} collide"),
+    ]
+    return Figure(traces, _layout("Collisions, measured and by chance", _verdict(chosen), axis))
+
+
+def occupancy_figure(points: Sequence[CollisionPoint], chosen: CollisionPoint) -> Figure:
+    """Share of the ID space that exists against its size; both axes logarithmic."""
+    n = chosen.n_items
+    curve = [(space, expected_distinct(n, [space]) / space) for space in _spaces()]
+    lowest = math.floor(math.log10(n / SPACES[1]))
+    powers = range(0, -lowest + 1, 2)
+    axis = {
+        "title": {"text": "IDs that exist"},
+        "tickvals": [10.0**-power for power in powers],
+        "ticktext": [RARE[power] for power in powers],
+        "range": [lowest, 0.4],
+    }
+    traces = [
+        _chance(curve),
+        _ring(chosen.space, chosen.occupancy),
+        *_marks([(point, point.occupancy) for point in points], _occupancy_text),
+    ]
+    caption = (
+        f"{chosen.levels} × {chosen.codes}: {chosen.distinct:,} of {chosen.space:,} IDs exist. "
+        "Room against collisions is room for hallucinations."
+    )
+    return Figure(traces, _layout("How much of the ID space exists", caption, axis))
+
+
+def percent(share: float) -> str:
+    """A share with three significant digits."""
+    return f"{number(100 * share)} %"
+
+
+def _verdict(point: CollisionPoint) -> str:
+    """The conclusion for one point, in a sentence."""
+    name = f"{point.levels} × {point.codes}"
+    measured, chance = percent(point.rate), percent(point.chance)
+    if point.rate == 0:
+        return f"{name}: no item collides; by chance {chance} would."
+    if point.rate <= 1.05 * point.chance:
+        return f"{name}: {measured} collide, as by chance ({chance}): so few IDs do not go round."
+    factor = point.rate / point.chance
+    times = f"{factor:,.0f}" if factor >= 10 else f"{factor:.2g}"
+    return f"{name}: {measured} collide, {times} × chance ({chance}): alike items want alike codes."
+
+
+def _occupancy_text(point: CollisionPoint) -> str:
+    return f"{point.distinct:,} of {point.space:,} IDs exist"
+
+
+def _spaces() -> list[int]:
+    low, high = (math.log(end) for end in SPACES)
+    return [round(math.exp(low + step / STEPS * (high - low))) for step in range(STEPS + 1)]
+
+
+def _chance(curve: Sequence[tuple[float, float]]) -> go.Scatter:
+    return go.Scatter(
+        x=[x for x, _ in curve],
+        y=[y for _, y in curve],
+        name="by chance",
+        mode="lines",
+        line={"color": BLACK, "dash": "dash", "width": 2},
+        hoverinfo="skip",
+    )
+
+
+def _marks(pairs: Sequence[tuple[CollisionPoint, float]], text: Any) -> list[go.Scatter]:
+    """One trace for each number of levels, empty ones too, so that figures can be updated."""
+    traces = []
+    for levels in range(1, MAX_LEVELS + 1):
+        rows = [(point, y) for point, y in pairs if point.levels == levels]
+        rows.sort(key=lambda row: row[0].codes)
+        traces.append(
+            go.Scatter(
+                x=[point.space for point, _ in rows],
+                y=[y for _, y in rows],
+                name=f"{levels} level{'' if levels == 1 else 's'}",
+                mode="lines+markers",
+                line={"color": PALETTE[levels - 1], "dash": "dot", "width": 1.5},
+                marker={"color": PALETTE[levels - 1], "symbol": SYMBOLS[levels - 1], "size": 10},
+                hovertext=[f"{levels} × {point.codes}: {text(point)}" for point, _ in rows],
+                hoverinfo="text",
+            )
+        )
+    return traces
+
+
+def _ring(x: float, y: float) -> go.Scatter:
+    # Before the marks, because the static form fills its rings.
+    return go.Scatter(
+        x=[x],
+        y=[y],
+        name="chosen",
+        mode="markers",
+        marker={"symbol": "circle-open", "color": BLACK, "size": 20, "line": {"width": 2.5}},
+        hoverinfo="skip",
+    )
+
+
+def _layout(title: str, caption: str, y_axis: dict[str, Any]) -> dict[str, Any]:
+    powers = range(1, 10)
+    layout = headed(
+        title,
+        caption,
+        HEIGHT,
+        BOTTOM,
+        showlegend=True,
+        xaxis={
+            "type": "log",
+            "title": {"text": "ID space: how many IDs could be written"},
+            "tickvals": [10.0**power for power in powers],
+            "ticktext": [
+                POWERS.get(power, f"{10**power:,}" if power < 6 else "") for power in powers
+            ],
+            "range": [math.log10(SPACES[0]) - 0.2, math.log10(SPACES[1]) + 0.2],
+        },
+        yaxis={"type": "log", **y_axis},
+    )
+    layout["margin"]["l"] = LEFT  # the same for both figures: their x axes stand in line
+    return layout

@@ -1,0 +1,231 @@
+"""Figures of the quality report: how codes are used, what prefixes keep, tokenizers compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from nezha_lite.id_quality import IdQuality, LevelUse
+from nezha_lite.plots.charts import lines_figure
+from nezha_lite.plots.style import BOTTOM, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
+from nezha_lite.plots.svg_elements import shortened
+
+MAX_LEVELS = 4  # shown in one figure: the legend's room, and what an eye can tell apart
+_POINTS = 25  # of a level's line: a codebook of 512 needs no 512 marks
+_ROW, _NAME_ROOM = 34, 200  # pixels: of a tokenizer's row; of its name
+_Value = Callable[[IdQuality, int], float | None]
+
+
+def code_use_figure(
+    quality: IdQuality, title: str = "How evenly each level uses its codes"
+) -> Figure:
+    """Each level's codes, most common first, against equal use.
+
+    Args:
+        quality: of one catalogue's IDs; an extra level, uneven by design, is left out.
+        title: plain text.
+    """
+    own = [level for level in quality.levels if not level.extra]
+    shown = [own[place] for place in _few(len(own))]
+    series = {f"level {level.level}": _sorted_use(level) for level in shown}
+    series["equal use"] = ([0.0, 100.0], [1.0, 1.0])
+    worst = min(own, key=lambda level: level.attained)
+    gone = ", ".join(map(str, quality.collapsed))
+    caption = (
+        f"Least even is level {worst.level}: {worst.used:,} of {worst.radix:,} codes in use, which "
+        f"say as much as {worst.perplexity:.0f} equally common ones. "
+        + (f"Collapsed: level {gone}." if gone else "No level has collapsed.")
+    ) + _left_out(len(own))
+    figure = lines_figure(
+        series,
+        x_title="codes of the level, most common first (%)",
+        y_title="items per code (1 = equal use)",
+        title=title,
+        caption=caption,
+    )
+    figure.data[-1].update(line={"color": GREY, "dash": "dot"}, mode="lines")
+    return figure
+
+
+def neighbours_figure(
+    tokenizers: Mapping[str, IdQuality], title: str = "Do close items share prefixes?"
+) -> Figure:
+    """Of the nearest neighbours of an item, the share with the same first codes, beside chance.
+
+    Args:
+        tokenizers: name → report; those made without vectors are refused.
+        title: plain text.
+    """
+    missing = [name for name, q in tokenizers.items() if q.prefixes[0].neighbours is None]
+    if missing or not tokenizers:
+        which = f"The report of {missing[0]!r} has" if missing else "There are"
+        raise ValueError(f"{which} no neighbours: call id_quality with the items' vectors.")
+    reports = list(tokenizers.values())
+    depth = max(map(_own_levels, reports))
+    levels = _few(depth)
+    series: dict[str, _Value] = {
+        "1 code" if level == 0 else f"{level + 1} codes": _neighbours for level in levels
+    }
+    best = max(tokenizers, key=lambda name: tokenizers[name].prefixes[0].neighbours or 0.0)
+    first = tokenizers[best].prefixes[0]
+    caption = (
+        f"{best} keeps the most: {_percent(first.neighbours)} of an item's nearest neighbours have "
+        f"its first code; chance gives {_percent(first.neighbours_chance)} (grey ring). Longer "
+        "prefixes have fewer items, so they keep less."
+    ) + _left_out(depth)
+    figure = _dots(
+        tokenizers,
+        {name: (level, value) for level, (name, value) in zip(levels, series.items(), strict=True)},
+        x_title="nearest neighbours with the same prefix (%)",
+        title=title,
+        caption=caption,
+    )
+    ring = {"symbol": "circle-open", "color": GREY, "size": 11, "line": {"width": 1.5}}
+    figure.add_trace(
+        go.Scatter(
+            x=[100 * (quality.prefixes[0].neighbours_chance or 0.0) for quality in reports],
+            y=list(range(len(reports))),
+            mode="markers",
+            name="chance",
+            marker=ring,
+            hoverinfo="name+x",
+        )
+    )
+    return figure
+
+
+def tokenizers_figure(
+    tokenizers: Mapping[str, IdQuality], title: str = "Tokenizers compared"
+) -> Figure:
+    """Effective codes of each level as a share of the attainable, and the collision rates.
+
+    Args:
+        tokenizers: name → report of IDs whose collisions were left as they are.
+        title: plain text.
+    """
+    if not tokenizers:
+        raise ValueError("There are no tokenizers to compare: give at least one report.")
+    depth = max(map(_own_levels, tokenizers.values()))
+    levels = _few(depth)
+    fewest = min(tokenizers, key=lambda name: tokenizers[name].collision_rate)
+    weakest = min(
+        ((name, level) for name, q in tokenizers.items() for level in q.levels if not level.extra),
+        key=lambda pair: pair[1].attained,
+    )
+    caption = (
+        f"Fewest collisions: {fewest}, {_percent(tokenizers[fewest].collision_rate)} of the items. "
+        f"Least even level: level {weakest[1].level} of {weakest[0]}, at "
+        f"{_percent(weakest[1].attained)} of what its items would allow."
+    ) + _left_out(depth)
+    figure = _dots(
+        tokenizers,
+        {f"level {level + 1}": (level, _attained) for level in levels},
+        x_title="effective codes (% of attainable)",
+        title=title,
+        caption=caption,
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=[103.0] * len(tokenizers),
+            y=list(range(len(tokenizers))),
+            mode="text",
+            text=[f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()],
+            textposition="middle right",
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    figure.update_xaxes(range=[-3, 130])
+    return figure
+
+
+def _dots(
+    tokenizers: Mapping[str, IdQuality],
+    series: Mapping[str, tuple[int, _Value]],
+    x_title: str,
+    title: str,
+    caption: str,
+) -> Figure:
+    """A row for each tokenizer, with a mark on it for each series that has a value there."""
+    reports = list(tokenizers.values())
+    # Later marks are smaller, so that marks in one place are all seen.
+    traces = []
+    for style, (name, (level, value)) in enumerate(series.items()):
+        points = [
+            (100 * share, row)
+            for row, quality in enumerate(reports)
+            if (share := value(quality, level)) is not None
+        ]
+        traces.append(
+            go.Scatter(
+                x=[x for x, _ in points],
+                y=[y for _, y in points],
+                mode="markers",
+                name=name,
+                marker={"color": PALETTE[style], "symbol": SYMBOLS[style], "size": 14 - 2 * style},
+                hoverinfo="name+x",
+            )
+        )
+    layout = headed(
+        title,
+        caption,
+        _ROW * len(reports) + 20,
+        BOTTOM,
+        showlegend=True,
+        hovermode="closest",
+        xaxis={
+            "title": {"text": x_title},
+            "tickvals": list(range(0, 101, 20)),
+            "ticktext": [str(tick) for tick in range(0, 101, 20)],
+            "range": [-3, 103],
+        },
+        yaxis={
+            "tickvals": list(range(len(reports))),
+            "ticktext": [plot_text(shortened(name, _NAME_ROOM, 12)) for name in tokenizers],
+            "range": [len(reports) - 0.4, -0.6],
+        },
+    )
+    return Figure(traces, layout)
+
+
+def _sorted_use(level: LevelUse) -> tuple[list[float], list[float]]:
+    """Where in the codebook (%), and how many times its fair share of the items a code has."""
+    counts = [*level.counts, *[0] * (level.radix - level.used)]
+    fair = sum(counts) / level.radix
+    steps = min(_POINTS, level.radix) - 1
+    places = (
+        [round(step * (level.radix - 1) / steps) for step in range(steps + 1)] if steps else [0]
+    )
+    return [100 * (place + 0.5) / level.radix for place in places], [
+        counts[place] / fair for place in places
+    ]
+
+
+def _neighbours(quality: IdQuality, level: int) -> float | None:
+    return quality.prefixes[level].neighbours if level < _own_levels(quality) else None
+
+
+def _attained(quality: IdQuality, level: int) -> float | None:
+    return quality.levels[level].attained if level < _own_levels(quality) else None
+
+
+def _own_levels(quality: IdQuality) -> int:
+    """The levels that say something about an item: not the extra one, which is the last."""
+    return len(quality.levels) - quality.levels[-1].extra
+
+
+def _few(levels: int) -> Sequence[int]:
+    """All levels, from 0; of many the first and the last."""
+    return range(levels) if levels <= MAX_LEVELS else [*range(MAX_LEVELS - 1), levels - 1]
+
+
+def _left_out(levels: int) -> str:
+    if levels <= MAX_LEVELS:
+        return ""
+    return f" Of {levels} levels, the first {MAX_LEVELS - 1} and the last are shown."
+
+
+def _percent(share: float | None) -> str:
+    share = share or 0.0
+    return f"{100 * share:.1f} %" if share == 0 or share >= 0.00995 else f"{100 * share:.2g} %"

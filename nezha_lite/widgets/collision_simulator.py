@@ -1,0 +1,243 @@
+"""Levels, codes and catalogue size turned by hand: what collides, and what each way out costs."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import ipywidgets as widgets
+import torch
+import traitlets
+from torch import Tensor
+
+from nezha_lite.plots.collision_figures import (
+    MAX_LEVELS,
+    CollisionPoint,
+    collision_figure,
+    occupancy_figure,
+    percent,
+)
+from nezha_lite.quantizers import make_quantizer
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.widgets.controls import (
+    DESCRIPTION,
+    WIDE,
+    Panel,
+    figure_widget,
+    link,
+    paragraph,
+    slider,
+)
+from nezha_lite.widgets.item_list import CELL
+
+CODES = (8, 16, 32, 64, 128, 256)
+SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+
+
+class CollisionSimulator(Panel):
+    """Choose a shape of semantic IDs, and see how many items collide in it.
+
+    Every point is a real RQ-KMeans, fitted once per codebook size and catalogue size and kept: its
+    first codes are what a quantizer with fewer levels gives.
+
+    Args:
+        vectors: (N, D) item vectors; smaller catalogues are drawn from them, each within the next.
+        levels: at first, 1 to 4.
+        codes: per level at first, one of 8, 16, 32, 64, 128, 256.
+        items: of the catalogue at first: one of `sizes`, by default all.
+        seed: of the draws and fits.
+
+    The traits `levels`, `codes` and `items` may be set and observed; `point` is the
+    `CollisionPoint` on show, or None where fitting failed; the widget then says why.
+    """
+
+    levels = traitlets.Int(min=1, max=MAX_LEVELS)
+    codes = traitlets.Enum(CODES)
+    items = traitlets.Int()
+
+    def __init__(
+        self,
+        vectors: Tensor,
+        levels: int = 3,
+        codes: int = 64,
+        items: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if vectors.ndim != 2 or not len(vectors):
+            raise ValueError(
+                f"vectors has shape {tuple(vectors.shape)}, but must be (N, D), with items."
+            )
+        self.vectors, self.seed = vectors, seed
+        self.sizes = (*(size for size in SIZES if size < len(vectors)), len(vectors))
+        self.order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
+        self.point: CollisionPoint | None = None
+        self.problem = ""
+        self._fits: dict[tuple[int, int], list[CollisionPoint]] = {}
+        self.summary, self.table = widgets.HTML(), widgets.HTML()
+        start = CollisionPoint(levels, codes, len(vectors), 1, len(vectors), len(vectors))
+        self.collisions = figure_widget(collision_figure([], start))
+        self.occupancy = figure_widget(occupancy_figure([], start))
+        level_choice = widgets.IntSlider(
+            min=1, max=MAX_LEVELS, description="Levels", style=DESCRIPTION, layout=WIDE
+        )
+        code_choice = slider("Codes per level", [(str(count), count) for count in CODES])
+        item_choice = slider("Items", [(f"{size:,}", size) for size in self.sizes])
+        self.button = widgets.Button(
+            description="Measure every codebook size",
+            tooltip="Fit RQ-KMeans with 8 to 256 codes on this catalogue",
+            layout={"width": "260px"},
+        )
+        self.button.on_click(lambda _: self.measure_all())
+        controls = [level_choice, code_choice, item_choice, self.button]
+        super().__init__(
+            [*controls, self.summary, self.collisions, self.occupancy, self.table],
+            levels=levels,
+            codes=codes,
+            items=len(vectors) if items is None else items,
+        )
+        link(self, "levels", level_choice)
+        link(self, "codes", code_choice)
+        link(self, "items", item_choice)
+        self.observe(self._refresh, ["levels", "codes", "items"])
+        self._refresh()
+
+    @traitlets.validate("items")
+    def _is_a_size(self, proposal: Any) -> int:
+        if proposal.value not in self.sizes:
+            raise traitlets.TraitError(
+                f"items is {proposal.value}, but must be one of {self.sizes}."
+            )
+        return int(proposal.value)
+
+    # ---- measuring --------------------------------------------------------------------------
+
+    def measure_all(self) -> None:
+        """Fit every codebook size on the catalogue on show, so that the figures hold them all."""
+        for codes in CODES:
+            try:
+                self._fit(codes, self.items)
+            except ValueError:  # fewer items than codes; said when that setting is chosen
+                continue
+        self._refresh()
+
+    def _fit(self, codes: int, items: int) -> list[CollisionPoint]:
+        """One point for each number of levels, measured at most once."""
+        if (codes, items) not in self._fits:
+            self.summary.value = paragraph(f"Fitting RQ-KMeans: {codes} codes, {items:,} items …")
+            rows = self.order[:items].sort().values
+            quantizer = make_quantizer("rq-kmeans", MAX_LEVELS, codes, self.seed)
+            found = quantizer.fit(self.vectors[rows]).encode(self.vectors[rows])  # (n, 4)
+            self._fits[codes, items] = [
+                _measure(found[:, :levels], codes) for levels in range(1, MAX_LEVELS + 1)
+            ]
+        return self._fits[codes, items]
+
+    def _refresh(self, change: Any = None) -> None:
+        try:
+            self.point = self._fit(self.codes, self.items)[self.levels - 1]
+            self.problem = ""
+        except ValueError as error:
+            self.point, self.problem = None, str(error)
+        else:
+            self._redraw(self.collisions, collision_figure(self._points(), self.point))
+            self._redraw(self.occupancy, occupancy_figure(self._points(), self.point))
+        self.summary.value = "".join(map(paragraph, self.sentences()))
+        self.table.value = self._table_html()
+
+    def _redraw(self, live: Any, fresh: Any) -> None:
+        with live.batch_update():
+            for old, new in zip(live.data, fresh.data, strict=True):
+                old.update(x=new.x, y=new.y, hovertext=new.hovertext)
+            live.layout.update(title=fresh.layout.title, yaxis=fresh.layout.yaxis)
+
+    def _points(self) -> list[CollisionPoint]:
+        fits = [fit for (_, items), fit in sorted(self._fits.items()) if items == self.items]
+        return [point for fit in fits for point in fit]
+
+    # ---- what is said -----------------------------------------------------------------------
+
+    def sentences(self) -> list[str]:
+        """What is to be seen, or what went wrong, in plain text."""
+        point = self.point
+        if point is None:
+            return [self.problem]
+        surplus = point.n_items - point.distinct
+        return [
+            f"{point.levels} × {point.codes} codes for {point.n_items:,} items: "
+            f"{point.space:,} IDs could be written.",
+            f"{point.distinct:,} are in use, so {surplus:,} items came to an ID already taken "
+            f"({percent(point.rate)}); by chance {percent(point.chance)} would.",
+        ]
+
+    def resolutions(self) -> list[tuple[str, str]]:
+        """Each way out of the collisions, and what it would do, in plain text."""
+        point = self.point
+        if point is None or point.rate == 0:
+            return []
+        surplus, last = point.n_items - point.distinct, point.codes
+        if point.crowd > last:
+            optimal = (
+                f"impossible: {point.crowd:,} items share all codes but the last, which has "
+                f"only {last} values"
+            )
+        else:
+            optimal = "unique IDs of the same length; only last codes change, at the least cost"
+        if point.n_items > point.space:
+            nearest = f"impossible: {point.n_items:,} items, but only {point.space:,} IDs"
+        else:
+            nearest = f"unique IDs of the same length; {_items(surplus)} move to a free ID nearby"
+        return [
+            (
+                "extra level",
+                f"unique IDs of {point.levels + 1} codes, the last one of {point.largest:,}: "
+                f"{point.largest * point.space:,} IDs could be written",
+            ),
+            ("optimal", optimal),
+            ("next best", nearest),
+            (
+                "shared",
+                f"IDs stay as they are; one ID means up to {_items(point.largest)}, "
+                "the popular first",
+            ),
+        ]
+
+    def _table_html(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row" {CELL}>{html.escape(way)}</th>'
+            f"<td {CELL}>{html.escape(effect)}</td></tr>"
+            for way, effect in self.resolutions()
+        )
+        caption = html.escape(self._table_caption())
+        return (
+            '<table style="line-height:1.4;margin-top:8px;max-width:90ch">'
+            f'<caption style="text-align:left;padding-bottom:4px">{caption}</caption>'
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+    def _table_caption(self) -> str:
+        if self.point is None:
+            return ""
+        return "Ways out of the collisions:" if self.point.rate else "No item collides."
+
+    def blocks(self) -> list[Any]:
+        """The setting on show: sentences, both figures, and the ways out as lines."""
+        if self.point is None:
+            return [self.sentences()]
+        points = self._points()
+        figures = [collision_figure(points, self.point), occupancy_figure(points, self.point)]
+        lines = [f"{way}: {effect}" for way, effect in self.resolutions()]
+        return [self.sentences(), *figures, [self._table_caption(), *lines]]
+
+
+def _measure(codes: Tensor, radix: int) -> CollisionPoint:
+    """Counts of (n, L) codes before any collision is resolved."""
+    levels = codes.shape[1]
+    ids = SemanticIds.from_codes(codes, [radix] * levels)
+    largest = int(torch.unique(ids.keys, return_counts=True)[1].max())
+    parents = ids.keys_of(codes[:, :-1])  # of no code at all, one group
+    crowd = int(torch.unique(parents, return_counts=True)[1].max())
+    return CollisionPoint(levels, radix, ids.n_items, ids.n_distinct, largest, crowd)
+
+
+def _items(count: int) -> str:
+    return f"{count:,} item{'' if count == 1 else 's'}"

@@ -1,0 +1,536 @@
+"""The quality report against counts by hand, slow versions, and what must not change it."""
+
+import json
+import math
+from collections import Counter, defaultdict
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from builders import catalogue
+from hypothesis import given
+from hypothesis import strategies as st
+from slow_quantizing import clustered
+from toys import toy_dataset
+
+from nezha_lite.datasets import InteractionDataset, ItemText
+from nezha_lite.id_quality import IdQuality, id_quality, item_categories
+from nezha_lite.id_quality import neighbours as neighbours_module
+from nezha_lite.quantizers import RQKMeans, RQKMeansConfig
+from nezha_lite.results import ResultRow, provenance
+from nezha_lite.semantic_ids import SemanticIds
+
+LABELS = ["red", "red", "blue", "", "red", "blue", "green", "red", "blue"]
+
+
+def ids(codes: list[list[int]], radices: tuple[int, ...] | None = None) -> SemanticIds:
+    return SemanticIds.from_codes(codes, radices)
+
+
+def kinds(quality: IdQuality) -> list[tuple[str, int | None]]:
+    return [(problem.kind, problem.level) for problem in quality.found]
+
+
+# ---- slow versions ------------------------------------------------------------------------------
+
+
+def slow_bits(values: list[object]) -> float:
+    counts = Counter(values)
+    return -sum(n / len(values) * math.log2(n / len(values)) for n in counts.values())
+
+
+def slow_neighbours(vectors: torch.Tensor, semantic_ids: SemanticIds, k: int, level: int) -> float:
+    """Mean over items of the expected hits when ties are broken at random."""
+    rows = vectors.double().tolist()
+    alive = [item for item, row in enumerate(rows) if any(row)]
+    prefix = [tuple(row[:level]) for row in semantic_ids.codes.tolist()]
+    k = min(k, len(alive) - 1)
+    found = []
+    for item in alive:
+        cosines = {
+            other: round(
+                sum(a * b for a, b in zip(rows[item], rows[other], strict=True))
+                / math.hypot(*rows[item])
+                / math.hypot(*rows[other]),
+                9,
+            )
+            for other in alive
+            if other != item
+        }
+        last = sorted(cosines.values(), reverse=True)[k - 1]
+        above = [other for other, cosine in cosines.items() if cosine > last]
+        tied = [other for other, cosine in cosines.items() if cosine == last]
+        same = {other: prefix[other] == prefix[item] for other in cosines}
+        hits = sum(same[other] for other in above)
+        hits += (k - len(above)) * sum(same[other] for other in tied) / len(tied)
+        found.append(hits / k)
+    return sum(found) / len(found)
+
+
+def slow_rand_index(one: list[tuple[int, ...]], other: list[tuple[int, ...]]) -> float | None:
+    """Hubert and Arabie's adjustment, pair by pair."""
+    pairs = list(combinations(range(len(one)), 2))
+    a = sum(one[i] == one[j] for i, j in pairs)
+    b = sum(other[i] == other[j] for i, j in pairs)
+    both = sum(one[i] == one[j] and other[i] == other[j] for i, j in pairs)
+    expected = a * b / len(pairs) if pairs else 0.0
+    most = (a + b) / 2
+    return None if most == expected else (both - expected) / (most - expected)
+
+
+# ---- counts -------------------------------------------------------------------------------------
+
+
+def test_a_catalogue_counted_by_hand() -> None:
+    quality = id_quality(ids([[0, 0], [0, 0], [0, 1], [2, 1]], (4, 2)))
+    assert (quality.items, quality.distinct, quality.space) == (4, 3, 8)
+    assert quality.collision_rate == 0.25
+    assert (quality.shared, quality.largest_group) == (2, 2)
+    assert quality.occupancy == 3 / 8
+    first, second = quality.levels
+    assert (first.used, first.radix, first.counts, first.prefixes) == (2, 4, (3, 1), 2)
+    assert first.use == 0.5
+    assert first.entropy == pytest.approx(2 - 0.75 * math.log2(3))  # shares 3/4 and 1/4
+    assert first.perplexity == pytest.approx(4 / 3**0.75)
+    assert first.attained == pytest.approx(3**-0.75)  # four items could use four codes equally
+    assert first.top == 0.75
+    assert (second.entropy, second.perplexity, second.attained) == (1.0, 2.0, 1.0)
+    assert quality.prefixes[0].added_bits == first.entropy
+    assert quality.prefixes[1].added_bits == pytest.approx(1.5 - first.entropy)
+
+
+@given(st.integers(1, 40), st.integers(0, 50))
+def test_counts_agree_with_slow_ones(n: int, seed: int) -> None:
+    semantic_ids = catalogue(n, (5, 3, 2), seed)
+    quality = id_quality(semantic_ids)
+    codes = [tuple(row) for row in semantic_ids.codes.tolist()]
+    assert quality.collision_rate == pytest.approx(semantic_ids.collision_rate)
+    assert quality.occupancy == semantic_ids.occupancy
+    groups = Counter(codes)
+    assert quality.shared == sum(size for size in groups.values() if size > 1)
+    assert quality.largest_group == max(groups.values())
+    for place, level in enumerate(quality.levels):
+        column = [row[place] for row in codes]
+        assert level.entropy == pytest.approx(slow_bits(column), abs=1e-9)
+        assert sum(level.counts) == n
+        assert level.use == semantic_ids.codebook_use()[place]
+        assert 0 < level.attained <= 1
+        prefixes = [row[: place + 1] for row in codes]
+        assert level.prefixes == len(set(prefixes))
+        added = slow_bits(prefixes) - slow_bits([row[:place] for row in codes])
+        assert quality.prefixes[place].added_bits == pytest.approx(added, abs=1e-9)
+
+
+@pytest.mark.parametrize(("items", "radix", "codes"), [(8, 4, 4), (3, 4, 3), (5, 1, 1)])
+def test_equal_use_attains_everything(items: int, radix: int, codes: int) -> None:
+    level = id_quality(ids([[item % radix] for item in range(items)], (radix,))).levels[0]
+    assert level.attained == pytest.approx(1.0)
+    assert level.attainable_codes == codes
+    assert level.perplexity == pytest.approx(codes)
+
+
+def test_what_is_attainable_ends_with_the_different_vectors() -> None:
+    vectors = torch.tensor([[1.0, 0.0]] * 6 + [[0.0, 1.0], [-0.0, 1.0]])
+    semantic_ids = ids([[3]] * 6 + [[0]] * 2, (64,))
+    alone = id_quality(semantic_ids).levels[0]
+    assert alone.attainable_codes == 8
+    assert alone.attained < 0.25
+    known = id_quality(semantic_ids, vectors)
+    assert known.different_vectors == 2, "−0 is 0"
+    assert known.levels[0].attainable_codes == 2
+    assert known.levels[0].attained == 1.0
+    assert not known.collapsed
+
+
+# ---- neighbours ---------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 14), st.integers(0, 100), st.integers(1, 12))
+def test_neighbours_agree_with_a_brute_force(n: int, seed: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Few directions, so that ties, duplicates and zero rows are common.
+    vectors = torch.randint(-1, 2, (n, 2), generator=generator).float()
+    semantic_ids = catalogue(n, (2, 2), seed)
+    quality = id_quality(semantic_ids, vectors, neighbours=k)
+    alive = vectors.ne(0).any(dim=1)
+    assert quality.zero_vectors == n - int(alive.sum())
+    if alive.sum() < 2:
+        assert quality.prefixes[0].neighbours is None
+        return
+    for prefix in quality.prefixes:
+        expected = slow_neighbours(vectors, semantic_ids, k, prefix.level)
+        assert prefix.neighbours == pytest.approx(expected)
+        codes = semantic_ids.codes[alive, : prefix.level].tolist()
+        pairs = list(combinations(codes, 2))
+        chance = sum(one == other for one, other in pairs) / len(pairs)
+        assert prefix.neighbours_chance == pytest.approx(chance)
+        assert prefix.neighbours <= prefix.neighbours_possible + 1e-9
+        assert prefix.lift is None if chance == 0 else prefix.lift is not None
+
+
+def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, semantic_ids = clustered(90), catalogue(90, (4, 4))
+    whole = id_quality(semantic_ids, vectors)
+    monkeypatch.setattr(neighbours_module, "_CELLS_AT_ONCE", 200)
+    assert id_quality(semantic_ids, vectors).metrics() == pytest.approx(whole.metrics())
+
+
+def test_prefixes_that_follow_the_clusters_keep_all_neighbours() -> None:
+    axis = torch.arange(40) % 4
+    vectors = torch.eye(4)[axis] + 0.01 * torch.rand(
+        40, 4, generator=torch.Generator().manual_seed(0)
+    )
+    level = id_quality(ids(axis[:, None].tolist()), vectors, neighbours=5).prefixes[0]
+    assert level.neighbours == pytest.approx(1.0)
+    assert level.neighbours_possible == 1.0
+    assert level.neighbours_chance == pytest.approx(9 / 39)
+    assert level.lift == pytest.approx(39 / 9)
+    # The tenth neighbour cannot be of a group of ten.
+    wide = id_quality(ids(axis[:, None].tolist()), vectors, neighbours=10).prefixes[0]
+    assert wide.neighbours == wide.neighbours_possible == pytest.approx(0.9)
+
+
+def test_prefixes_across_the_clusters_keep_none() -> None:
+    angle = torch.arange(20) // 2 * 0.6  # pairs in ten directions, one of each in either group
+    vectors = torch.stack([angle.cos(), angle.sin()], dim=1)
+    level = id_quality(ids([[item % 2] for item in range(20)]), vectors, neighbours=1).prefixes[0]
+    assert level.neighbours == 0.0
+    assert level.lift == 0.0
+
+
+def test_equal_vectors_give_what_chance_gives() -> None:
+    semantic_ids = catalogue(30, (3, 3))
+    quality = id_quality(semantic_ids, torch.ones(30, 5))
+    for prefix in quality.prefixes:
+        assert prefix.neighbours == pytest.approx(prefix.neighbours_chance)
+
+
+def test_a_sample_of_queries_comes_near_all_of_them() -> None:
+    vectors = clustered(600)
+    semantic_ids = SemanticIds.from_codes(
+        RQKMeans(RQKMeansConfig(levels=2, codes=8)).fit(vectors).encode(vectors)
+    )
+    whole, part, again, other = (
+        id_quality(semantic_ids, vectors, queries=queries, seed=seed).prefixes[1].neighbours
+        for queries, seed in ((600, 0), (200, 0), (200, 0), (200, 1))
+    )
+    assert part == again != other
+    assert part == pytest.approx(whole, abs=0.05)
+
+
+# ---- categories ---------------------------------------------------------------------------------
+
+
+def test_purity_counted_by_hand() -> None:
+    #             a a a a  b b  c  d d
+    semantic_ids = ids([[0], [0], [0], [0], [1], [1], [2], [3], [3]])
+    level = id_quality(semantic_ids, categories=LABELS).prefixes[0]
+    # Without the item of no category: {red, red, blue}, {red, blue}, {red, blue}; "c" is alone.
+    assert level.purity == pytest.approx((2 + 1 + 1) / 7)
+    assert level.purity_items == pytest.approx(7 / 8)
+
+
+@given(st.integers(2, 40), st.integers(0, 50))
+def test_purity_agrees_with_a_slow_one_and_chance_lies_in_range(n: int, seed: int) -> None:
+    semantic_ids = catalogue(n, (4, 4), seed)
+    labels = [str((7 * item + seed) % 3) for item in range(n)]
+    for prefix in id_quality(semantic_ids, categories=labels).prefixes:
+        groups = defaultdict(list)
+        for row, label in zip(semantic_ids.codes.tolist(), labels, strict=True):
+            groups[tuple(row[: prefix.level])].append(label)
+        large = [group for group in groups.values() if len(group) > 1]
+        if not large:
+            assert prefix.purity is prefix.purity_chance is prefix.purity_items is None
+            continue
+        total = sum(map(len, large))
+        assert prefix.purity == pytest.approx(
+            sum(max(Counter(group).values()) for group in large) / total
+        )
+        assert prefix.purity_items == pytest.approx(total / n)
+        assert len(large) / total <= prefix.purity_chance <= 1
+
+
+def test_chance_of_purity_is_what_shuffling_gives() -> None:
+    draw = np.random.default_rng(0)
+    codes = draw.integers(0, 300, size=(900, 1))
+    labels = draw.choice(["a", "b", "c"], size=900, p=[0.5, 0.3, 0.2]).tolist()
+    level = id_quality(ids(codes.tolist()), categories=labels).prefixes[0]
+    assert level.purity == pytest.approx(level.purity_chance, abs=0.04), "labels at random"
+    sorted_labels = [f"{code % 3}" for (code,) in codes.tolist()]
+    pure = id_quality(ids(codes.tolist()), categories=sorted_labels).prefixes[0]
+    assert pure.purity == 1.0
+    assert 0.5 < pure.purity_chance < 0.8
+
+
+def test_categories_are_cut_where_they_tell_items_apart() -> None:
+    paths = [("Shop", "Tea &amp; Co", "Green")] * 2 + [("Shop", "Cups")] * 2 + [("Shop", "Pots")]
+    paths += [("Shop",)]
+    dataset = InteractionDataset(
+        name="shop",
+        items=tuple("abcdef"),
+        users=("u",),
+        sequences=((0, 1),),
+        texts=tuple(ItemText("t", categories=path) for path in paths),
+    )
+    tea = "Shop > Tea & Co"
+    assert item_categories(dataset) == [tea, tea, "Shop > Cups", "Shop > Cups", "Shop > Pots", ""]
+    assert item_categories(dataset, depth=1) == ["Shop"] * 6
+    assert item_categories(dataset, depth=3) == ["Shop > Tea & Co > Green"] * 2 + [""] * 4
+    with pytest.raises(ValueError, match="depth is 0"):
+        item_categories(dataset, depth=0)
+    assert item_categories(toy_dataset()) == [
+        f"home > {thing}" for thing in ("mug", "lamp", "chair", "rug") for _ in range(5)
+    ]
+    bare = InteractionDataset(name="bare", items=("a",), users=("u",), sequences=((0,),))
+    assert item_categories(bare) is None
+
+
+# ---- stability ----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 25), st.integers(0, 50))
+def test_stability_agrees_pair_by_pair(n: int, seed: int) -> None:
+    one, other = catalogue(n, (3, 3), seed), catalogue(n, (2, 4), seed + 1000)
+    rows, others = one.codes.tolist(), other.codes.tolist()
+    for prefix in id_quality(one, other_seed=other).prefixes:
+        expected = slow_rand_index(
+            [tuple(row[: prefix.level]) for row in rows],
+            [tuple(row[: prefix.level]) for row in others],
+        )
+        assert prefix.stability == (None if expected is None else pytest.approx(expected))
+
+
+def test_stability_is_one_for_renamed_codes_and_near_zero_for_others() -> None:
+    codes = torch.randint(0, 8, (400, 2), generator=torch.Generator().manual_seed(0))
+    one = SemanticIds.from_codes(codes, (8, 8))
+    renamed = SemanticIds.from_codes((3 * codes + 1) % 8, (8, 8))
+    assert [p.stability for p in id_quality(one, other_seed=renamed).prefixes] == [1.0, 1.0]
+    shuffled = SemanticIds.from_codes(codes.flip(0), (8, 8))
+    for prefix in id_quality(one, other_seed=shuffled).prefixes:
+        assert prefix.stability == pytest.approx(0.0, abs=0.02)
+
+
+def test_stability_knows_when_it_has_nothing_to_say() -> None:
+    unique = ids([[0, 0], [0, 1], [1, 0]])
+    # All first codes are equal in the other; the full IDs are unique in both.
+    other = ids([[0, 0], [0, 1], [0, 2]])
+    assert [p.stability for p in id_quality(unique, other_seed=other).prefixes] == [0.0, None]
+    shorter = ids([[0], [0], [1]])
+    assert [p.stability for p in id_quality(unique, other_seed=shorter).prefixes] == [1.0, None]
+
+
+# ---- what must not change the report ------------------------------------------------------------
+
+
+@given(st.integers(2, 30), st.integers(0, 50))
+def test_renaming_codes_and_reordering_items_change_nothing(n: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    semantic_ids = catalogue(n, (4, 3), seed)
+    other = catalogue(n, (4, 3), seed + 1)
+    vectors = torch.randint(-2, 3, (n, 3), generator=generator).float()
+    labels = [LABELS[item % len(LABELS)] for item in range(n)]
+    before = id_quality(semantic_ids, vectors, labels, other).metrics()
+    names = [torch.randperm(radix, generator=generator) for radix in (4, 3)]
+    renamed = SemanticIds.from_codes(
+        torch.stack([names[level][semantic_ids.codes[:, level]] for level in (0, 1)], dim=1), (4, 3)
+    )
+    # No extra level, whatever the codes happen to be called.
+    plain = id_quality(semantic_ids, vectors, labels, other, extra_level=False).metrics()
+    again = id_quality(renamed, vectors, labels, other, extra_level=False).metrics()
+    assert again == pytest.approx(plain, rel=1e-5)
+    order = torch.randperm(n, generator=generator)
+    moved = id_quality(
+        SemanticIds.from_codes(semantic_ids.codes[order], (4, 3)),
+        vectors[order],
+        [labels[item] for item in order.tolist()],
+        SemanticIds.from_codes(other.codes[order], (4, 3)),
+    ).metrics()
+    assert moved == pytest.approx(before, rel=1e-5)
+
+
+# ---- what is wrong ------------------------------------------------------------------------------
+
+
+def test_good_ids_have_no_problem() -> None:
+    vectors = clustered(300)
+    quantizer = RQKMeans(RQKMeansConfig(levels=3, codes=16)).fit(vectors)
+    quality = id_quality(SemanticIds.from_codes(quantizer.encode(vectors), (16,) * 3), vectors)
+    assert quality.problems() == []
+    assert "No problem found." in quality.table()
+
+
+def test_a_first_level_as_uneven_as_the_released_one_is_not_collapsed() -> None:
+    # 197 of 256 codes, perplexity about a third: the shape of Beauty's released first level.
+    sizes = [max(1, round(560 * 0.974**rank)) for rank in range(197)]
+    codes = [[code, item % 256] for code, size in enumerate(sizes) for item in range(size)]
+    quality = id_quality(ids(codes, (256, 256)))
+    assert quality.levels[0].used == 197
+    assert 0.25 < quality.levels[0].attained < 0.5
+    assert quality.collapsed == ()
+
+
+def test_a_collapsed_level_is_named_measured_and_given_a_remedy() -> None:
+    draw = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 64, (500, 3), generator=draw)
+    codes[:, 1] = torch.where(torch.rand(500, generator=draw) < 0.98, 7, codes[:, 1])
+    quality = id_quality(SemanticIds.from_codes(codes, (64, 64, 64)))
+    assert quality.collapsed == (2,)
+    (sentence,) = quality.problems()
+    assert sentence.startswith("Level 2 has collapsed: it uses ")
+    assert f"{quality.levels[1].used} of 64 codes" in sentence
+    assert f"{quality.levels[1].top:.1%} of the items" in sentence
+    assert "choose fewer codes" in sentence
+    assert sentence in quality.table()
+    assert quality.metrics()["collapsed_levels"] == 1
+
+
+@pytest.mark.parametrize(("used", "collapsed"), [(31, (1,)), (32, ())])
+def test_half_of_the_codes_is_the_limit(used: int, collapsed: tuple[int, ...]) -> None:
+    codes = [[item % used, item // 64 % 64] for item in range(4096)]
+    assert id_quality(ids(codes, (64, 64))).collapsed == collapsed
+
+
+def test_few_items_cannot_fill_a_codebook_and_are_not_blamed() -> None:
+    vectors = torch.eye(10)
+    quantizer = RQKMeans(RQKMeansConfig(levels=2, codes=64)).fit(vectors)
+    quality = id_quality(SemanticIds.from_codes(quantizer.encode(vectors), (64, 64)), vectors)
+    assert quality.levels[0].attained == pytest.approx(1.0)
+    assert quality.collapsed == ()
+    assert kinds(quality) == [("redundant", 2)]
+    assert "10 different prefixes with it and without" in quality.problems()[0]
+
+
+def test_a_level_that_repeats_another_is_redundant() -> None:
+    codes = [[item % 8, item % 8] for item in range(80)]
+    quality = id_quality(ids(codes, (8, 8)))
+    assert quality.prefixes[1].added_bits == 0.0
+    assert kinds(quality) == [("redundant", 2), ("collisions", None)]
+
+
+def test_a_codebook_of_one_tells_nothing_apart() -> None:
+    codes = [[0, item] for item in range(6)]
+    quality = id_quality(ids(codes, (1, 6)))
+    assert kinds(quality) == [("single-code", 1)]
+    assert "Level 1 has a codebook of 1" in quality.problems()[0]
+
+
+def test_only_duplicates_is_said_once() -> None:
+    shared = id_quality(ids([[2, 2]] * 5, (4, 4)), torch.ones(5, 3))
+    assert kinds(shared) == [("duplicates", None)]
+    assert "All 5 items have the same vector" in shared.problems()[0]
+    assert shared.collapsed == ()
+    numbered = id_quality(ids([[2, 2]] * 5, (4, 4)).with_extra_level(), torch.ones(5, 3))
+    assert kinds(numbered) == [("duplicates", None)]
+    # Without vectors nothing tells equal items from a quantizer that failed.
+    unknown = id_quality(ids([[2, 2]] * 5, (4, 4)))
+    assert kinds(unknown) == [("collapsed", 1), ("collapsed", 2), ("collisions", None)]
+
+
+def test_many_collisions_are_told_from_equal_vectors() -> None:
+    vectors = torch.eye(10)[torch.tensor([*range(10), *range(10)])]
+    semantic_ids = ids([[item % 5] for item in range(20)])
+    assert (
+        "75.0% of the items have an ID that was already taken (50.0% already"
+        in (id_quality(semantic_ids, vectors).problems()[-1])
+    )
+    assert "taken: resolve" in id_quality(semantic_ids).problems()[-1]
+    few = ids([[min(item, 18)] for item in range(20)])  # one of twenty
+    assert id_quality(few).problems() == []
+
+
+# ---- the extra level ----------------------------------------------------------------------------
+
+
+@given(st.integers(2, 40), st.integers(0, 50))
+def test_an_extra_level_is_found_and_never_called_collapsed(n: int, seed: int) -> None:
+    semantic_ids = catalogue(n, (3, 3), seed)
+    extended = semantic_ids.with_extra_level()
+    quality = id_quality(extended)
+    if extended is not semantic_ids:
+        assert [level.extra for level in quality.levels] == [False, False, True]
+        assert 3 not in quality.collapsed
+    assert quality.collision_rate == 0.0
+
+
+def test_a_quantizers_own_last_level_is_no_extra_level() -> None:
+    vectors = clustered(200)
+    codes = RQKMeans(RQKMeansConfig(levels=3, codes=8)).fit(vectors).encode(vectors)
+    assert not any(level.extra for level in id_quality(SemanticIds.from_codes(codes)).levels)
+    told = id_quality(SemanticIds.from_codes(codes), extra_level=True)
+    assert [level.extra for level in told.levels] == [False, False, True]
+
+
+def test_the_extra_level_counts_in_no_codebook_use() -> None:
+    semantic_ids = ids([[0], [0], [0], [1]], (2,)).with_extra_level()
+    assert id_quality(semantic_ids).metrics()["lowest_use"] == 1.0
+    assert "| 2 (extra) |" in id_quality(semantic_ids).table()
+
+
+# ---- edges and forms ----------------------------------------------------------------------------
+
+
+def test_one_item_has_a_report() -> None:
+    quality = id_quality(ids([[5, 0]], (64, 1)), torch.ones(1, 4), ["a"], ids([[1, 1]]))
+    assert quality.collision_rate == 0.0
+    assert quality.levels[0].attained == 1.0
+    assert kinds(quality) == [("single-code", 2)]
+    for prefix in quality.prefixes:
+        assert prefix.neighbours is prefix.purity is prefix.stability is None
+    assert "| 1 | 1 of 64 | 1.0 |" in quality.table()
+
+
+def test_zero_vectors_are_counted_and_left_out() -> None:
+    semantic_ids = ids([[0], [0], [1], [1]])
+    vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 0.0], [0.0, 0.0]])
+    quality = id_quality(semantic_ids, vectors)
+    assert (quality.zero_vectors, quality.different_vectors) == (2, 3)
+    assert quality.prefixes[0].neighbours == quality.prefixes[0].neighbours_chance == 1.0
+    assert id_quality(semantic_ids, torch.zeros(4, 2)).prefixes[0].neighbours is None
+
+
+def test_figures_fit_a_results_row_and_json() -> None:
+    vectors = clustered(60)
+    semantic_ids, other = catalogue(60, (6, 6)), catalogue(60, (6, 6), seed=1)
+    labels = [LABELS[item % 9] for item in range(60)]
+    quality = id_quality(semantic_ids, vectors, labels, other)
+    metrics = quality.metrics()
+    row = ResultRow(
+        kind="tokenizer", dataset="toy", model={}, metrics=metrics, seconds=0, **provenance("cpu")
+    )
+    assert row.metrics["collision_rate"] == pytest.approx(semantic_ids.collision_rate, rel=1e-5)
+    for name in ("perplexity", "neighbours", "lift", "purity_chance", "stability"):
+        assert {f"{name}@1", f"{name}@2"} <= set(metrics)
+    rows = json.loads(json.dumps(quality.rows(), allow_nan=False))
+    assert [entry["level"] for entry in rows] == [1, 2]
+    assert rows[1]["stability"] == metrics["stability@2"]
+    bare = id_quality(semantic_ids).metrics()
+    assert not {name for name in bare if name.split("@")[0] in ("neighbours", "stability")}
+
+
+def test_the_table_shows_what_was_asked() -> None:
+    semantic_ids = catalogue(60, (6, 6))
+    bare = id_quality(semantic_ids).table()
+    assert "neighbours" not in bare
+    assert "stability" not in bare
+    full = id_quality(semantic_ids, clustered(60), ["a", "b"] * 30, catalogue(60, (6, 6), 1))
+    lines = [line for line in full.table().splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + semantic_ids.levels
+    assert len({line.count("|") for line in lines}) == 1
+    assert f"| {full.prefixes[0].neighbours:.3f} (" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vectors": torch.ones(8, 2)}, "vectors has 8 rows, but there are 9 items"),
+        ({"vectors": torch.full((9, 2), float("nan"))}, "row 0 holds NaN"),
+        ({"categories": ["a"]}, "categories has 1 labels, but there are 9 items"),
+        ({"other_seed": catalogue(8)}, "other_seed names other items"),
+        ({"neighbours": 0}, "neighbours is 0"),
+        ({"queries": 0}, "queries is 0"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        id_quality(catalogue(9), **arguments)  # type: ignore[arg-type]
