@@ -151,7 +151,9 @@ def _in_fresh_process(job: _Job) -> dict[str, Any]:
             return pool.submit(_measure, {**fields, "vectors": numbers}).result()
         except BrokenProcessPool as error:
             raise RuntimeError(
-                f"The process that measured {job.kind!r} died, most likely because memory ran out."
+                f"The process that measured {job.kind!r} died: memory ran out, or bench_tokenizers "
+                'was called by a script outside of `if __name__ == "__main__":`, or from standard '
+                "input, which a new process cannot read again."
             ) from error
 
 

@@ -134,19 +134,23 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 
 def test_sliders_and_prefix_follow_each_other(explorer: CodebookExplorer) -> None:
-    first, second, third = explorer.choices
-    assert [choice.description for choice in explorer.choices] == ["Code 1", "Code 2", "Code 3"]
-    assert (first.disabled, second.disabled, third.disabled) == (False, True, True)
+    def read(name: str) -> list[object]:
+        return [getattr(choice, name) for choice in explorer.controls.children]
+
+    assert read("description") == ["Code 1", "Code 2", "Code 3"]
+    assert read("disabled") == [False, True, True]
     explorer.prefix = tuple(IDS.codes[7, :2].tolist())
-    assert (first.value, second.value, third.value) == (*explorer.prefix, -1)
-    assert not third.disabled
+    assert read("value") == [*explorer.prefix, -1]
+    assert read("disabled") == [False, False, False]
+    first, _, third = explorer.choices
     third.value = third.options[1][1]
     assert explorer.prefix == (*IDS.codes[7, :2].tolist(), third.value)
     # Another first code closes what was open below it.
     other = next(code for _, code in first.options[1:] if code != first.value)
     first.value = other
     assert explorer.prefix == (other,)
-    assert (second.value, third.value) == (-1, -1)
+    assert read("value") == [other, -1, -1]
+    assert explorer.choices[0] is first, "the one in use keeps the keyboard's focus"
     first.value = -1
     assert explorer.prefix == ()
 
@@ -227,7 +231,7 @@ def test_the_static_form_is_the_same_each_time_and_readable() -> None:
 
 
 def test_every_control_says_what_it_is(explorer: CodebookExplorer) -> None:
-    for child in explorer.children:
+    for child in (*explorer.children, *explorer.controls.children):
         interactive = hasattr(child, "value") and not isinstance(child, ipywidgets.HTML)
         assert not interactive or child.description
 

@@ -120,7 +120,7 @@ def test_marks_and_words_compare_use_and_collisions(reports: dict[str, IdQuality
         if not level.extra
     }
     assert marks(figure) == pytest.approx(expected)
-    words = [trace for trace in figure.data if trace.mode == "text"][0].text
+    words = next(trace for trace in figure.data if trace.mode == "text").text
     assert words[1] == "0.0 % collide"
     rate = 100 * reports["random, 2 × 8"].collision_rate
     assert words[2] == f"{rate:.1f} % collide"

@@ -60,7 +60,7 @@ def test_all_kinds_are_made_by_name() -> None:
         assert type(made) is QUANTIZERS[kind]
         assert made.config == CONFIGS[kind](levels=2, codes=(4, 8), seed=3)
         assert make_quantizer(kind).radices == (64, 64, 64)
-    with pytest.raises(ValueError, match="quantizer is 'pq': one of 'rq-kmeans', .*'random'"):
+    with pytest.raises(ValueError, match=r"quantizer is 'pq': one of 'rq-kmeans', .*'random'"):
         make_quantizer("pq")
     with pytest.raises(ValueError, match="levels is 0"):
         make_quantizer("opq", levels=0)

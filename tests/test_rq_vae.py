@@ -68,7 +68,7 @@ def test_rq_vae_codes_equal_a_slow_loop_over_its_latents(trained: tuple[Tensor, 
     network = quantizer._trained
     with torch.no_grad():
         float32 = network.encoder((vectors[:40] - network.mean) / network.scale)
-    latents = quantizer._latents(vectors[:40])
+        latents = quantizer._latents(vectors[:40])
     torch.testing.assert_close(latents, float32)
     assert torch.equal(quantizer.encode(vectors[:40]), slow_codes(latents, quantizer.codebooks))
 
@@ -121,11 +121,24 @@ def test_revival_moves_dead_codes_onto_data_and_leaves_the_others() -> None:
     book = network.codebooks[0]
     with torch.no_grad():
         book[1] = 1e6
-        latents = network.encoder(vectors)
+    latents = network.latents(vectors)
     kept = book.detach().clone()
     network.revive(vectors, torch.Generator().manual_seed(0))
     assert (latents == book[1]).all(1).any()
     assert torch.equal(book[[0, 2, 3]], kept[[0, 2, 3]])
+
+
+def test_the_last_revival_leaves_no_code_dead() -> None:
+    vectors = clustered(300, width=8, clusters=5)
+    network = _Network(8, replace(SMALL_VAE, codes=(64, 64)))
+    generator = torch.Generator().manual_seed(0)
+    network.start_codebooks(vectors, 0, generator)
+    with torch.no_grad():
+        for book in network.codebooks:
+            book[5:] = 1e6
+    network.revive(vectors, generator, tries=20)
+    codes = slow_codes(network.latents(vectors), tuple(b.detach() for b in network.codebooks))
+    assert use(codes, (64, 64)) == [1.0, 1.0]
 
 
 def test_revival_raises_use_where_codes_die() -> None:

@@ -14,7 +14,9 @@ import numpy as np
 
 from nezha_lite.semantic_ids import SemanticIds
 
-_BINS_PER_E = 512  # bins of 1/512 in log p: the binned sum is off by less than 1e-6 of itself
+_BINS_PER_E = (
+    512  # bins of 1/512 in log p: the binned sum is off by less than 1e-6 of itself each time
+)
 _MOST_PROBABILITIES = 16_384  # above this many distinct ones, they are binned
 _SERIES_TERMS = 24  # (n p)^k / (k + 1)! with n p <= 1: nothing is left in float64
 
@@ -47,7 +49,7 @@ def collision_rate_of_frequencies(
 
     The space is never enumerated: IDs of equal probability are counted together, and where too
     many probabilities differ, those within 0.2 % of each other are. A measured rate
-    above this one means that levels depend on each other.
+    above this one means that levels depend on each other, or that items are alike.
 
     Args:
         n_items: how many items draw.

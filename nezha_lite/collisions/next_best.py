@@ -14,7 +14,6 @@ from nezha_lite.collisions.occupancy import Occupancy
 from nezha_lite.quantizers import Quantizer
 
 _ROWS_AT_ONCE = 1024  # bounds the (rows, C) costs held per level
-_MOST_AHEAD = 32  # prefixes of one search that one call computes
 
 
 def move_to_free(
@@ -75,34 +74,17 @@ def _with_costs(
         for row, item in enumerate(some):
             path = own[row].tolist()
             known = {tuple(path[:level]): costs[level][row] for level in levels}
-            yield item, _Costs(quantizer, vectors[item : item + 1], known)
+            yield item, _costs_after(quantizer, vectors[item : item + 1], known)
 
 
-class _Costs:
-    """The costs of one vector after any prefix, each computed once.
+def _costs_after(
+    quantizer: Quantizer, vector: Tensor, known: dict[Codes, np.ndarray]
+) -> CostsAfter:
+    def costs_after(prefix: Codes) -> np.ndarray:
+        if prefix in known:
+            return known[prefix]
+        asked = torch.tensor([prefix], dtype=torch.int64)  # (1, l)
+        costs: np.ndarray = quantizer.level_costs(vector, asked)[0].numpy()
+        return costs
 
-    A search opens siblings in the order of their costs, so a prefix that is missing is computed
-    together with those that would be opened next: a few at first, more when the search goes on.
-    """
-
-    def __init__(
-        self, quantizer: Quantizer, vector: Tensor, known: dict[Codes, np.ndarray]
-    ) -> None:
-        self.quantizer, self.vector, self.known = quantizer, vector, known
-        self.ahead = 2
-
-    def __call__(self, prefix: Codes) -> np.ndarray:
-        """float64 (C,) after `prefix`, whose own prefixes were asked for before."""
-        if prefix not in self.known:
-            *parent, code = prefix
-            costs = self.known[tuple(parent)]
-            order = np.argsort(costs, kind="stable")
-            start = int(np.flatnonzero(order == code)[0])
-            following = order[start : start + self.ahead]
-            asked = [(*parent, int(c)) for c in following if np.isfinite(costs[c])]
-            asked = [codes for codes in asked if codes not in self.known]
-            vectors = self.vector.expand(len(asked), -1)
-            found = self.quantizer.level_costs(vectors, torch.tensor(asked)).numpy()
-            self.known.update(zip(asked, found, strict=True))
-            self.ahead = min(2 * self.ahead, _MOST_AHEAD)
-        return self.known[prefix]
+    return costs_after

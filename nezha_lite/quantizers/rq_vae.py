@@ -35,7 +35,8 @@ class RQVAEConfig(QuantizerConfig):
 
     `hidden` are the encoder's hidden widths (the decoder mirrors them), `latent` the width in
     which codes are chosen, `beta` the weight of the commitment loss. Every `revive_every` epochs,
-    codes that no item uses are moved onto random residuals; 0 switches that off.
+    codes that no item uses are moved onto random residuals, as are those left unused at the end;
+    0 switches that off.
     Raises ValueError naming the field for values out of range.
     """
 
@@ -124,9 +125,11 @@ class RQVAE:
                         f"use a learning rate below lr={config.lr}"
                     )
                 bar.set_postfix(loss=f"{total / len(vectors):.4f}", refresh=False)
-                # Not after the last epoch: a revived code needs training before it is used.
                 if config.revive_every and epoch % config.revive_every == 0 < config.epochs - epoch:
                     network.revive(vectors, generator)
+            if config.revive_every:
+                # Nothing trains after this, so each code must find an item where it is put.
+                network.revive(vectors, generator, tries=20)
         self._network = network
         return self
 
@@ -145,18 +148,12 @@ class RQVAE:
         return residual_costs(self._latents(vectors), prefix, self.codebooks, self.radices)
 
     def _latents(self, vectors: Tensor) -> Tensor:
-        """What the encoder makes of `vectors` (N, D): float32 (N, latent)."""
         network = self._trained
-        vectors = check_vectors(vectors, len(network.mean)).double()
-        output = (vectors - network.mean) / network.scale
-        # A matrix product adds in an order that depends on the batch. Rounding a float64 product
-        # to float32 hides that, so that equal vectors get equal latents in any company.
-        for layer in network.encoder:
-            if isinstance(layer, nn.Linear):
-                output = F.linear(output, layer.weight.double(), layer.bias.double())
-            else:
-                output = layer(output)
-        return output.float()
+        vectors = check_vectors(vectors, len(network.mean))
+        parts = torch.split(vectors, 2**16)
+        return torch.cat(
+            [network.latents((x.double() - network.mean) / network.scale) for x in parts]
+        )
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -227,7 +224,9 @@ class _Network(nn.Module):
         residual, quantized = latents, torch.zeros_like(latents)
         loss = torch.zeros(())
         for book in self.codebooks:
-            chosen = book[nearest_codes(residual.detach(), book.detach())]  # (B, latent)
+            with torch.no_grad():  # squared distances, less a term that all codes share
+                costs = book.square().sum(1) - 2 * residual @ book.T  # (B, C)
+            chosen = book[costs.argmin(1)]  # (B, latent)
             loss = loss + F.mse_loss(chosen, residual.detach())
             loss = loss + beta * F.mse_loss(residual, chosen.detach())
             residual = residual - chosen.detach()
@@ -237,17 +236,36 @@ class _Network(nn.Module):
         return loss + F.mse_loss(self.decoder(straight), vectors)
 
     @torch.no_grad()
-    def revive(self, vectors: Tensor, generator: torch.Generator) -> None:
+    def latents(self, vectors: Tensor) -> Tensor:
+        """What the encoder makes of standardised `vectors` (N, D): float32 (N, latent)."""
+        # A matrix product adds in an order that depends on the batch's shape. Rounding a float64
+        # product to float32 hides that, so that equal vectors get equal latents in any company.
+        output = vectors.double()
+        for layer in self.encoder:
+            if isinstance(layer, nn.Linear):
+                output = F.linear(output, layer.weight.double(), layer.bias.double())
+            else:
+                output = layer(output)
+        return output.float()
+
+    @torch.no_grad()
+    def revive(self, vectors: Tensor, generator: torch.Generator, tries: int = 1) -> None:
         """Move each code that none of `vectors` (N, D) uses onto a randomly drawn residual.
 
-        Adam's averages need no reset: an unused code has had zero gradients.
+        A code that takes another's last item leaves that one dead: the next of the `tries` finds
+        it. Adam's averages need no reset: an unused code has had zero gradients.
         """
-        residual = self.encoder(vectors)  # (N, latent)
+        residual = self.latents(vectors).double()  # (N, latent)
         for book in self.codebooks:
-            codes = nearest_codes(residual, book)  # (N,)
-            dead = (torch.bincount(codes, minlength=len(book)) == 0).nonzero()[:, 0]
-            drawn = torch.randperm(len(residual), generator=generator)[: len(dead)]
-            book[dead[: len(drawn)]] = residual[drawn]
+            for _ in range(tries):
+                codes = nearest_codes(residual, book)  # (N,)
+                dead = (torch.bincount(codes, minlength=len(book)) == 0).nonzero()[:, 0]
+                # A residual that a code already equals gains nothing from another code.
+                wanting = (residual.float() != book[codes]).any(1).nonzero()[:, 0]
+                drawn = wanting[torch.randperm(len(wanting), generator=generator)[: len(dead)]]
+                if not len(drawn):
+                    break
+                book[dead[: len(drawn)]] = residual[drawn].float()
             residual = residual - book[nearest_codes(residual, book)]
 
 

@@ -51,13 +51,10 @@ class CodebookExplorer(Panel):
         self.figure = figure_widget(prefix_zoom_figure(semantic_ids))
         self.summary, self.common = widgets.HTML(), widgets.HTML()
         self.table, self.neighbours = widgets.HTML(), widgets.HTML()
-        self.choices = [
-            slider(f"Code {level}", [("any", ANY)]) for level in range(1, semantic_ids.levels + 1)
-        ]
+        self.choices = [self._choice(level, [("any", ANY)]) for level in range(semantic_ids.levels)]
+        self.controls = widgets.VBox(self.choices)
         outputs = [self.summary, self.figure, self.common, self.table, self.neighbours]
-        super().__init__([*self.choices, *outputs], prefix=tuple(map(int, prefix)))
-        for level, choice in enumerate(self.choices):
-            choice.observe(lambda change, level=level: self._chosen(level), "value")
+        super().__init__([self.controls, *outputs], prefix=tuple(map(int, prefix)))
         self.observe(self._draw, "prefix")
         self._draw()
 
@@ -71,6 +68,11 @@ class CodebookExplorer(Panel):
         return prefix
 
     # ---- reactions --------------------------------------------------------------------------
+
+    def _choice(self, level: int, options: list[tuple[str, int]]) -> widgets.SelectionSlider:
+        choice = slider(f"Code {level + 1}", options)
+        choice.observe(lambda change: self._chosen(level), "value")
+        return choice
 
     def _chosen(self, level: int) -> None:
         if self._moving:
@@ -103,11 +105,13 @@ class CodebookExplorer(Panel):
                 options += [(f"{code}: {_items(count)}", code) for code, count in children]
             if level < len(self.prefix):
                 value = self.prefix[level]
-            # New options choose the first; the value comes after them.
             if tuple(choice.options) != tuple(options):
-                choice.options = options
+                # A new slider: one whose options are replaced keeps its old end for the key End.
+                choice.close()
+                choice = self.choices[level] = self._choice(level, options)
             choice.value = value
             choice.disabled = level > len(self.prefix)
+        self.controls.children = self.choices
 
     # ---- what is said -----------------------------------------------------------------------
 
@@ -168,7 +172,7 @@ class CodebookExplorer(Panel):
                 *(f"{kind} “{name}”: {a} here, {b} everywhere" for kind, name, a, b in common[2]),
             ],
             [items[0], *(f"{codes}   {title}" for codes, title in items[2])],
-            [near[0], *(f"{p}: {titles} ({n}, distance {d})" for p, titles, n, d in near[2])],
+            [near[0], *(f"{p}: {titles} ({n}, {d} away)" for p, titles, n, d in near[2])],
         ]
         return [self.sentences(), prefix_zoom_figure(self.semantic_ids, self.prefix), *lines]
 

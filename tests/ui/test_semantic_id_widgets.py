@@ -1,0 +1,203 @@
+"""The widgets of the lesson on semantic IDs, driven with the keyboard in JupyterLab.
+
+First on a throwaway notebook whose item titles are hostile, then in the lesson itself.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import SCREENSHOTS
+from lab import Lab, Notebook
+from playwright.sync_api import Browser, Locator, expect
+
+SETUP = """
+import torch
+from nezha_lite import InteractionDataset, SemanticIds
+from nezha_lite.datasets import ItemText
+from nezha_lite.widgets import CodebookExplorer, CollisionSimulator
+
+draw = torch.Generator().manual_seed(1)
+ids = SemanticIds.from_codes(torch.randint(0, 4, (90, 3), generator=draw), (4, 4, 4))
+vectors = torch.randn(90, 8, generator=draw)
+image = '<img src=x onerror="hacked = 1">'
+hostile = ("<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>")
+texts = tuple(ItemText(f"Thing {item} {hostile[item % 3]}", "", (image,)) for item in range(90))
+dataset = InteractionDataset("toy", ids.items, ("u",), ((0, 1, 2),), texts)
+"""
+CALLS = {
+    "explorer.ipynb": "CodebookExplorer(dataset, ids, vectors)",
+    "simulator.ipynb": "CollisionSimulator(vectors.repeat(3, 1), codes=16)",
+}
+LESSON = "01_semantic_ids.ipynb"
+
+
+def cell(source: str) -> dict[str, object]:
+    code = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    return {**code, "source": source.strip()}
+
+
+@pytest.fixture(scope="module")
+def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("toy")
+    notebooks = folder / "notebooks"
+    notebooks.mkdir()
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    for name, call in CALLS.items():
+        notebook = {
+            "cells": [cell(SETUP), cell(call)],
+            "metadata": {"kernelspec": kernel},
+            "nbformat": 4,
+            "nbformat_minor": 4,
+        }
+        (notebooks / name).write_text(json.dumps(notebook), encoding="utf-8")
+    with Lab(browser, notebooks, folder / "workspace", SCREENSHOTS) as running:
+        yield running
+
+
+@pytest.fixture
+def toy(toy_lab: Lab) -> Iterator[Callable[[str], Notebook]]:
+    opened: list[Notebook] = []
+
+    def open_one(name: str) -> Notebook:
+        opened.append(toy_lab.open(name))
+        return opened[-1]
+
+    yield open_one
+    for notebook in opened:
+        notebook.close()
+
+
+def widget_in(notebook: Notebook, control: str) -> Locator:
+    """The widget that holds a control of this description, scrolled to."""
+    label = notebook.page.locator(".widget-label", has_text=re.compile(f"^{control}$"))
+    box = notebook.page.locator(".jp-OutputArea-output", has=label).first
+    expect(box).to_be_visible(timeout=60_000)
+    expect(box.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=60_000)
+    notebook.page.set_viewport_size({"width": 1280, "height": 1700})  # room for a whole widget
+    box.scroll_into_view_if_needed()
+    return box
+
+
+def press(box: Locator, control: str, key: str, times: int = 1) -> None:
+    """Move a slider with the keyboard."""
+    handle = box.locator(".widget-slider", has_text=control).get_by_role("slider")
+    handle.focus()
+    for _ in range(times):
+        handle.press(key)
+
+
+def readout(box: Locator, control: str) -> Locator:
+    return box.locator(".widget-slider", has_text=control).locator(".widget-readout")
+
+
+def shoot(box: Locator, name: str) -> Path:
+    path = SCREENSHOTS / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    box.screenshot(path=path)
+    return path
+
+
+def drive_explorer(notebook: Notebook, name: str) -> None:
+    box = widget_in(notebook, "Code 1")
+    title = box.locator(".gtitle")
+    summary = box.locator("p", has_text="items (")
+    press(box, "Code 1", "Home")
+    expect(title).to_contain_text("The whole catalogue")
+    expect(summary).to_contain_text("The empty prefix")
+    expect(box.get_by_text("Choose a first code to see the prefixes nearest")).to_be_visible()
+    shoot(box, f"{name}-whole")
+
+    press(box, "Code 1", "ArrowRight", 2)
+    code, count = readout(box, "Code 1").inner_text().split(": ")
+    expect(title).to_contain_text(f"Prefix {code}")
+    expect(summary).to_contain_text(f"Prefix {code}: {count.split()[0]} of")
+    expect(box.get_by_text(f"{count} with this prefix")).to_be_visible()
+    expect(box.get_by_text("The nearest prefixes of this length")).to_be_visible()
+    expect(readout(box, "Code 2")).to_have_text("any")
+
+    press(box, "Code 2", "ArrowRight")
+    second, count = readout(box, "Code 2").inner_text().split(": ")
+    expect(title).to_contain_text(f"Prefix {code}-{second}")
+    # The rows are the prefix's items: as many as the control said (or twelve), all of that prefix.
+    rows = box.locator("table", has_text="with this prefix").locator("tbody tr")
+    expect(rows).to_have_count(min(12, int(count.split()[0])))
+    for text in rows.all_inner_texts():
+        assert text.startswith(f"{code}-{second}-")
+    shoot(box, f"{name}-prefix")
+
+    press(box, "Code 3", "End")
+    third = readout(box, "Code 3").inner_text().split(": ")[0]
+    expect(summary).to_contain_text(f"Prefix {code}-{second}-{third}: ")
+    expect(box.get_by_text("The ID is complete")).to_be_visible()
+
+    press(box, "Code 2", "Home")  # back to any
+    expect(summary).to_contain_text(f"Prefix {code}: ")
+    expect(readout(box, "Code 3")).to_have_text("any")
+
+
+def marks(box: Locator) -> int:
+    """Marks of the first figure, the ring included."""
+    figure = box.locator(".js-plotly-plot").first
+    return figure.locator(".scatterlayer .points path").count()
+
+
+def drive_simulator(notebook: Notebook, name: str) -> None:
+    box = widget_in(notebook, "Levels")
+    title = box.locator(".gtitle")
+    levels, codes = (readout(box, c).inner_text() for c in ("Levels", "Codes per level"))
+    expect(title.first).to_contain_text(f"{levels} × {codes}: ")
+    expect(box.get_by_text(f"{levels} × {codes} codes for")).to_be_visible()
+    shoot(box, f"{name}-first")
+
+    press(box, "Levels", "Home")
+    expect(box.get_by_text(f"1 × {codes} codes for")).to_be_visible()
+    expect(title.first).to_contain_text(f"1 × {codes}: ")
+    expect(title.nth(1)).to_contain_text(f"of {codes} IDs exist")
+    expect(box.get_by_role("row").filter(has_text="optimal")).to_contain_text("impossible")
+
+    press(box, "Levels", "ArrowRight")
+    press(box, "Codes per level", "Home")
+    expect(box.get_by_text(re.compile(r"^2 × 8 codes for .*: 64 IDs"))).to_be_visible()
+    press(box, "Codes per level", "ArrowRight")
+    expect(box.get_by_text(re.compile(r"^2 × 16 codes for .*: 256 IDs"))).to_be_visible()
+
+    press(box, "Items", "Home")
+    expect(box.get_by_text("2 × 16 codes for 100 items")).to_be_visible()
+    extra = box.get_by_role("row").filter(has_text="extra level")
+    expect(extra).to_contain_text("unique IDs of 3 codes")
+    few = marks(box)
+    box.get_by_role("button", name="Measure every codebook size").press("Enter")
+    for _ in range(100):
+        if marks(box) > few:
+            break
+        notebook.page.wait_for_timeout(200)
+    assert marks(box) > few, "the button adds points"
+    expect(box.get_by_text("2 × 16 codes for 100 items")).to_be_visible()
+    shoot(box, f"{name}-small")
+
+
+def test_explorer_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
+    notebook = toy("explorer.ipynb")
+    notebook.run_all()
+    drive_explorer(notebook, "toy-explorer")
+    shown = notebook.page.get_by_text(re.compile("<script>hacked = 1</script>|<b>Pepper</b>"))
+    expect(shown.first).to_be_visible()
+    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
+    assert notebook.page.locator("img[src='x']").count() == 0
+    assert notebook.page.locator("b", has_text="Pepper").count() == 0
+
+
+def test_simulator_on_a_small_catalogue(toy: Callable[[str], Notebook]) -> None:
+    notebook = toy("simulator.ipynb")
+    notebook.run_all()
+    drive_simulator(notebook, "toy-simulator")
+
+
+def test_the_lesson(open_notebook: Callable[[str], Notebook]) -> None:
+    notebook = open_notebook(LESSON)
+    notebook.run_all()
+    drive_explorer(notebook, "lesson-01-explorer")
+    drive_simulator(notebook, "lesson-01-simulator")
