@@ -29,6 +29,7 @@ def markdown_table(rows: Sequence[ResultRow], columns: Sequence[str]) -> str:
     """One line per row; a column is a metric, a field, a setting or a fact of the model.
 
     They are looked for in this order; "training.seconds" is `seconds` in the setting `training`.
+    Where a metric was measured with several seeds, its standard deviation follows a ±.
 
     Raises ValueError for a column that no row has.
     """
@@ -36,7 +37,7 @@ def markdown_table(rows: Sequence[ResultRow], columns: Sequence[str]) -> str:
         if all(_cell(row, column) is None for row in rows):
             raise ValueError(f"No row has {column!r} as metric, field or setting.")
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    lines += [" | ".join(_text(_cell(row, column)) for column in columns) for row in rows]
+    lines += [" | ".join(_cell_text(row, column) for column in columns) for row in rows]
     return "".join(f"| {line} |\n" for line in lines)
 
 
@@ -67,6 +68,11 @@ def _cell(row: ResultRow, column: str) -> Any:
         if value is not None:
             return value
     return None
+
+
+def _cell_text(row: ResultRow, column: str) -> str:
+    spread = f" ± {_text(row.std[column])}" if row.std.get(column) else ""
+    return _text(_cell(row, column)) + spread
 
 
 def _text(value: Any) -> str:

@@ -101,7 +101,7 @@ class ItemTokenizer:
         Warns:
             CollapseWarning: one for each level or catalogue that collapsed.
         """
-        vectors = self.vectorizer.fit_transform(dataset)
+        vectors = self.vectorizer.fit_transform(dataset, progress)
         self._plain_ids = _quantize(dataset, self.quantizer, vectors, progress)
         self._semantic_ids = _resolve(
             dataset, self.quantizer, vectors, self._plain_ids, self.config.collisions

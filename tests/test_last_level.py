@@ -11,7 +11,7 @@ from nezha_lite.collisions.last_level import assign_last_codes
 
 @pytest.mark.parametrize("seed", range(8))
 def test_few_codes_without_a_row_come_before_low_costs(seed: int) -> None:
-    """Where rows are scarce, every way of using one more row is tried before any detour is saved."""
+    """Where rows are scarce, using one more row counts before any detour saved."""
     draw = np.random.default_rng(seed)
     costs = draw.integers(0, 6, (3, 4)).astype(float)
     costs[draw.random((3, 4)) < 0.4] = np.inf

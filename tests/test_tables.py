@@ -37,6 +37,17 @@ def test_a_column_is_a_metric_a_field_or_a_setting() -> None:
     ]
 
 
+def test_several_seeds_show_their_spread() -> None:
+    measured = row(
+        metrics={"recall@10": 0.25, "valid": 1.0},
+        std={"recall@10": 0.0123, "valid": 0.0},
+        per_seed={"recall@10": [0.24, 0.26]},
+        seeds=[0, 1],
+    )
+    table = markdown_table([measured], ["recall@10", "valid"])
+    assert table.splitlines()[2] == "| 0.2500 ± 0.0123 | 1 |"
+
+
 def test_an_unknown_column_is_named() -> None:
     with pytest.raises(ValueError, match="'recal@10'"):
         markdown_table([row()], ["recal@10"])

@@ -17,7 +17,7 @@ from torch import Tensor
 from nezha_lite.quantizers.base import QuantizerConfig
 from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
 from nezha_lite.quantizers.files import read_quantizer, write_quantizer
-from nezha_lite.quantizers.kmeans import cluster
+from nezha_lite.quantizers.kmeans import cluster, means
 from nezha_lite.quantizers.residual import (
     encode_residuals,
     nearest_codes,
@@ -113,7 +113,7 @@ class BalancedRQKMeans:
                     for _ in range(config.rounds):
                         price = balance(squared_distances(rows, book.double()), price)
                         codes = nearest_codes(rows, book, price)
-                        book = _means(rows, codes, book)
+                        book = means(rows, codes, book)
                         bar.update()
                     price = balance(squared_distances(rows, book.double()), price)
                 residual = residual - book[nearest_codes(residual, book, price)]
@@ -161,10 +161,3 @@ class BalancedRQKMeans:
             tuple(tensors[f"prices.{level}"] for level in levels),
         )
         return quantizer
-
-
-def _means(rows: Tensor, codes: Tensor, book: Tensor) -> Tensor:
-    """Mean of the `rows` (M, D) of each code: float32 (C, D); `book`'s row where there is none."""
-    counts = torch.bincount(codes, minlength=len(book))[:, None]
-    sums = torch.zeros(book.shape, dtype=torch.float64).index_add_(0, codes, rows)
-    return torch.where(counts > 0, sums / counts.clamp(min=1), book.double()).float()

@@ -55,6 +55,13 @@ def cluster(
     return torch.from_numpy(kmeans.cluster_centers_[np.unique(labels)].astype(np.float64) * scale)
 
 
+def means(rows: Tensor, codes: Tensor, book: Tensor) -> Tensor:
+    """Mean of the `rows` (M, D) of each code: float32 (C, D); `book`'s row where there is none."""
+    counts = torch.bincount(codes, minlength=len(book))[:, None]
+    sums = torch.zeros(book.shape, dtype=torch.float64).index_add_(0, codes, rows)
+    return torch.where(counts > 0, sums / counts.clamp(min=1), book.double()).float()
+
+
 def distinct_rows(rows: np.ndarray, limit: int) -> np.ndarray | None:
     """The distinct rows of `rows` (N, D), sorted, if there are at most `limit`; otherwise None."""
     # Sorting a million rows costs more than clustering them; a few thousand usually tell.

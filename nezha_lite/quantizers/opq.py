@@ -23,7 +23,7 @@ from nezha_lite.quantizers.checks import (
     check_vectors,
 )
 from nezha_lite.quantizers.files import read_quantizer, write_quantizer
-from nezha_lite.quantizers.kmeans import cluster
+from nezha_lite.quantizers.kmeans import cluster, means
 from nezha_lite.quantizers.projection import project
 from nezha_lite.quantizers.residual import nearest_codes, squared_distances
 
@@ -32,7 +32,7 @@ from nezha_lite.quantizers.residual import nearest_codes, squared_distances
 class OPQConfig(QuantizerConfig):
     """How to fit an `OPQ`.
 
-    `rounds` alternations of codebooks and rotation are made, on at most `sample` rows; the final
+    `rounds` times, each codebook takes one of Lloyd's iterations and the rotation follows, on at most `sample` rows; the final
     codebooks take at most `iterations` of Lloyd's iterations, in mini-batches above `sample` rows.
     Raises ValueError naming the field for values out of range.
     """
@@ -95,15 +95,17 @@ class OPQ:
             rows = vectors[np.sort(random.choice(len(vectors), config.sample, replace=False))]
         centred = rows.double() - mean  # (n, D)
         rotation = _allocate(centred, config.levels)  # (D, D')
-        books: list[np.ndarray | None] = [None] * config.levels
+        parts = (centred @ rotation).chunk(config.levels, dim=1)
+        books = [
+            cluster(part.numpy(), radix, random, 10, minibatch_above=config.sample).float()
+            for part, radix in zip(parts, self.radices, strict=True)
+        ]
         for _ in tqdm(range(config.rounds), "OPQ", unit="round", disable=not progress):
-            parts = (centred @ rotation).chunk(config.levels, dim=1)
             quantized = []
-            for level, (part, radix) in enumerate(zip(parts, self.radices, strict=True)):
-                start = books[level]
-                book = cluster(part.numpy(), radix, random, 4, 1, config.sample, start)
-                books[level] = book.numpy()
-                quantized.append(book[nearest_codes(part, book)])
+            for level, part in enumerate((centred @ rotation).chunk(config.levels, dim=1)):
+                codes = nearest_codes(part, books[level])
+                books[level] = means(part, codes, books[level])
+                quantized.append(books[level][codes].double())
             rotation = _procrustes(centred, torch.cat(quantized, dim=1))
         self._mean, self._rotation = mean, rotation
         self._codebooks = tuple(
@@ -113,7 +115,7 @@ class OPQ:
                 random,
                 config.iterations,
                 minibatch_above=config.sample,
-                start=book,
+                start=book.double().numpy(),
             ).float()
             for part, radix, book in zip(
                 project(vectors, mean, rotation).chunk(config.levels, dim=1),

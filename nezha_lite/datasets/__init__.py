@@ -1,0 +1,53 @@
+"""Who bought what, in which order, and how the items are described.
+
+A data set is a folder of one to three JSON files, the layout of LETTER (Wang et al., CIKM 2024):
+
+- ``NAME.inter.json``: ``{user: [item, ...]}`` in time order; the one file that must exist,
+- ``NAME.item.json``: ``{item: {"title", "brand", "categories", "description"}}``, any key or none,
+- ``NAME.index.json``: ``{item: ["<a_183>", "<b_70>", ...]}``, semantic IDs released by someone.
+"""
+
+from pathlib import Path
+
+from nezha_lite.datasets.dataset import InteractionDataset, Split
+from nezha_lite.datasets.item_text import ItemText, plain_text
+from nezha_lite.datasets.reading import load_folder, part_file
+from nezha_lite.downloads import REGISTRY, fetch
+
+__all__ = [
+    "DATA_FOLDER",
+    "InteractionDataset",
+    "ItemText",
+    "Split",
+    "load_dataset",
+    "load_folder",
+    "plain_text",
+]
+
+DATA_FOLDER = Path(__file__).parents[2] / "data"
+
+
+def load_dataset(
+    name_or_folder: str | Path, downloads: str | Path | None = None
+) -> InteractionDataset:
+    """The committed "sample", a real set ("beauty", "instruments", "yelp"), or your own folder.
+
+    A real set is read from ``downloads/<name>/`` (default: the repository's git-ignored
+    ``data/downloads``) and is fetched into it only when no ``<name>.inter.json`` is there.
+    Raises FileNotFoundError for an unknown name, and what `load_folder` and `fetch` raise.
+    """
+    name, folder = name_or_folder, Path(name_or_folder)
+    if name == "sample":
+        folder = DATA_FOLDER / "sample"
+        if not folder.is_dir():
+            remedy = "clone the repository and install the package from it, 'pip install -e .'"
+            raise FileNotFoundError(f"The sample is not at {folder}; {remedy}.")
+    elif isinstance(name, str) and name in REGISTRY:
+        folder = (DATA_FOLDER / "downloads" if downloads is None else Path(downloads)) / name
+        # fetch writes the inter file last, so its presence means a complete download.
+        if not (folder.is_dir() and part_file(folder, name, "inter")):
+            fetch(name, folder)
+    elif not folder.exists():
+        names = ", ".join(["sample", *REGISTRY])
+        raise FileNotFoundError(f"'{name}' is neither a folder nor one of the data sets {names}.")
+    return load_folder(folder)

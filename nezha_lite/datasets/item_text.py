@@ -1,0 +1,33 @@
+"""What a shop says about an item, and what of it is worth reading."""
+
+import html
+import re
+from dataclasses import dataclass
+
+# What exports write where they know nothing: "Unknown", "brand_2237". As words, these would tie
+# unrelated items together.
+_PLACEHOLDER = re.compile(
+    r"unknown|untitled|unbranded|n/?a|nan|none|null|(title|brand|item|product)[\s_#-]+\d+", re.I
+)
+
+
+@dataclass(frozen=True)
+class ItemText:
+    """What a shop says about one item, as written in the file; every field may be empty."""
+
+    title: str
+    brand: str = ""
+    categories: tuple[str, ...] = ()
+    description: str = ""
+
+    def sentence(self) -> str:
+        """One cleaned line for a text encoder: "title, brand. categories. description"."""
+        heading = ", ".join(filter(None, map(plain_text, (self.title, self.brand))))
+        path = ", ".join(filter(None, map(plain_text, self.categories)))
+        return ". ".join(filter(None, (heading, path, plain_text(self.description))))
+
+
+def plain_text(text: str) -> str:
+    """One line without HTML entities, escaped once or twice; "" for a placeholder."""
+    line = " ".join(html.unescape(html.unescape(text)).split())
+    return "" if _PLACEHOLDER.fullmatch(line) else line

@@ -1,0 +1,137 @@
+"""Folders of JSON files to data sets; what does not fit is refused by file and place."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any, TypeVar
+
+from nezha_lite.datasets.dataset import InteractionDataset
+from nezha_lite.datasets.item_text import ItemText
+
+Parsed = TypeVar("Parsed")
+
+
+def load_folder(folder: str | Path) -> InteractionDataset:
+    """Read a folder in the layout of `nezha_lite.datasets`; NAME is the folder's, or that of its only inter file.
+
+    The catalogue is every item that a file names: in numeric order if all names are decimal
+    integers, else alphabetically. Raises FileNotFoundError, NotADirectoryError for a file, and
+    ValueError for malformed content.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist; give a folder with NAME.inter.json.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; give its folder, with NAME.inter.json.")
+    name = folder.resolve().name
+    inter_file = part_file(folder, name, "inter")
+    if inter_file is None:
+        found = list(folder.glob("*.inter.json"))
+        if len(found) != 1:
+            has = f"it has {len(found)} files *.inter.json"
+            raise FileNotFoundError(f"{folder} must hold {name}.inter.json; {has}.")
+        inter_file = found[0]
+        name = inter_file.name.removesuffix(".inter.json")
+    item_file, index_file = (part_file(folder, name, part) for part in ("item", "index"))
+
+    histories = _read(inter_file, "user", _history)
+    texts = _read(item_file, "item", _item_text) if item_file else None
+    codes = _read(index_file, "item", _codes) if index_file else None
+    catalogue = {item for history in histories.values() for item in history}
+    catalogue.update(texts or (), codes or ())
+    if not catalogue:
+        raise ValueError(f"{inter_file} names no item; a data set needs at least one.")
+    numbered = all(re.fullmatch("[0-9]{1,4000}", item) for item in catalogue)
+    items = sorted(sorted(catalogue), key=int if numbered else None)
+    if codes is not None:
+        place = f"{index_file}, item "
+        if lacking := [item for item in items if item not in codes]:
+            raise ValueError(f"{place}{lacking[0]!r}: no semantic ID; add one, or drop the file.")
+        levels = len(codes[items[0]])
+        if uneven := [item for item in items if len(codes[item]) != levels]:
+            raise ValueError(f"{place}{uneven[0]!r}: it must have {levels} tokens, as others do.")
+    row = {item: index for index, item in enumerate(items)}
+    return InteractionDataset(
+        name=name,
+        items=tuple(items),
+        users=tuple(histories),
+        sequences=tuple(tuple(row[item] for item in history) for history in histories.values()),
+        texts=None if texts is None else tuple(texts.get(item, ItemText("")) for item in items),
+        released_codes=None if codes is None else tuple(codes[item] for item in items),
+    )
+
+
+def part_file(folder: Path, name: str, part: str) -> Path | None:
+    """NAME.part.json in any capitalisation (LETTER's files are "Beauty.inter.json")."""
+    wanted = f"{name}.{part}.json"
+    found = [path for path in folder.iterdir() if path.name.casefold() == wanted.casefold()]
+    return min(found, key=lambda path: (path.name != wanted, path.name), default=None)
+
+
+def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Parsed]:
+    """The file's one object with every value parsed; errors name the file and the place."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        key, times = Counter(key for key, _ in pairs).most_common(1)[0] if pairs else ("", 0)
+        if times > 1:  # json would keep the last one and so drop a user's history
+            raise ValueError(f"the key {key!r} occurs {times} times in one object")
+        return dict(pairs)
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:  # the first names line and column, or the byte
+        raise ValueError(f"{path} must be a JSON object in UTF-8, but {error}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a JSON object with one entry per {noun}.")
+    parsed = {}
+    for key, value in content.items():
+        try:
+            parsed[key] = parse(value)
+        except ValueError as error:
+            raise ValueError(f"{path}, {noun} {key!r}: {error}.") from None
+    return parsed
+
+
+def _history(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"the history is {value!r:.40}; it must be a list of item IDs")
+    for place, item in enumerate(value):
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            raise ValueError(f"entry {place} is {item!r:.40}; item IDs are integers or strings")
+    return tuple(map(str, value))
+
+
+def _item_text(value: Any) -> ItemText:
+    if not isinstance(value, dict):
+        raise ValueError(f'the entry is {value!r:.40}; write an object such as {{"title": "Mug"}}')
+    path = value.get("categories")
+    if not isinstance(path, list):
+        path = [name.strip() for name in _words("categories", path).split(",")]
+    categories = tuple(filter(None, (_words("categories", name) for name in path)))
+    words = {key: _words(key, value.get(key)) for key in ("title", "brand", "description")}
+    return ItemText(categories=categories, **words)
+
+
+def _words(key: str, value: Any) -> str:
+    # Exports made with pandas write a missing text as NaN, others as null.
+    if value is None or value != value:
+        return ""
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{key} is {value!r:.40}; it must be a string or a list of strings")
+    return " ".join(parts)
+
+
+def _codes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= len(ascii_lowercase):
+        raise ValueError(f'the semantic ID is {value!r:.40}; write a list such as ["<a_183>"]')
+    codes = []
+    for letter, token in zip(ascii_lowercase, value, strict=False):
+        match = re.fullmatch(f"<{letter}_([0-9]+)>", token) if isinstance(token, str) else None
+        if match is None:
+            raise ValueError(f"the token {token!r:.40} must read <{letter}_183>, with any code")
+        codes.append(int(match[1]))
+    return tuple(codes)
