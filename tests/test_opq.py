@@ -60,6 +60,16 @@ def test_the_rotation_pays_where_parts_of_the_vectors_depend_on_each_other() -> 
     assert errors[1] <= errors[0]
 
 
+def test_the_rotation_does_no_harm_where_the_vectors_are_cut_well_already() -> None:
+    # Two independent halves, each of 16 points: codes for the halves as they are have no error.
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(2, 16, 4, generator=generator)
+    chosen = torch.randint(16, (2, 400), generator=generator)
+    vectors = torch.cat([points[0, chosen[0]], points[1, chosen[1]]], dim=1)
+    quantizer = OPQ(OPQConfig(levels=2, codes=16)).fit(vectors)
+    assert error(vectors, quantizer.decode(quantizer.encode(vectors))) < 1e-6
+
+
 def test_procrustes_recovers_a_rotation() -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(50, 4, generator=generator, dtype=torch.float64)

@@ -15,7 +15,9 @@ Parsed = TypeVar("Parsed")
 
 
 def load_folder(folder: str | Path) -> InteractionDataset:
-    """Read a folder in the layout of `nezha_lite.datasets`; NAME is the folder's, or that of its only inter file.
+    """Read a folder in the layout of `nezha_lite.datasets`.
+
+    NAME is the folder's, or that of its only inter file.
 
     The catalogue is every item that a file names: in numeric order if all names are decimal
     integers, else alphabetically. Raises FileNotFoundError, NotADirectoryError for a file, and

@@ -7,7 +7,7 @@ does (arXiv 2506.05781); codes that begin alike are no more alike than codes tha
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -27,13 +27,17 @@ from nezha_lite.quantizers.kmeans import cluster, means
 from nezha_lite.quantizers.projection import project
 from nezha_lite.quantizers.residual import nearest_codes, squared_distances
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 
 @dataclass(frozen=True)
 class OPQConfig(QuantizerConfig):
     """How to fit an `OPQ`.
 
-    `rounds` times, each codebook takes one of Lloyd's iterations and the rotation follows, on at most `sample` rows; the final
-    codebooks take at most `iterations` of Lloyd's iterations, in mini-batches above `sample` rows.
+    `rounds` times, each codebook takes one of Lloyd's iterations and the rotation follows, on at
+    most `sample` rows; the final codebooks take at most `iterations` of Lloyd's iterations, in
+    mini-batches above `sample` rows.
     Raises ValueError naming the field for values out of range.
     """
 
@@ -94,19 +98,15 @@ class OPQ:
         if len(vectors) > config.sample:
             rows = vectors[np.sort(random.choice(len(vectors), config.sample, replace=False))]
         centred = rows.double() - mean  # (n, D)
-        rotation = _allocate(centred, config.levels)  # (D, D')
-        parts = (centred @ rotation).chunk(config.levels, dim=1)
-        books = [
-            cluster(part.numpy(), radix, random, 10, minibatch_above=config.sample).float()
-            for part, radix in zip(parts, self.radices, strict=True)
-        ]
-        for _ in tqdm(range(config.rounds), "OPQ", unit="round", disable=not progress):
-            quantized = []
-            for level, part in enumerate((centred @ rotation).chunk(config.levels, dim=1)):
-                codes = nearest_codes(part, books[level])
-                books[level] = means(part, codes, books[level])
-                quantized.append(books[level][codes].double())
-            rotation = _procrustes(centred, torch.cat(quantized, dim=1))
+        # Alternating ends in the optimum nearest to its start, so it starts twice: from the
+        # vectors as they are, so that rotating does not hurt, and from their principal axes.
+        starts = (_pad(centred, config.levels), _allocate(centred, config.levels))
+        best = float("inf")
+        with tqdm(total=2 * config.rounds, desc="OPQ", unit="round", disable=not progress) as bar:
+            for start in starts:
+                error, turned, found = _alternate(centred, start, config, random, bar)
+                if error < best:
+                    best, rotation, books = error, turned, found
         self._mean, self._rotation = mean, rotation
         self._codebooks = tuple(
             cluster(
@@ -179,6 +179,37 @@ class OPQ:
         quantizer._codebooks = tuple(tensors[name] for name in names)
         quantizer._mean, quantizer._rotation = tensors["mean"], tensors["rotation"]
         return quantizer
+
+
+def _alternate(
+    centred: Tensor,
+    rotation: Tensor,
+    config: OPQConfig,
+    random: np.random.RandomState,
+    bar: "tqdm[Any]",
+) -> tuple[float, Tensor, list[Tensor]]:
+    """Codebooks and rotation in turn: squared error of the last codebooks, their rotation, them."""
+    parts = (centred @ rotation).chunk(config.levels, dim=1)
+    books = [
+        cluster(part.numpy(), radix, random, 10, minibatch_above=config.sample).float()
+        for part, radix in zip(parts, config.radices, strict=True)
+    ]
+    for _ in range(config.rounds):
+        quantized = []
+        for level, part in enumerate((centred @ rotation).chunk(config.levels, dim=1)):
+            codes = nearest_codes(part, books[level])
+            books[level] = means(part, codes, books[level])
+            quantized.append(books[level][codes].double())
+        target = torch.cat(quantized, dim=1)
+        rotation = _procrustes(centred, target)
+        bar.update()
+    return float((centred @ rotation - target).square().sum()), rotation, books
+
+
+def _pad(centred: Tensor, levels: int) -> Tensor:
+    """The rotation (D, D') that does nothing but pad with zeros."""
+    width = centred.shape[1]
+    return torch.eye(width, -(-width // levels) * levels, dtype=centred.dtype)
 
 
 def _allocate(centred: Tensor, levels: int) -> Tensor:
