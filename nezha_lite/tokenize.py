@@ -241,7 +241,8 @@ def build_semantic_ids(
     if source == "released":
         return _released(dataset, config.collisions)
     if source in QUANTIZERS:
-        return ItemTokenizer(replace(config, quantizer=source)).fit(dataset, True).semantic_ids
+        slow = dataset.n_items > 2000  # fewer are done before a bar can be read
+        return ItemTokenizer(replace(config, quantizer=source)).fit(dataset, slow).semantic_ids
     return _read(Path(source), dataset)
 
 

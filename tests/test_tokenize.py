@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from nezha_lite.vectors import VectorConfig
 from toys import N_ITEMS, toy_dataset
 
 from nezha_lite.collaborative import collaborative_vectors
@@ -28,6 +27,7 @@ from nezha_lite.tokenize import (
     item_vectors,
     tokenize,
 )
+from nezha_lite.vectors import VectorConfig
 
 FEW = RQKMeansConfig(levels=2, codes=3)  # nine IDs for twenty items: some must be shared
 
