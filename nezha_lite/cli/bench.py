@@ -66,7 +66,7 @@ def tokenize(
     codes: Codes = None,
     items: Annotated[int, typer.Option(help="how many synthetic vectors")] = 1_000_000,
     width: Annotated[int, typer.Option(help="how wide synthetic vectors are")] = 64,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; by default as many as PyTorch takes")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; by default PyTorch's")] = None,
     results: Results = None,
 ) -> None:
     """Time and memory of fitting and encoding, each quantizer in a process of its own."""

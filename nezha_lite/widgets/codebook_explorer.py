@@ -19,6 +19,7 @@ from nezha_lite.widgets.item_list import CELL, NUMBER
 from nezha_lite.widgets.prefix_index import Prefix, PrefixIndex
 
 SHOWN_ITEMS, SHOWN_NEIGHBOURS, EXAMPLES = 12, 5, 2
+CAPTION = "text-align:left;padding-bottom:4px;white-space:nowrap"  # often wider than its table
 ANY = -1  # a slider's first option: no code chosen
 
 
@@ -48,15 +49,17 @@ class CodebookExplorer(Panel):
         self.dataset, self.semantic_ids = dataset, semantic_ids
         self.index = PrefixIndex(semantic_ids, dataset, vectors)
         self._moving = False
-        self.figure = figure_widget(prefix_zoom_figure(semantic_ids))
         self.summary, self.common = widgets.HTML(), widgets.HTML()
         self.table, self.neighbours = widgets.HTML(), widgets.HTML()
         self.choices = [self._choice(level, [("any", ANY)]) for level in range(semantic_ids.levels)]
         self.controls = widgets.VBox(self.choices)
+        super().__init__(prefix=tuple(map(int, prefix)))
+        # Drawn at once as it is to be: a page that is still loading may miss a redrawing.
+        self.figure = figure_widget(prefix_zoom_figure(semantic_ids, self.prefix))
         outputs = [self.summary, self.figure, self.common, self.table, self.neighbours]
-        super().__init__([self.controls, *outputs], prefix=tuple(map(int, prefix)))
+        self.children = [self.controls, *outputs]
+        self._tell()
         self.observe(self._draw, "prefix")
-        self._draw()
 
     @traitlets.validate("prefix")
     def _exists(self, proposal: Any) -> Prefix:
@@ -80,18 +83,22 @@ class CodebookExplorer(Panel):
         code = self.choices[level].value
         self.prefix = self.prefix[:level] + (() if code == ANY else (code,))
 
-    def _draw(self, change: Any = None) -> None:
-        self._moving = True
-        try:
-            self._fill_choices()
-        finally:
-            self._moving = False
+    def _draw(self, change: Any) -> None:
+        self._tell()
         fresh = prefix_zoom_figure(self.semantic_ids, self.prefix)
         with self.figure.batch_update():
             for old, new in zip(self.figure.data, fresh.data, strict=True):
                 old.update(x=new.x, y=new.y, text=new.text, hovertext=new.hovertext)
             layout = fresh.layout
             self.figure.layout.update(height=layout.height, title=layout.title, yaxis=layout.yaxis)
+
+    def _tell(self) -> None:
+        """Everything but the figure."""
+        self._moving = True
+        try:
+            self._fill_choices()
+        finally:
+            self._moving = False
         self.summary.value = "".join(map(paragraph, self.sentences()))
         self.common.value = _table(*self._common_rows())
         self.table.value = _table(*self._item_rows())
@@ -187,6 +194,8 @@ def _items(count: int) -> str:
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """An HTML table, every cell of it escaped; columns of figures are set to the right."""
+    if not rows:
+        return paragraph(caption)
     styles = [NUMBER if head in ("here", "everywhere", "distance") else CELL for head in heads]
     head = "".join(
         f'<th scope="col" {style}>{html.escape(name)}</th>'
@@ -202,6 +211,6 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
     )
     return (
         '<table style="line-height:1.4;margin-top:8px">'
-        f'<caption style="text-align:left;padding-bottom:4px">{html.escape(caption)}</caption>'
+        f'<caption style="{CAPTION}">{html.escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )

@@ -74,9 +74,6 @@ class CollisionSimulator(Panel):
         self.problem = ""
         self._fits: dict[tuple[int, int], list[CollisionPoint]] = {}
         self.summary, self.table = widgets.HTML(), widgets.HTML()
-        start = CollisionPoint(levels, codes, len(vectors), 1, len(vectors), len(vectors))
-        self.collisions = figure_widget(collision_figure([], start))
-        self.occupancy = figure_widget(occupancy_figure([], start))
         level_choice = widgets.IntSlider(
             min=1, max=MAX_LEVELS, description="Levels", style=DESCRIPTION, layout=WIDE
         )
@@ -88,18 +85,20 @@ class CollisionSimulator(Panel):
             layout={"width": "260px"},
         )
         self.button.on_click(lambda _: self.measure_all())
+        super().__init__(levels=levels, codes=codes, items=len(vectors) if items is None else items)
+        self._choose()
+        # Drawn at once as they are to be: a page that is still loading may miss a redrawing.
+        nothing = CollisionPoint(levels, codes, self.items, 0, self.items, self.items)
+        shown = self._points(), self.point or nothing
+        self.collisions = figure_widget(collision_figure(*shown))
+        self.occupancy = figure_widget(occupancy_figure(*shown))
+        self._tell()
         controls = [level_choice, code_choice, item_choice, self.button]
-        super().__init__(
-            [*controls, self.summary, self.collisions, self.occupancy, self.table],
-            levels=levels,
-            codes=codes,
-            items=len(vectors) if items is None else items,
-        )
+        self.children = [*controls, self.summary, self.collisions, self.occupancy, self.table]
         link(self, "levels", level_choice)
         link(self, "codes", code_choice)
         link(self, "items", item_choice)
         self.observe(self._refresh, ["levels", "codes", "items"])
-        self._refresh()
 
     @traitlets.validate("items")
     def _is_a_size(self, proposal: Any) -> int:
@@ -132,15 +131,23 @@ class CollisionSimulator(Panel):
             ]
         return self._fits[codes, items]
 
-    def _refresh(self, change: Any = None) -> None:
+    def _choose(self) -> None:
+        """Measure what is chosen."""
         try:
             self.point = self._fit(self.codes, self.items)[self.levels - 1]
             self.problem = ""
         except ValueError as error:
             self.point, self.problem = None, str(error)
-        else:
+
+    def _refresh(self, change: Any = None) -> None:
+        self._choose()
+        if self.point is not None:
             self._redraw(self.collisions, collision_figure(self._points(), self.point))
             self._redraw(self.occupancy, occupancy_figure(self._points(), self.point))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Everything but the figures."""
         self.summary.value = "".join(map(paragraph, self.sentences()))
         self.table.value = self._table_html()
 
@@ -202,10 +209,13 @@ class CollisionSimulator(Panel):
         ]
 
     def _table_html(self) -> str:
+        ways = self.resolutions()
+        if not ways:
+            return paragraph(self._table_caption())
         rows = "".join(
             f'<tr><th scope="row" {CELL}>{html.escape(way)}</th>'
             f"<td {CELL}>{html.escape(effect)}</td></tr>"
-            for way, effect in self.resolutions()
+            for way, effect in ways
         )
         caption = html.escape(self._table_caption())
         return (
