@@ -22,30 +22,17 @@ from nezha_lite.evaluation import evaluate
 from nezha_lite.model import NezhaModel
 from nezha_lite.results import ResultRow, over_seeds, provenance
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
-from nezha_lite.tokenize import ItemTokenizer, TokenizerConfig
+from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig
 from nezha_lite.training import TrainingConfig, train
-from nezha_lite.vectors import VectorConfig
 from nezha_lite.verifiers import SortedVerifier
 
-_BEHAVIOUR = VectorConfig(sources=("collaborative",))
-# Behaviour counts four times as much as the texts: what people take together is what is predicted.
-_BOTH = VectorConfig(sources=("tfidf", "collaborative"), weights=(1.0, 4.0))
-
-# What `nezha-lite compare` tries. "released" stands for the data set's own IDs; the others are
-# named after their quantizer and, where that is not the texts alone, what their vectors know.
-TOKENIZERS: dict[str, TokenizerConfig | None] = {
-    "released": None,
-    "random": TokenizerConfig("random"),
-    "lsh": TokenizerConfig("lsh"),
-    "opq": TokenizerConfig("opq"),
-    "rq-kmeans": TokenizerConfig("rq-kmeans"),
-    "balanced-rq-kmeans": TokenizerConfig("balanced-rq-kmeans"),
-    "rq-vae": TokenizerConfig("rq-vae"),
-    "rq-kmeans-both": TokenizerConfig("rq-kmeans", vectors=_BOTH),
-    "rq-vae-both": TokenizerConfig("rq-vae", vectors=_BOTH),
-    "rq-kmeans-behaviour": TokenizerConfig("rq-kmeans", vectors=_BEHAVIOUR),
-}
 MEASURED_FILE = "measured.json"
+
+
+def contenders(dataset: InteractionDataset) -> dict[str, TokenizerConfig | None]:
+    """All that can be compared on this data set: its own released IDs (None), and TOKENIZERS."""
+    released = {} if dataset.released_codes is None else {"released": None}
+    return {**released, **TOKENIZERS}
 
 
 @dataclass(frozen=True)
@@ -88,8 +75,8 @@ def compare_tokenizers(
     the same call finishes what was stopped.
 
     Args:
-        tokenizers: by name; None stands for the IDs released with the data set, where only the
-            model's seed varies. Elsewhere the seed is the quantizer's too.
+        tokenizers: by name, such as `contenders`; None stands for the IDs released with the data
+            set, where only the model's seed varies. Elsewhere the seed is the quantizer's too.
         progress: show bars.
 
     Raises:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -15,51 +15,32 @@ from nezha_lite.collisions import Collisions, NewItems, add_items, resolve
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.id_quality import id_quality
 from nezha_lite.quantizers import (
-    QUANTIZERS,
     Quantizer,
     RQKMeans,
     load_quantizer,
     make_quantizer,
 )
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
+from nezha_lite.tokenizer_config import TOKENIZERS, TokenizerConfig, default_vectors, named
 from nezha_lite.vectors import ItemVectorizer, VectorConfig
+
+__all__ = [
+    "TOKENIZERS",
+    "CollapseWarning",
+    "ItemTokenizer",
+    "TokenizerConfig",
+    "build_semantic_ids",
+    "default_vectors",
+    "item_vectors",
+    "named",
+    "tokenize",
+]
 
 _FILES = ("tokenizer.json", "quantizer.safetensors", "semantic_ids.safetensors")
 
 
 class CollapseWarning(UserWarning):
     """Semantic IDs tell fewer items apart than they could; the text says where and what helps."""
-
-
-@dataclass(frozen=True)
-class TokenizerConfig:
-    """How to make semantic IDs.
-
-    Attributes:
-        quantizer: one of `quantizers.QUANTIZERS`.
-        levels: L, before an extra level is added.
-        codes: codes per level, one number for all or one per level.
-        vectors: what the items' vectors are made of.
-        collisions: what becomes of items that share an ID, see `collisions.resolve`.
-        seed: of the quantizer.
-
-    Raises:
-        ValueError: naming the field that is out of range.
-    """
-
-    quantizer: str = "rq-kmeans"
-    levels: int = 3
-    codes: int | tuple[int, ...] = 64
-    vectors: VectorConfig = field(default_factory=VectorConfig)
-    collisions: Collisions = "extra-level"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.collisions not in get_args(Collisions):
-            raise ValueError(
-                f"collisions is {self.collisions!r}, but must be one of {get_args(Collisions)}."
-            )
-        make_quantizer(self.quantizer, self.levels, self.codes, self.seed)  # checks the rest
 
 
 class ItemTokenizer:
@@ -219,30 +200,25 @@ def item_vectors(dataset: InteractionDataset, config: VectorConfig | None = None
     return ItemVectorizer(config or default_vectors(dataset)).fit_transform(dataset)
 
 
-def default_vectors(dataset: InteractionDataset) -> VectorConfig:
-    """TF-IDF where there are texts; without any, what users' behaviour tells."""
-    return VectorConfig(sources=("tfidf",) if dataset.texts else ("collaborative",))
-
-
 def build_semantic_ids(
     dataset: InteractionDataset, source: str = "auto", config: TokenizerConfig | None = None
 ) -> SemanticIds:
     """Semantic IDs by name, as the command line asks for them.
 
     Args:
-        source: "released" takes the data set's own; a quantizer's name builds them; "auto" takes
-            released ones where they exist and builds them by RQ-KMeans elsewhere; anything else
-            is a file of semantic IDs, or a folder written by `ItemTokenizer.save`.
-        config: of IDs that are built, and what becomes of collisions in released ones.
+        source: "released" takes the data set's own; a name in `TOKENIZERS` builds them; "auto"
+            takes released ones where they exist and builds them by RQ-KMeans elsewhere; anything
+            else is a file of semantic IDs, or a folder written by `ItemTokenizer.save`.
+        config: of IDs that are built (see `named`), and what becomes of released ones' collisions.
     """
     config = config or TokenizerConfig(vectors=default_vectors(dataset))
     if source == "auto":
         source = "released" if dataset.released_codes is not None else "rq-kmeans"
     if source == "released":
         return _released(dataset, config.collisions)
-    if source in QUANTIZERS:
+    if source in TOKENIZERS:
         slow = dataset.n_items > 2000  # fewer are done before a bar can be read
-        return ItemTokenizer(replace(config, quantizer=source)).fit(dataset, slow).semantic_ids
+        return ItemTokenizer(named(source, config)).fit(dataset, slow).semantic_ids
     return _read(Path(source), dataset)
 
 
@@ -262,7 +238,7 @@ def _read(path: Path, dataset: InteractionDataset) -> SemanticIds:
     if not path.exists():
         raise ValueError(
             f"IDs are asked from {str(path)!r}, but valid are auto, released, "
-            f"{', '.join(QUANTIZERS)}, or a file or folder of semantic IDs that exists."
+            f"{', '.join(TOKENIZERS)}, or a file or folder of semantic IDs that exists."
         )
     found = SemanticIds.load(path / _FILES[2] if path.is_dir() else path)
     if found.items != dataset.items:

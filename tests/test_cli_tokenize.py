@@ -92,7 +92,7 @@ def test_bench_tokenize_measures_data_and_made_up_vectors(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("tokenize", "SHOP", "--ids", "kmeans"), "quantizer is 'kmeans'"),
+        (("tokenize", "SHOP", "--ids", "kmeans"), "tokenizer is 'kmeans'"),
         (("tokenize", "SHOP", "--codes", "0"), "codes is 0"),
         (("tokenize", "SHOP", "--codes", "65"), "codes is 65, but 20 items"),
         (("tokenize", "SHOP", "--codes", "4", "--codes", "5"), "--codes is given 2 times"),

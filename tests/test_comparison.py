@@ -8,11 +8,11 @@ import pytest
 from toys import N_ITEMS, toy_dataset
 
 from nezha_lite import comparison
-from nezha_lite.comparison import TOKENIZERS, Budget, compare_tokenizers
+from nezha_lite.comparison import Budget, compare_tokenizers, contenders
 from nezha_lite.evaluation import evaluate_popularity
 from nezha_lite.recommender import Recommender
 from nezha_lite.results import ResultRow, read_results, write_results
-from nezha_lite.tokenize import ItemTokenizer, TokenizerConfig
+from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig
 from nezha_lite.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("random_state")
@@ -122,6 +122,9 @@ def test_nonsense_is_named(tmp_path: Path) -> None:
         Budget(users=-1)
 
 
-def test_every_named_tokenizer_can_be_made() -> None:
-    for name, config in TOKENIZERS.items():
-        assert config is None or name.startswith(config.quantizer)
+def test_released_ids_are_contenders_where_they_exist() -> None:
+    codes = tuple((item // 4, item % 4) for item in range(N_ITEMS))
+    assert list(contenders(toy_dataset())) == list(TOKENIZERS)
+    known = contenders(replace(toy_dataset(), released_codes=codes))
+    assert list(known) == ["released", *TOKENIZERS]
+    assert known["released"] is None

@@ -41,6 +41,7 @@ FLOORS = {
     "quantizers": 2,
     "text": 2,
     "tokenize": 2,
+    "tokenizer_config": 2,
     "tokenizer_report": 2,
     "config": 3,
     "draft_head": 3,

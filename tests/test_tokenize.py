@@ -25,6 +25,7 @@ from nezha_lite.tokenize import (
     build_semantic_ids,
     default_vectors,
     item_vectors,
+    named,
     tokenize,
 )
 from nezha_lite.vectors import VectorConfig
@@ -215,6 +216,17 @@ def test_a_quantizer_by_name_wins_over_the_configuration() -> None:
     built = build_semantic_ids(toy_dataset(), "rq-vae", replace(SMALL, seed=1))
     by_hand = tokenize(toy_dataset(), RQVAE(RQVAEConfig(levels=2, codes=4, seed=1)))
     assert torch.equal(built.codes, by_hand.codes)
+
+
+def test_a_name_decides_quantizer_and_vectors_and_nothing_else() -> None:
+    shape = TokenizerConfig("opq", 2, (4, 5), VectorConfig(dim=8), "shared", seed=7)
+    plain = named("rq-vae", shape)
+    assert plain == replace(shape, quantizer="rq-vae")
+    both = named("rq-kmeans-both", shape)
+    assert both.vectors.sources == ("tfidf", "collaborative")
+    assert both == replace(shape, quantizer="rq-kmeans", vectors=both.vectors)
+    with pytest.raises(ValueError, match="tokenizer is 'magic'"):
+        named("magic", shape)
 
 
 def test_ids_from_a_file_or_a_tokenizers_folder(tmp_path: Path) -> None:

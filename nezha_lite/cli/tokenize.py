@@ -30,8 +30,9 @@ def tokenize(
     ids: Annotated[
         list[str] | None,
         typer.Option(
-            help="rq-kmeans, balanced-rq-kmeans, rq-vae, opq, lsh, random, or released; repeated "
-            "to compare; by default rq-kmeans"
+            help="released, rq-kmeans, balanced-rq-kmeans, rq-vae, opq, lsh, random, "
+            "rq-kmeans-both, rq-vae-both (texts and behaviour), rq-kmeans-behaviour; repeated to "
+            "compare; by default rq-kmeans"
         ),
     ] = None,
     levels: Levels = 3,
@@ -49,10 +50,9 @@ def tokenize(
 
     With OUTPUT they are kept, for `train --ids OUTPUT`.
     """
-    from dataclasses import replace
-
     from nezha_lite.datasets import load_dataset
     from nezha_lite.item_texts import text_report
+    from nezha_lite.tokenize import named
     from nezha_lite.tokenizer_report import report_tokenizer
 
     names = ids or ["rq-kmeans"]
@@ -65,7 +65,7 @@ def tokenize(
     config = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed)
     rows = []
     for name in names:
-        asked = None if name == "released" else replace(config, quantizer=name)
+        asked = None if name == "released" else named(name, config)
         report = report_tokenizer(found, asked, stability, progress=True)
         rows.append(report.row)
         print(f"\n{name}, radices {tuple(report.row.settings['radices'])}\n")
@@ -104,24 +104,20 @@ def compare(
 
     Stopped or killed, the same command goes on; runs that are done are not run again.
     """
-    from dataclasses import replace
-
-    from nezha_lite.comparison import TOKENIZERS, Budget, compare_tokenizers
+    from nezha_lite.comparison import Budget, compare_tokenizers, contenders
     from nezha_lite.datasets import load_dataset
+    from nezha_lite.tokenize import named
     from nezha_lite.training import TrainingConfig
 
     found = load_dataset(dataset)
-    names = tokenizer or [
-        name for name in TOKENIZERS if name != "released" or found.released_codes is not None
-    ]
-    if unknown := sorted(set(names) - set(TOKENIZERS)):
-        raise ValueError(f"tokenizer is {unknown[0]!r}, but must be one of {sorted(TOKENIZERS)}.")
+    known = contenders(found)
+    if unknown := sorted(set(tokenizer or ()) - set(known)):
+        raise ValueError(f"tokenizer is {unknown[0]!r}, but must be one of {', '.join(known)}.")
     shape = tokenizer_config(found, levels, codes, None, None, collisions, 0)
     chosen = {
-        name: config
-        and replace(config, levels=levels, codes=shape.codes, collisions=shape.collisions)
-        for name, config in TOKENIZERS.items()
-        if name in names
+        name: None if name == "released" else named(name, shape)
+        for name in known
+        if not tokenizer or name in tokenizer
     }
     budget = Budget(preset, dropout, TrainingConfig(epochs=epochs), beam, users)
     rows = []

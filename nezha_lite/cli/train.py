@@ -51,8 +51,8 @@ def train(
     ids: Annotated[
         str,
         typer.Option(
-            help="auto (released ones where they exist), released, a quantizer's name as in "
-            "`tokenize`, or a file or folder of IDs"
+            help="auto (released ones where they exist), or as in `tokenize`, or a file or folder "
+            "of IDs"
         ),
     ] = "auto",
     levels: Levels = 3,
