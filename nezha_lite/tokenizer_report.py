@@ -56,7 +56,6 @@ def report_tokenizer(
     else:
         tokenizer = ItemTokenizer(config).fit(dataset, progress)
         plain, semantic_ids = tokenizer.plain_ids, tokenizer.semantic_ids
-    fitted = time.perf_counter() - started
     if config is not None and stability:
         other = ItemTokenizer(replace(config, seed=config.seed + 1)).fit(dataset).plain_ids
     quality = id_quality(plain, item_vectors(dataset), item_categories(dataset), other)
@@ -67,8 +66,6 @@ def report_tokenizer(
             metrics[f"behaviour_neighbours@{level.level}"] = round(level.neighbours, 6)
     metrics["collision_rate_after"] = semantic_ids.collision_rate
     metrics["levels_after"] = semantic_ids.levels
-    if config is not None:
-        metrics["fit_seconds"] = round(fitted, 2)
     row = ResultRow(
         kind="tokenizer",
         dataset=dataset.name,
