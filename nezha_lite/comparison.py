@@ -7,6 +7,7 @@ same number of epochs, and the lists are scored by items, over the whole catalog
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,19 +21,32 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.evaluation import evaluate
 from nezha_lite.model import NezhaModel
+from nezha_lite.quantizers import QUANTIZERS
 from nezha_lite.results import ResultRow, over_seeds, provenance
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
-from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig
+from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig, default_vectors
 from nezha_lite.training import TrainingConfig, train
+from nezha_lite.vectors import VectorConfig
 from nezha_lite.verifiers import SortedVerifier
 
-MEASURED_FILE = "measured.json"
+ASKED_FILE, MEASURED_FILE = "asked.json", "measured.json"
 
 
 def contenders(dataset: InteractionDataset) -> dict[str, TokenizerConfig | None]:
-    """All that can be compared on this data set: its own released IDs (None), and TOKENIZERS."""
-    released = {} if dataset.released_codes is None else {"released": None}
-    return {**released, **TOKENIZERS}
+    """What can be compared on this data set: its own released IDs (None), and TOKENIZERS.
+
+    Without texts all vectors are behaviour, so the names that say so add nothing.
+    """
+    found: dict[str, TokenizerConfig | None] = {}
+    if dataset.released_codes is not None:
+        found["released"] = None
+    vectors = default_vectors(dataset)
+    for name, config in TOKENIZERS.items():
+        if vectors == VectorConfig():
+            found[name] = config
+        elif name in QUANTIZERS:
+            found[name] = replace(config, vectors=vectors)
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,18 +119,24 @@ def _measure(
     folder = output / name / f"seed-{seed}"
     training = replace(budget.training, seed=seed)
     config = replace(config, seed=seed) if config else None
-    asked = _plain({"tokenizer": config and asdict(config), "budget": asdict(budget)})
-    measured_file = folder / MEASURED_FILE
-    if measured_file.is_file():
-        found: dict[str, Any] = json.loads(measured_file.read_text(encoding="utf-8"))
-        if found["asked"] != asked:
-            raise ValueError(
-                f"{folder} holds a run of other settings: name another output folder, or delete it."
-            )
-        return found
+    asked = _plain(
+        {
+            "dataset": _fingerprint(dataset),
+            "tokenizer": config and asdict(config),
+            "budget": asdict(replace(budget, training=training)),
+        }
+    )
+    if (folder / ASKED_FILE).is_file() and _read(folder / ASKED_FILE) != asked:
+        raise ValueError(
+            f"{folder} holds a run of other data or settings: name another output folder, or "
+            "delete it."
+        )
+    if (folder / MEASURED_FILE).is_file():
+        return _read(folder / MEASURED_FILE)
     started = time.perf_counter()
     plain, semantic_ids = _semantic_ids(dataset, config, progress)
     model = NezhaModel.from_preset(budget.preset, semantic_ids, seed=seed, dropout=budget.dropout)
+    _write(folder / ASKED_FILE, asked)
     record = train(model, semantic_ids, dataset, folder, training, resume=True, progress=progress)
     split = dataset.split("test")
     split = split.sample(min(budget.users, len(split)), seed=0) if budget.users else split
@@ -129,11 +149,11 @@ def _measure(
         "collision_rate_before": plain.collision_rate,
         "collision_rate": semantic_ids.collision_rate,
         "codebook_use": min(plain.codebook_use()),
-        "training_seconds": record["seconds"],
-        "training_cpu_seconds": record["cpu_seconds"],
     }
+    if not record["resumed"]:  # after a resumption the record knows only the time since
+        figures["training_seconds"] = record["seconds"]
+        figures["training_cpu_seconds"] = record["cpu_seconds"]
     measured = {
-        "asked": asked,
         "figures": {key: round(value, 5) for key, value in figures.items()},
         "model": model.describe(),
         "radices": list(semantic_ids.radices),
@@ -141,9 +161,7 @@ def _measure(
         "seconds": round(time.perf_counter() - started, 1),
         "provenance": provenance(model.device),
     }
-    unfinished = folder / f".{MEASURED_FILE}.part"
-    unfinished.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, measured_file)
+    _write(folder / MEASURED_FILE, measured)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nothing is left to resume
     return measured
 
@@ -167,7 +185,8 @@ def _row(
     runs: Sequence[dict[str, Any]],
     budget: Budget,
 ) -> ResultRow:
-    figures = [run["figures"] for run in runs]
+    shared = set.intersection(*(set(run["figures"]) for run in runs))  # times are not always known
+    figures = [{k: v for k, v in run["figures"].items() if k in shared} for run in runs]
     several = len(seeds) > 1
     metrics, std, per_seed = over_seeds(figures) if several else (figures[0], {}, {})
     return ResultRow(
@@ -191,6 +210,34 @@ def _row(
         seconds=round(sum(run["seconds"] for run in runs), 1),
         **runs[-1]["provenance"],
     )
+
+
+def _fingerprint(dataset: InteractionDataset) -> dict[str, str]:
+    """Name and content, so that two data sets are never taken for one."""
+    content = [dataset.items, dataset.sequences, dataset.released_codes]
+    texts = [asdict(text) for text in dataset.texts or ()]
+    digest = hashlib.sha256(json.dumps([*content, texts]).encode()).hexdigest()
+    return {"name": dataset.name, "sha256": digest}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not found:
+            raise ValueError("it holds no settings or figures")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, delete its folder to run again: {error}") from error
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -89,12 +90,18 @@ class ItemTokenizer:
         )
         return self
 
-    def add(self, names: tuple[str, ...], texts: tuple[ItemText, ...]) -> NewItems:
+    def add(self, names: Sequence[str], texts: Sequence[ItemText]) -> NewItems:
         """Name items that came after fitting; nothing is refitted and no old ID changes.
 
         A model trained on the old IDs can recommend the new items at once, as far as their codes
         mean what they say. What was behaviour in the vectors is unknown for them and left neutral.
         """
+        if isinstance(names, str) or len(names) != len(texts):
+            raise ValueError(
+                f"names is {names!r:.80} for {len(texts)} texts: there must be one name for each."
+            )
+        if wrong := [text for text in texts if not isinstance(text, ItemText)]:
+            raise ValueError(f"texts holds {wrong[0]!r:.80}, but must hold `ItemText`s.")
         new = add_items(
             self.semantic_ids,
             self.quantizer,
@@ -107,15 +114,21 @@ class ItemTokenizer:
 
     def save(self, folder: str | Path) -> Path:
         """Write config, vectorizer, quantizer and IDs into `folder`, `tokenizer.json` last."""
-        folder = Path(folder)
+        folder, semantic_ids = Path(folder), self.semantic_ids
         folder.mkdir(parents=True, exist_ok=True)
         config_file, quantizer_file, ids_file = (folder / name for name in _FILES)
+        # Without this file nothing loads: an interrupted overwrite leaves no mix of two tokenizers.
+        config_file.unlink(missing_ok=True)
         self.vectorizer.save(folder / "vectorizer")
         self.quantizer.save(quantizer_file)
-        self.semantic_ids.save(ids_file)
+        semantic_ids.save(ids_file)
         unfinished = folder / f".{config_file.name}.part"
-        unfinished.write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, config_file)
+        try:
+            content = json.dumps(asdict(self.config), indent=1) + "\n"
+            unfinished.write_text(content, encoding="utf-8")
+            os.replace(unfinished, config_file)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return folder
 
     @classmethod
@@ -137,6 +150,15 @@ class ItemTokenizer:
         tokenizer.vectorizer = ItemVectorizer.load(folder / "vectorizer")
         tokenizer.quantizer = load_quantizer(quantizer_file)
         tokenizer._semantic_ids = SemanticIds.load(ids_file)
+        made = cls(config).quantizer
+        found = tokenizer.quantizer
+        radices = tokenizer._semantic_ids.radices[: config.levels]
+        if (found.kind, found.config) != (made.kind, made.config) or (
+            (tokenizer.vectorizer.config, radices) != (config.vectors, found.radices)
+        ):
+            raise ValueError(
+                f"{folder} mixes files of different tokenizers: save it again, or build it anew."
+            )
         return tokenizer
 
 

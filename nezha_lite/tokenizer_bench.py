@@ -104,7 +104,7 @@ def bench_tokenizers(
 
     Raises:
         ValueError: for an unknown kind or numbers out of range, before anything is measured.
-        RuntimeError: if a process dies, as it does when memory runs out.
+        MemoryError: if a process dies, as it does when memory runs out.
     """
     threads = torch.get_num_threads() if threads is None else threads
     if threads < 1:
@@ -150,7 +150,7 @@ def _in_fresh_process(job: _Job) -> dict[str, Any]:
         try:
             return pool.submit(_measure, {**fields, "vectors": numbers}).result()
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise MemoryError(
                 f"The process that measured {job.kind!r} died: memory ran out, or bench_tokenizers "
                 'was called by a script outside of `if __name__ == "__main__":`, or from standard '
                 "input, which a new process cannot read again."

@@ -7,6 +7,7 @@ from typing import get_args
 
 from nezha_lite.collisions import Collisions
 from nezha_lite.datasets import InteractionDataset
+from nezha_lite.item_texts import item_sentences
 from nezha_lite.quantizers import QUANTIZERS, make_quantizer
 from nezha_lite.vectors import VectorConfig
 
@@ -20,7 +21,9 @@ class TokenizerConfig:
         levels: L, before an extra level is added.
         codes: codes per level, one number for all or one per level.
         vectors: what the items' vectors are made of.
-        collisions: what becomes of items that share an ID, see `collisions.resolve`.
+        collisions: what becomes of items that share an ID, see `collisions.resolve`. Who keeps a
+            code in "next-best" goes by popularity; an "extra-level" numbers in catalogue order, so
+            that IDs stay the same while the interactions grow.
         seed: of the quantizer.
 
     Raises:
@@ -70,5 +73,6 @@ def named(name: str, shape: TokenizerConfig) -> TokenizerConfig:
 
 
 def default_vectors(dataset: InteractionDataset) -> VectorConfig:
-    """TF-IDF where there are texts; without any, what users' behaviour tells."""
-    return VectorConfig(sources=("tfidf",) if dataset.texts else ("collaborative",))
+    """TF-IDF where there are words; without any, what users' behaviour tells."""
+    words = any(item_sentences(dataset.texts or ()))
+    return VectorConfig(sources=("tfidf",) if words else ("collaborative",))

@@ -6,9 +6,12 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 
+from torch import Tensor
+
 from nezha_lite.collaborative import collaborative_vectors
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.id_quality import IdQuality, id_quality, item_categories
+from nezha_lite.item_texts import item_sentences
 from nezha_lite.results import ResultRow, provenance
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.tokenize import ItemTokenizer, TokenizerConfig, item_vectors
@@ -34,6 +37,7 @@ class TokenizerReport:
 def report_tokenizer(
     dataset: InteractionDataset,
     config: TokenizerConfig | None,
+    name: str | None = None,
     stability: bool = False,
     progress: bool = False,
 ) -> TokenizerReport:
@@ -41,10 +45,11 @@ def report_tokenizer(
 
     Neighbours are looked up twice for every tokenizer, whatever its own vectors, so that rows
     compare: among the items' default vectors (their texts), and by behaviour
-    (`behaviour_neighbours@l`).
+    (`behaviour_neighbours@l`); what the data set cannot tell is left out.
 
     Args:
         config: None measures the IDs released with the data set.
+        name: what the row calls the tokenizer; by default its quantizer, or "released".
         stability: fit once more with the next seed and report how much stays the same.
         progress: show bars while fitting.
     """
@@ -57,13 +62,16 @@ def report_tokenizer(
         tokenizer = ItemTokenizer(config).fit(dataset, progress)
         plain, semantic_ids = tokenizer.plain_ids, tokenizer.semantic_ids
     if config is not None and stability:
-        other = ItemTokenizer(replace(config, seed=config.seed + 1)).fit(dataset).plain_ids
-    quality = id_quality(plain, item_vectors(dataset), item_categories(dataset), other)
-    behaviour = id_quality(plain, collaborative_vectors(dataset.train_sequences(), plain.n_items))
+        other = (
+            ItemTokenizer(replace(config, seed=(config.seed + 1) % 2**32)).fit(dataset).plain_ids
+        )
+    texts, behaviour = _reference_vectors(dataset)
+    quality = id_quality(plain, texts, item_categories(dataset), other)
     metrics = quality.metrics()
-    for level in behaviour.prefixes:
-        if level.neighbours is not None:
-            metrics[f"behaviour_neighbours@{level.level}"] = round(level.neighbours, 6)
+    if behaviour is not None:
+        for level in id_quality(plain, behaviour).prefixes:
+            if level.neighbours is not None:
+                metrics[f"behaviour_neighbours@{level.level}"] = round(level.neighbours, 6)
     metrics["collision_rate_after"] = semantic_ids.collision_rate
     metrics["levels_after"] = semantic_ids.levels
     row = ResultRow(
@@ -73,7 +81,7 @@ def report_tokenizer(
         metrics=metrics,
         seeds=[] if config is None else [config.seed],
         settings={
-            "ids": "released" if config is None else config.quantizer,
+            "ids": name or ("released" if config is None else config.quantizer),
             "vectors": None if config is None else "+".join(config.vectors.sources),
             "config": None if config is None else json.loads(json.dumps(asdict(config))),
             "radices": list(plain.radices),
@@ -83,3 +91,15 @@ def report_tokenizer(
         seconds=round(time.perf_counter() - started, 1),
     )
     return TokenizerReport(quality, semantic_ids, tokenizer, row)
+
+
+def _reference_vectors(dataset: InteractionDataset) -> tuple[Tensor | None, Tensor | None]:
+    """The items' vectors by text and by behaviour; None where there is nothing to tell them by."""
+    sequences = dataset.train_sequences()
+    behaviour = (
+        collaborative_vectors(sequences, dataset.n_items)
+        if any(len({*sequence}) > 1 for sequence in sequences)
+        else None
+    )
+    texts = item_vectors(dataset) if any(item_sentences(dataset.texts or ())) else None
+    return texts, behaviour

@@ -68,7 +68,11 @@ class VectorConfig:
             if type(value) is not int or value < low:
                 raise ValueError(f"{name} is {value!r}: an integer >= {low} is needed")
         weights = (1.0,) * len(self.sources) if self.weights is None else self.weights
-        if len(weights) != len(self.sources) or not all(0 < w < math.inf for w in weights):
+        if (
+            len(weights) != len(self.sources)
+            or not all(0 < w < math.inf for w in weights)
+            or (math.isinf(sum(weights)))
+        ):
             raise ValueError(
                 f"weights is {self.weights!r}, but must be one positive number for each of "
                 f"{self.sources}"

@@ -94,7 +94,7 @@ def test_bench_tokenize_measures_data_and_made_up_vectors(
     [
         (("tokenize", "SHOP", "--ids", "kmeans"), "tokenizer is 'kmeans'"),
         (("tokenize", "SHOP", "--codes", "0"), "codes is 0"),
-        (("tokenize", "SHOP", "--codes", "65"), "codes is 65, but 20 items"),
+        (("tokenize", "SHOP", "--codes", "65"), "codes is 65, but must be at most 64 for 20 items"),
         (("tokenize", "SHOP", "--codes", "4", "--codes", "5"), "--codes is given 2 times"),
         (("tokenize", "SHOP", "--ids", "released"), "no index.json with released semantic IDs"),
         (("tokenize", "SHOP", "OUT", "--ids", "opq", "--ids", "lsh"), "OUTPUT keeps one"),
@@ -103,6 +103,10 @@ def test_bench_tokenize_measures_data_and_made_up_vectors(
         (("compare", "SHOP", "OUT", "--beam", "5"), "beam is 5"),
         (("train", "SHOP", "OUT", "--ids", "nowhere"), "IDs are asked from 'nowhere'"),
         (("bench", "tokenize", "synthetic", "--items", "0"), "items is 0"),
+        (("bench", "tokenize", "synthetic", "--levels", "11"), "11 levels: more IDs than the keys"),
+        (("tokenize", "SHOP", "--ids", "rq-kmeans-both", "--vectors", "tfidf"), "--vectors has no"),
+        (("tokenize", "SHOP", "--ids", "released", "--levels", "7"), "--levels has no say"),
+        (("train", "SHOP", "OUT", "--ids", "nowhere", "--codes", "4"), "--codes has no say"),
         (("bench", "tokenize", "SHOP", "--ids", "kmeans"), "quantizer is 'kmeans'"),
     ],
 )

@@ -1,6 +1,5 @@
 """Tokenizers compared by what the same model recommends with them."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from toys import N_ITEMS, toy_dataset
 from nezha_lite import comparison
 from nezha_lite.comparison import Budget, compare_tokenizers, contenders
 from nezha_lite.evaluation import evaluate_popularity
+from nezha_lite.quantizers import QUANTIZERS
 from nezha_lite.recommender import Recommender
 from nezha_lite.results import ResultRow, read_results, write_results
 from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig
@@ -82,9 +82,9 @@ def test_what_is_measured_is_not_run_again_and_what_was_stopped_goes_on(
     (folder / "rq-kmeans" / "seed-0" / comparison.MEASURED_FILE).unlink()
     again = list(compare_tokenizers(toy_dataset(), {"rq-kmeans": SMALL}, (0, 1), folder, BUDGET))
     assert calls == [1]
-    quick = ("training_seconds", "training_cpu_seconds")
+    times = {"training_seconds", "training_cpu_seconds"}
     for name, values in rows[0].per_seed.items():
-        assert name in quick or list(again[0].per_seed[name]) == list(values)
+        assert name in times or list(again[0].per_seed[name]) == list(values)
 
 
 def test_other_settings_in_the_same_folder_are_refused(
@@ -92,14 +92,29 @@ def test_other_settings_in_the_same_folder_are_refused(
 ) -> None:
     folder, _ = compared
     longer = replace(BUDGET, training=replace(BUDGET.training, epochs=3))
-    with pytest.raises(ValueError, match=r"seed-0 holds a run of other settings"):
+    with pytest.raises(ValueError, match=r"seed-0 holds a run of other data or settings"):
         list(compare_tokenizers(toy_dataset(), {"rq-kmeans": SMALL}, (0,), folder, longer))
-    assert (
-        json.loads((folder / "rq-kmeans" / "seed-0" / comparison.MEASURED_FILE).read_text())[
-            "asked"
-        ]["budget"]["training"]["epochs"]
-        == 2
-    )
+    other = toy_dataset(users=29)
+    with pytest.raises(ValueError, match=r"seed-0 holds a run of other data"):
+        list(compare_tokenizers(other, {"rq-kmeans": SMALL}, (0,), folder, BUDGET))
+
+
+def test_a_stopped_run_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
+    """Interrupted before its first figures: the folder still knows what was asked."""
+    list(compare_tokenizers(toy_dataset(), {"rq-kmeans": SMALL}, (0,), tmp_path, BUDGET))
+    (tmp_path / "rq-kmeans" / "seed-0" / comparison.MEASURED_FILE).unlink()
+    slower = replace(BUDGET, training=replace(BUDGET.training, learning_rate=1e-5))
+    with pytest.raises(ValueError, match=r"seed-0 holds a run of other data or settings"):
+        list(compare_tokenizers(toy_dataset(), {"rq-kmeans": SMALL}, (0,), tmp_path, slower))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_damaged_figures_are_named(content: str, tmp_path: Path) -> None:
+    folder = tmp_path / "rq-kmeans" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / comparison.MEASURED_FILE).write_text(content)
+    with pytest.raises(ValueError, match=r"measured\.json is damaged, delete its folder"):
+        list(compare_tokenizers(toy_dataset(), {"rq-kmeans": SMALL}, (0,), tmp_path, BUDGET))
 
 
 def test_released_ids_take_part_with_one_seed(tmp_path: Path) -> None:
@@ -124,7 +139,10 @@ def test_nonsense_is_named(tmp_path: Path) -> None:
 
 def test_released_ids_are_contenders_where_they_exist() -> None:
     codes = tuple((item // 4, item % 4) for item in range(N_ITEMS))
-    assert list(contenders(toy_dataset())) == list(TOKENIZERS)
+    assert contenders(toy_dataset()) == TOKENIZERS
+    bare = contenders(replace(toy_dataset(), texts=None))
+    assert set(bare) == set(QUANTIZERS)  # nothing twice, and nothing that needs texts
+    assert all(config.vectors.sources == ("collaborative",) for config in bare.values())
     known = contenders(replace(toy_dataset(), released_codes=codes))
     assert list(known) == ["released", *TOKENIZERS]
     assert known["released"] is None

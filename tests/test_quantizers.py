@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from slow_quantizing import clustered, greedy_codes, small_quantizer
 from torch import Tensor
@@ -276,6 +277,22 @@ def test_load_says_what_is_wrong(quantizer: Quantizer, tmp_path: Path) -> None:
     for other in set(QUANTIZERS.values()) - {type(quantizer)}:
         with pytest.raises(ValueError, match=f"kind '{quantizer.kind}': '{other.kind}' is needed"):
             other.load(path)
+
+
+@pytest.mark.parametrize("config", [None, "{", '{"foo": 1}', "[1]", "good"])
+def test_a_damaged_file_is_named(config: str | None, quantizer: Quantizer, tmp_path: Path) -> None:
+    """Settings that are missing or wrong; or good ones, with all tensors gone."""
+    path = tmp_path / "q.safetensors"
+    quantizer.fit(clustered(30)).save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    changed = {"quantizer": quantizer.kind}
+    if config is not None:
+        changed["config"] = metadata["config"] if config == "good" else config
+    save_file({"x": torch.zeros(1)}, path, metadata=changed)
+    for load in (type(quantizer).load, load_quantizer):
+        with pytest.raises(ValueError, match=r"q\.safetensors is damaged"):
+            load(path)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -1,5 +1,6 @@
 """From a catalogue to semantic IDs in one call."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +179,59 @@ def test_a_tokenizer_that_cannot_answer_says_so(tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text("[]")
     with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer's settings"):
         ItemTokenizer.load(folder)
+
+
+def test_parts_of_different_tokenizers_are_refused(tmp_path: Path) -> None:
+    folder = ItemTokenizer(SMALL).fit(toy_dataset()).save(tmp_path / "ids")
+    for other in (
+        replace(SMALL, quantizer="lsh"),
+        replace(SMALL, codes=5),
+        replace(SMALL, vectors=VectorConfig(dim=8)),
+    ):
+        theirs = ItemTokenizer(other).fit(toy_dataset()).save(tmp_path / "theirs")
+        mixed = tmp_path / "mixed"
+        shutil.rmtree(mixed, ignore_errors=True)
+        shutil.copytree(folder, mixed)
+        shutil.copy(theirs / "tokenizer.json", mixed)
+        with pytest.raises(ValueError, match="mixed mixes files of different tokenizers"):
+            ItemTokenizer.load(mixed)
+
+
+def test_an_interrupted_overwrite_leaves_nothing_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ItemTokenizer(SMALL).fit(toy_dataset()).save(tmp_path / "ids")
+    other = ItemTokenizer(replace(SMALL, codes=5)).fit(toy_dataset())
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(other.quantizer, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        other.save(folder)
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer\.json"):
+        ItemTokenizer.load(folder)
+    assert not list(folder.glob(".*"))
+    with pytest.raises(RuntimeError, match="call fit or load first"):
+        ItemTokenizer(SMALL).save(tmp_path / "unfitted")
+    assert not (tmp_path / "unfitted").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "texts", "words"),
+    [
+        (("a", "b"), (ItemText("w"),), "for 1 texts: there must be one name for each"),
+        ("ab", (ItemText("w"), ItemText("v")), "names is 'ab' for 2 texts"),
+        (("",), (ItemText("w"),), "name is empty"),
+        (("a",), ("just text",), "texts holds 'just text'"),
+        (("i0",), (ItemText("w"),), "'i0' has a name that is taken"),
+    ],
+)
+def test_new_items_that_make_no_sense_are_named(names: object, texts: object, words: str) -> None:
+    fitted = ItemTokenizer(SMALL).fit(toy_dataset())
+    with pytest.raises(ValueError, match=words):
+        fitted.add(names, texts)
+    assert fitted.semantic_ids.n_items == N_ITEMS
 
 
 # ---- by name -------------------------------------------------------------------------------------

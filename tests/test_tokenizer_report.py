@@ -53,5 +53,6 @@ def test_without_texts_the_report_leaves_categories_out() -> None:
     bare = replace(toy_dataset(), texts=None)
     vectors = replace(SMALL.vectors, sources=("collaborative",))
     metrics = report_tokenizer(bare, replace(SMALL, vectors=vectors)).row.metrics
-    assert "neighbours@1" in metrics
+    assert "behaviour_neighbours@1" in metrics
+    assert "neighbours@1" not in metrics
     assert "purity@1" not in metrics

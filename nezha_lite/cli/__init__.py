@@ -38,7 +38,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, ArithmeticError) as error:
         if debug:
             raise
         print(f"nezha-lite: {error}", file=sys.stderr)

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 Verification = Literal["off", "final", "prefix"]
 Data = Annotated[str, typer.Argument(help="sample, beauty, instruments, yelp, or a folder")]
 Folder = Annotated[Path, typer.Argument(help="folder written by `train`")]
-Results = Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")]
+Results = Annotated[
+    Path | None, typer.Option(help="also write the figures to this JSON file", dir_okay=False)
+]
 Beam = Annotated[int, typer.Option(help="beam width")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Verified = Annotated[Verification, typer.Option(help="when drafts are checked")]
 
 # How semantic IDs are built.
-Levels = Annotated[int, typer.Option(help="levels of IDs that are built")]
+Levels = Annotated[int | None, typer.Option(help="levels of IDs that are built; by default 3")]
 Codes = Annotated[
     list[int] | None,
     typer.Option(help="codes per level; once for all levels, or repeated for each; by default 64"),
@@ -43,18 +45,18 @@ Encoder = Annotated[
     str | None, typer.Option(help="text encoder of `--vectors encoder`: a folder or hub name")
 ]
 CollisionWay = Annotated[
-    Literal["extra-level", "optimal", "next-best", "shared"],
-    typer.Option(help="what becomes of items that would share an ID"),
+    Literal["extra-level", "optimal", "next-best", "shared"] | None,
+    typer.Option(help="what becomes of items that would share an ID; by default extra-level"),
 ]
 
 
 def tokenizer_config(
     dataset: InteractionDataset,
-    levels: int,
+    levels: int | None,
     codes: Sequence[int] | None,
     vectors: Sequence[str] | None,
     encoder: str | None,
-    collisions: str,
+    collisions: str | None,
     seed: int,
 ) -> TokenizerConfig:
     """The options above as one configuration; ValueError names the one that does not fit."""
@@ -62,12 +64,13 @@ def tokenizer_config(
 
     from nezha_lite.tokenize import TokenizerConfig, default_vectors
 
+    levels = 3 if levels is None else levels
     per_level = codes_per_level(levels, codes)
     largest = max(64, dataset.n_items)
     most = max(per_level) if isinstance(per_level, tuple) else per_level
     if most > largest:
         raise ValueError(
-            f"codes is {most}, but {dataset.n_items} items have use for at most {largest} a level."
+            f"codes is {most}, but must be at most {largest} for {dataset.n_items} items."
         )
     made_of = default_vectors(dataset)
     if vectors:
@@ -79,9 +82,21 @@ def tokenizer_config(
         levels=levels,
         codes=per_level,
         vectors=made_of,
-        collisions=collisions,  # type: ignore[arg-type]  # typer has checked it
+        collisions=collisions or "extra-level",  # type: ignore[arg-type]  # typer has checked it
         seed=seed,
     )
+
+
+def refuse(ids: str, **given: object) -> None:
+    """ValueError if an option was given that has no say in IDs of this name or from this place."""
+    from nezha_lite.quantizers import QUANTIZERS
+
+    for option, value in given.items():
+        if value is not None and ids not in QUANTIZERS:
+            raise ValueError(
+                f"--{option} has no say in {ids!r} IDs: leave it out, or name one of "
+                f"{', '.join(QUANTIZERS)}."
+            )
 
 
 def codes_per_level(levels: int, codes: Sequence[int] | None) -> int | tuple[int, ...]:

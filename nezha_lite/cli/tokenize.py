@@ -18,6 +18,7 @@ from nezha_lite.cli.options import (
     Results,
     Sources,
     keep,
+    refuse,
     tokenizer_config,
 )
 
@@ -25,7 +26,8 @@ from nezha_lite.cli.options import (
 def tokenize(
     dataset: Data,
     output: Annotated[
-        Path | None, typer.Argument(help="folder in which tokenizer and IDs are kept")
+        Path | None,
+        typer.Argument(help="folder in which tokenizer and IDs are kept", file_okay=False),
     ] = None,
     ids: Annotated[
         list[str] | None,
@@ -35,11 +37,11 @@ def tokenize(
             "compare; by default rq-kmeans"
         ),
     ] = None,
-    levels: Levels = 3,
+    levels: Levels = None,
     codes: Codes = None,
     vectors: Sources = None,
     encoder: Encoder = None,
-    collisions: CollisionWay = "extra-level",
+    collisions: CollisionWay = None,
     seed: Annotated[int, typer.Option(help="of the quantizer")] = 0,
     stability: Annotated[
         bool, typer.Option(help="fit again with the next seed, and tell how much stays the same")
@@ -60,20 +62,25 @@ def tokenize(
         raise ValueError(
             f"OUTPUT keeps one tokenizer that is built here, but --ids is {', '.join(names)}."
         )
+    for name in names:
+        refuse(name, vectors=vectors, encoder=encoder)
+        if name == "released" and len(names) == 1:
+            refuse(name, levels=levels, codes=codes, collisions=collisions)
     found = load_dataset(dataset)
     print(text_report(found))
     config = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed)
     rows = []
     for name in names:
         asked = None if name == "released" else named(name, config)
-        report = report_tokenizer(found, asked, stability, progress=True)
+        slow = found.n_items > 2000  # fewer are done before a bar can be read
+        report = report_tokenizer(found, asked, name, stability, progress=slow)
         rows.append(report.row)
         print(f"\n{name}, radices {tuple(report.row.settings['radices'])}\n")
         print(report.quality.table())
         left = report.semantic_ids
         if asked is not None:
             print(
-                f"After {collisions}: radices {left.radices}, "
+                f"After {config.collisions}: radices {left.radices}, "
                 f"collision rate {left.collision_rate:.4f}"
             )
         if output is not None and report.tokenizer is not None:
@@ -83,16 +90,18 @@ def tokenize(
 
 def compare(
     dataset: Data,
-    output: Annotated[Path, typer.Argument(help="folder for the runs; the same one goes on")],
+    output: Annotated[
+        Path, typer.Argument(help="folder for the runs; the same one goes on", file_okay=False)
+    ],
     tokenizer: Annotated[
         list[str] | None, typer.Option(help="by name, repeated; by default all that apply")
     ] = None,
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="repeated; by default 0 and 1")
     ] = None,
-    levels: Levels = 3,
+    levels: Levels = None,
     codes: Codes = None,
-    collisions: CollisionWay = "extra-level",
+    collisions: CollisionWay = None,
     preset: Annotated[str, typer.Option(help="backbone: tiny, small or qwen3-0.6b")] = "tiny",
     epochs: Annotated[int, typer.Option(help="passes over the data, for each run")] = 16,
     dropout: Annotated[float, typer.Option(help="embeddings, residuals and head")] = 0.1,
@@ -114,11 +123,14 @@ def compare(
     if unknown := sorted(set(tokenizer or ()) - set(known)):
         raise ValueError(f"tokenizer is {unknown[0]!r}, but must be one of {', '.join(known)}.")
     shape = tokenizer_config(found, levels, codes, None, None, collisions, 0)
-    chosen = {
-        name: None if name == "released" else named(name, shape)
-        for name in known
-        if not tokenizer or name in tokenizer
-    }
+    chosen = {}
+    for name in tokenizer or known:
+        try:
+            chosen[name] = None if name == "released" else named(name, shape)
+        except ValueError as error:
+            if tokenizer:
+                raise
+            print(f"Leaving out {name}: {error}")
     budget = Budget(preset, dropout, TrainingConfig(epochs=epochs), beam, users)
     rows = []
     started, runs = time.perf_counter(), len(chosen) * len(seeds or (0, 1))

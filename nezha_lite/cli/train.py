@@ -14,6 +14,7 @@ from nezha_lite.cli.options import (
     Encoder,
     Levels,
     Sources,
+    refuse,
     tokenizer_config,
 )
 
@@ -55,11 +56,11 @@ def train(
             "of IDs"
         ),
     ] = "auto",
-    levels: Levels = 3,
+    levels: Levels = None,
     codes: Codes = None,
     vectors: Sources = None,
     encoder: Encoder = None,
-    collisions: CollisionWay = "extra-level",
+    collisions: CollisionWay = None,
     epochs: Annotated[int, typer.Option(help="passes over the data")] = 16,
     batch_rows: Annotated[int, typer.Option(help="rows (about users) a step")] = 64,
     learning_rate: Annotated[float, typer.Option(help="peak rate of AdamW")] = 2e-3,
@@ -80,12 +81,16 @@ def train(
 ) -> None:
     """Train a model with its draft head."""
     from nezha_lite.datasets import load_dataset
+    from nezha_lite.id_quality import id_quality
     from nezha_lite.model import NezhaModel
-    from nezha_lite.tokenize import build_semantic_ids
+    from nezha_lite.tokenize import TOKENIZERS, build_semantic_ids
     from nezha_lite.training import TrainingConfig
     from nezha_lite.training import train as train_model
 
     found = load_dataset(dataset)
+    if ids not in TOKENIZERS and ids not in ("auto", "released"):
+        refuse(ids, levels=levels, codes=codes, vectors=vectors, encoder=encoder)
+        refuse(ids, collisions=collisions)
     built = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed)
     semantic_ids = build_semantic_ids(found, ids, built)
     settings = {"dropout": dropout, "next_code_weight": next_code_weight, "max_items": max_items}
@@ -106,5 +111,7 @@ def train(
         window_stride=window_stride,
     )
     print(f"{found.name}: {found.n_users:,} users, semantic IDs of radices {semantic_ids.radices}")
+    for problem in id_quality(semantic_ids).problems():
+        print(f"Note: {problem}")
     record = train_model(model, semantic_ids, found, output, config, resume)
     print(f"Trained in {record['seconds']:.0f} s; model, semantic IDs and log are in {output}.")

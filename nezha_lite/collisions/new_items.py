@@ -197,6 +197,8 @@ def _has_extra_level(semantic_ids: SemanticIds, quantizer: Quantizer) -> bool:
 def _check_names(semantic_ids: SemanticIds, names: Sequence[str]) -> None:
     known = set(semantic_ids.items)
     for name in names:
+        if not name:
+            raise ValueError("A new item's name is empty, but must tell it from the others.")
         if name in known:
             raise ValueError(
                 f"New item {name!r} has a name that is taken: the names of new items must differ "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nezha_lite.datasets import InteractionDataset
+from nezha_lite.datasets import InteractionDataset, plain_text
 from nezha_lite.id_quality.groups import Groups, numbered, sizes_of
 
 _SHUFFLES = 5  # thousands of groups are averaged in each already
@@ -83,7 +82,7 @@ def item_categories(dataset: InteractionDataset, depth: int | None = None) -> li
     """
     if depth is not None and depth < 1:
         raise ValueError(f"depth is {depth}, but at least the first category must be kept.")
-    paths = [text.categories for text in dataset.texts or ()]
+    paths = [tuple(filter(None, map(plain_text, t.categories))) for t in dataset.texts or ()]
     deepest = max(map(len, paths), default=0)
     if not deepest:
         return None
@@ -97,4 +96,4 @@ def item_categories(dataset: InteractionDataset, depth: int | None = None) -> li
 
 
 def _cut(paths: Sequence[tuple[str, ...]], depth: int) -> list[str]:
-    return [html.unescape(" > ".join(path[:depth])) if len(path) >= depth else "" for path in paths]
+    return [" > ".join(path[:depth]) if len(path) >= depth else "" for path in paths]

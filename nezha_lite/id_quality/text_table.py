@@ -29,7 +29,7 @@ def _facts(quality: IdQuality) -> list[str]:
     if quality.different_vectors is not None:
         equal = quality.items - quality.different_vectors
         lines.append(
-            f"- {equal:,} items have a vector that another has too "
+            f"- {equal:,} items have the vector of an earlier item "
             f"({_percent(equal / quality.items)}), {quality.zero_vectors:,} a zero vector"
         )
     return lines

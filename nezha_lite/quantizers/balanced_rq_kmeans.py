@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nezha_lite.quantizers.base import QuantizerConfig
 from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
-from nezha_lite.quantizers.files import read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
 from nezha_lite.quantizers.kmeans import cluster, means
 from nezha_lite.quantizers.residual import (
     encode_residuals,
@@ -154,10 +154,11 @@ class BalancedRQKMeans:
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. ValueError if the file holds no balanced RQ-KMeans."""
         fields, tensors = read_quantizer(path, cls.kind)
-        quantizer = cls(BalancedRQKMeansConfig(**fields))
-        levels = range(quantizer.config.levels)
-        quantizer._levels = (
-            tuple(tensors[f"codebook.{level}"] for level in levels),
-            tuple(tensors[f"prices.{level}"] for level in levels),
-        )
+        with damage_named(path):
+            quantizer = cls(BalancedRQKMeansConfig(**fields))
+            levels = range(quantizer.config.levels)
+            quantizer._levels = (
+                tuple(tensors[f"codebook.{level}"] for level in levels),
+                tuple(tensors[f"prices.{level}"] for level in levels),
+            )
         return quantizer

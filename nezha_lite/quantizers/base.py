@@ -1,5 +1,6 @@
 """What every quantizer does, and how every quantizer is configured."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
@@ -17,6 +18,11 @@ class Quantizer(Protocol):
     """
 
     kind: ClassVar[str]
+
+    @property
+    def config(self) -> "QuantizerConfig":
+        """What it was asked to be."""
+        ...
 
     @property
     def radices(self) -> tuple[int, ...]:
@@ -72,6 +78,11 @@ class QuantizerConfig:
         for code_count in self.radices:
             check_range("codes", code_count, 1)
         check_range("seed", self.seed, 0, 2**32 - 1)
+        if math.prod(self.radices) > 2**63 - 1:
+            raise ValueError(
+                f"codes is {self.codes!r} at {self.levels} levels: more IDs than the keys, which "
+                "are int64, can tell apart; fewer levels or codes are needed"
+            )
 
     @property
     def radices(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nezha_lite.quantizers.base import QuantizerConfig
 from nezha_lite.quantizers.checks import check_prefix, check_rows, check_vectors
-from nezha_lite.quantizers.files import read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
 from nezha_lite.quantizers.projection import project
 
 
@@ -109,8 +109,9 @@ class LSH:
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. ValueError if the file holds no LSH."""
         fields, tensors = read_quantizer(path, cls.kind)
-        quantizer = cls(LSHConfig(**fields))
-        quantizer._planes = (tensors["mean"], tensors["normals"])
+        with damage_named(path):
+            quantizer = cls(LSHConfig(**fields))
+            quantizer._planes = (tensors["mean"], tensors["normals"])
         return quantizer
 
 
@@ -176,8 +177,9 @@ class RandomCodes:
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. ValueError if the file holds no random codes."""
         fields, tensors = read_quantizer(path, cls.kind)
-        quantizer = cls(QuantizerConfig(**fields))
-        quantizer._width = int(tensors["width"])
+        with damage_named(path):
+            quantizer = cls(QuantizerConfig(**fields))
+            quantizer._width = int(tensors["width"])
         return quantizer
 
 

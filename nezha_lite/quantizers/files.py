@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,20 @@ def read_quantizer(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[st
     found = metadata.get("quantizer")
     if found != kind:
         raise ValueError(f"{path} holds a quantizer of kind {found!r}: {kind!r} is needed")
-    fields = json.loads(metadata["config"])
-    # JSON has no tuples, the configs have no lists.
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}, tensors
+    with damage_named(path):
+        fields = json.loads(metadata["config"])
+        # JSON has no tuples, the configs have no lists.
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return fields, tensors
+
+
+@contextmanager
+def damage_named(path: str | Path) -> Iterator[None]:
+    """What goes wrong while a quantizer is put together from a file, as a ValueError naming it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged, save the quantizer again: {error!r}") from error
 
 
 def kind_of(path: str | Path) -> str | None:

@@ -22,7 +22,7 @@ from nezha_lite.quantizers.checks import (
     check_rows,
     check_vectors,
 )
-from nezha_lite.quantizers.files import read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
 from nezha_lite.quantizers.kmeans import cluster, means
 from nezha_lite.quantizers.projection import project
 from nezha_lite.quantizers.residual import nearest_codes, squared_distances
@@ -174,10 +174,11 @@ class OPQ:
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. ValueError if the file holds no OPQ."""
         fields, tensors = read_quantizer(path, cls.kind)
-        quantizer = cls(OPQConfig(**fields))
-        names = [f"codebook.{level}" for level in range(quantizer.config.levels)]
-        quantizer._codebooks = tuple(tensors[name] for name in names)
-        quantizer._mean, quantizer._rotation = tensors["mean"], tensors["rotation"]
+        with damage_named(path):
+            quantizer = cls(OPQConfig(**fields))
+            names = [f"codebook.{level}" for level in range(quantizer.config.levels)]
+            quantizer._codebooks = tuple(tensors[name] for name in names)
+            quantizer._mean, quantizer._rotation = tensors["mean"], tensors["rotation"]
         return quantizer
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nezha_lite.quantizers.base import QuantizerConfig
 from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
-from nezha_lite.quantizers.files import read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
 from nezha_lite.quantizers.residual import (
     encode_residuals,
     nearest_codes,
@@ -94,7 +94,7 @@ class RQVAE:
         """Train on `vectors` (N, D) and return self; `progress` shows a bar over the epochs.
 
         Raises ValueError for an empty or non-2-D tensor, or naming the first row with NaN or inf;
-        RuntimeError if the loss stops being finite.
+        FloatingPointError if the loss stops being finite.
         """
         from tqdm import tqdm
 
@@ -120,7 +120,7 @@ class RQVAE:
                     optimizer.step()
                     total += loss.item() * len(batch)
                 if not math.isfinite(total):
-                    raise RuntimeError(
+                    raise FloatingPointError(
                         f"RQ-VAE diverged in epoch {epoch} (loss {total}): "
                         f"use a learning rate below lr={config.lr}"
                     )
@@ -173,11 +173,12 @@ class RQVAE:
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote. ValueError if the file holds no RQ-VAE quantizer."""
         fields, tensors = read_quantizer(path, cls.kind)
-        quantizer = cls(RQVAEConfig(**fields))
-        with torch.device("meta"):  # nothing is drawn for weights about to be replaced
-            network = _Network(len(tensors["mean"]), quantizer.config)
-        network.load_state_dict(tensors, assign=True)
-        quantizer._network = network
+        with damage_named(path):
+            quantizer = cls(RQVAEConfig(**fields))
+            with torch.device("meta"):  # nothing is drawn for weights about to be replaced
+                network = _Network(len(tensors["mean"]), quantizer.config)
+            network.load_state_dict(tensors, assign=True)
+            quantizer._network = network
         return quantizer
 
 
