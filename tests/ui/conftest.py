@@ -93,3 +93,17 @@ def open_notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable
         opened[-1].screenshot("failed-" + re.sub(r"\W+", "-", request.node.name))
     for notebook in opened:
         notebook.close()
+
+
+@pytest.fixture
+def toy(toy_lab: Lab) -> Iterator[Callable[[str], Notebook]]:
+    """Opens a throwaway notebook of the module's `toy_lab`, and closes it after the test."""
+    opened: list[Notebook] = []
+
+    def open_one(name: str) -> Notebook:
+        opened.append(toy_lab.open(name))
+        return opened[-1]
+
+    yield open_one
+    for notebook in opened:
+        notebook.close()

@@ -3,7 +3,6 @@
 First on a throwaway notebook whose item titles are hostile, then in the course's own notebooks.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from conftest import ROOT, SCREENSHOTS
 from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, Page, expect
+from toy_notebooks import slide, toy_notebooks, widget_in
 
 SETUP = """
 import torch
@@ -35,65 +35,15 @@ CALLS = {
 OUTLINES = "elements => elements.map(element => element.getAttribute('d'))"
 
 
-def cell(source: str) -> dict[str, object]:
-    code = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    return {**code, "source": source.strip()}
-
-
 @pytest.fixture(scope="module")
 def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("toy")
-    notebooks = folder / "notebooks"
-    notebooks.mkdir()
-    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-    for name, call in CALLS.items():
-        notebook = {
-            "cells": [cell(SETUP), cell(call)],
-            "metadata": {"kernelspec": kernel},
-            "nbformat": 4,
-            "nbformat_minor": 4,
-        }
-        (notebooks / name).write_text(json.dumps(notebook), encoding="utf-8")
-    with Lab(browser, notebooks, folder / "workspace", SCREENSHOTS) as running:
-        yield running
-
-
-@pytest.fixture
-def toy(toy_lab: Lab) -> Iterator[Callable[[str], Notebook]]:
-    opened: list[Notebook] = []
-
-    def open_one(name: str) -> Notebook:
-        opened.append(toy_lab.open(name))
-        return opened[-1]
-
-    yield open_one
-    for notebook in opened:
-        notebook.close()
+    yield from toy_notebooks(browser, tmp_path_factory.mktemp("toy"), SETUP, CALLS)
 
 
 def lesson(number: int) -> str:
     found = sorted(path.name for path in (ROOT / "notebooks").glob(f"{number:02}_*.ipynb"))
     assert len(found) == 1
     return found[0]
-
-
-def widget_in(notebook: Notebook, control: str) -> Locator:
-    """The widget that holds a control of this description, scrolled to."""
-    label = notebook.page.locator(".widget-label", has_text=re.compile(f"^{control}$"))
-    box = notebook.page.locator(".jp-OutputArea-output", has=label).first
-    expect(box).to_be_visible(timeout=60_000)
-    expect(box.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=60_000)
-    notebook.page.set_viewport_size({"width": 1280, "height": 1700})  # room for a whole widget
-    box.scroll_into_view_if_needed()
-    return box
-
-
-def slide(box: Locator, control: str, key: str, times: int) -> None:
-    """Move a slider with the keyboard."""
-    handle = box.locator(".widget-slider", has_text=control).get_by_role("slider")
-    handle.focus()
-    for _ in range(times):
-        handle.press(key)
 
 
 def value_of(box: Locator, control: str) -> str:

@@ -3,7 +3,6 @@
 First on a throwaway notebook whose item titles are hostile, then in the lesson itself.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from conftest import SCREENSHOTS
 from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, expect
+from toy_notebooks import slide, toy_notebooks, widget_in
 
 SETUP = """
 import torch
@@ -34,59 +34,9 @@ CALLS = {
 LESSON = "01_semantic_ids.ipynb"
 
 
-def cell(source: str) -> dict[str, object]:
-    code = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    return {**code, "source": source.strip()}
-
-
 @pytest.fixture(scope="module")
 def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("toy")
-    notebooks = folder / "notebooks"
-    notebooks.mkdir()
-    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-    for name, call in CALLS.items():
-        notebook = {
-            "cells": [cell(SETUP), cell(call)],
-            "metadata": {"kernelspec": kernel},
-            "nbformat": 4,
-            "nbformat_minor": 4,
-        }
-        (notebooks / name).write_text(json.dumps(notebook), encoding="utf-8")
-    with Lab(browser, notebooks, folder / "workspace", SCREENSHOTS) as running:
-        yield running
-
-
-@pytest.fixture
-def toy(toy_lab: Lab) -> Iterator[Callable[[str], Notebook]]:
-    opened: list[Notebook] = []
-
-    def open_one(name: str) -> Notebook:
-        opened.append(toy_lab.open(name))
-        return opened[-1]
-
-    yield open_one
-    for notebook in opened:
-        notebook.close()
-
-
-def widget_in(notebook: Notebook, control: str) -> Locator:
-    """The widget that holds a control of this description, scrolled to."""
-    label = notebook.page.locator(".widget-label", has_text=re.compile(f"^{control}$"))
-    box = notebook.page.locator(".jp-OutputArea-output", has=label).first
-    expect(box).to_be_visible(timeout=60_000)
-    expect(box.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=60_000)
-    notebook.page.set_viewport_size({"width": 1280, "height": 1700})  # room for a whole widget
-    box.scroll_into_view_if_needed()
-    return box
-
-
-def press(box: Locator, control: str, key: str, times: int = 1) -> None:
-    """Move a slider with the keyboard."""
-    handle = box.locator(".widget-slider", has_text=control).get_by_role("slider")
-    handle.focus()
-    for _ in range(times):
-        handle.press(key)
+    yield from toy_notebooks(browser, tmp_path_factory.mktemp("toy"), SETUP, CALLS)
 
 
 def readout(box: Locator, control: str) -> Locator:
@@ -104,13 +54,13 @@ def drive_explorer(notebook: Notebook, name: str) -> None:
     box = widget_in(notebook, "Code 1")
     title = box.locator(".gtitle")
     summary = box.locator("p", has_text="items (")
-    press(box, "Code 1", "Home")
+    slide(box, "Code 1", "Home")
     expect(title).to_contain_text("The whole catalogue")
     expect(summary).to_contain_text("The empty prefix")
     expect(box.get_by_text("Choose a first code to see the prefixes nearest")).to_be_visible()
     shoot(box, f"{name}-whole")
 
-    press(box, "Code 1", "ArrowRight", 2)
+    slide(box, "Code 1", "ArrowRight", 2)
     code, count = readout(box, "Code 1").inner_text().split(": ")
     expect(title).to_contain_text(f"Prefix {code}")
     expect(summary).to_contain_text(f"Prefix {code}: {count.split()[0]} of")
@@ -118,7 +68,7 @@ def drive_explorer(notebook: Notebook, name: str) -> None:
     expect(box.get_by_text("The nearest prefixes of this length")).to_be_visible()
     expect(readout(box, "Code 2")).to_have_text("any")
 
-    press(box, "Code 2", "ArrowRight")
+    slide(box, "Code 2", "ArrowRight")
     second, count = readout(box, "Code 2").inner_text().split(": ")
     expect(title).to_contain_text(f"Prefix {code}-{second}")
     # The rows are the prefix's items: as many as the control said (or twelve), all of that prefix.
@@ -128,12 +78,12 @@ def drive_explorer(notebook: Notebook, name: str) -> None:
         assert text.startswith(f"{code}-{second}-")
     shoot(box, f"{name}-prefix")
 
-    press(box, "Code 3", "End")
+    slide(box, "Code 3", "End")
     third = readout(box, "Code 3").inner_text().split(": ")[0]
     expect(summary).to_contain_text(f"Prefix {code}-{second}-{third}: ")
     expect(box.get_by_text("The ID is complete")).to_be_visible()
 
-    press(box, "Code 2", "Home")  # back to any
+    slide(box, "Code 2", "Home")  # back to any
     expect(summary).to_contain_text(f"Prefix {code}: ")
     expect(readout(box, "Code 3")).to_have_text("any")
 
@@ -152,19 +102,19 @@ def drive_simulator(notebook: Notebook, name: str) -> None:
     expect(box.get_by_text(f"{levels} × {codes} codes for")).to_be_visible()
     shoot(box, f"{name}-first")
 
-    press(box, "Levels", "Home")
+    slide(box, "Levels", "Home")
     expect(box.get_by_text(f"1 × {codes} codes for")).to_be_visible()
     expect(title.first).to_contain_text(f"1 × {codes}: ")
     expect(title.nth(1)).to_contain_text(f"of {codes} IDs exist")
     expect(box.get_by_role("row").filter(has_text="optimal")).to_contain_text("impossible")
 
-    press(box, "Levels", "ArrowRight")
-    press(box, "Codes per level", "Home")
+    slide(box, "Levels", "ArrowRight")
+    slide(box, "Codes per level", "Home")
     expect(box.get_by_text(re.compile(r"^2 × 8 codes for .*: 64 IDs"))).to_be_visible()
-    press(box, "Codes per level", "ArrowRight")
+    slide(box, "Codes per level", "ArrowRight")
     expect(box.get_by_text(re.compile(r"^2 × 16 codes for .*: 256 IDs"))).to_be_visible()
 
-    press(box, "Items", "Home")
+    slide(box, "Items", "Home")
     expect(box.get_by_text("2 × 16 codes for 100 items")).to_be_visible()
     extra = box.get_by_role("row").filter(has_text="extra level")
     expect(extra).to_contain_text("unique IDs of 3 codes")
