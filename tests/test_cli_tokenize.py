@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from shops import Run
+from tiny_encoder import save_bert
 from toys import N_ITEMS
 
 from nezha_lite.datasets import load_folder
@@ -56,6 +57,26 @@ def test_tokenize_compares_several_and_takes_codes_per_level(
     assert all(row.settings["vectors"] == "tfidf+collaborative" for row in rows)
 
 
+def test_an_encoder_reads_each_text_once(
+    shop: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_bert(tmp_path / "encoder")
+    cache = tmp_path / "cache"
+    asked = ("--encoder", tmp_path / "encoder", "--cache", cache, *SHAPE)
+    answer = cli("tokenize", shop, *asked)
+    assert answer.status == 0
+    kept = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    assert kept
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the encoder was asked again")
+
+    monkeypatch.setattr("transformers.BertModel.forward", never)
+    again = cli("tokenize", shop, *asked)
+    assert again.out == answer.out
+    assert kept == {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
 def test_compare_prints_and_writes_a_row_for_each_tokenizer(
     shop: Path, tmp_path: Path, cli: Run
 ) -> None:
@@ -99,6 +120,7 @@ def test_bench_tokenize_measures_data_and_made_up_vectors(
         (("tokenize", "SHOP", "--ids", "released"), "no index.json with released semantic IDs"),
         (("tokenize", "SHOP", "OUT", "--ids", "opq", "--ids", "lsh"), "OUTPUT keeps one"),
         (("tokenize", "SHOP", "--vectors", "encoder"), "encoder"),
+        (("tokenize", "SHOP", "--cache", "x"), "--cache is 'x', but there is no encoder"),
         (("compare", "SHOP", "OUT", "--tokenizer", "magic"), "tokenizer is 'magic'"),
         (("compare", "SHOP", "OUT", "--beam", "5"), "beam is 5"),
         (("train", "SHOP", "OUT", "--ids", "nowhere"), "IDs are asked from 'nowhere'"),

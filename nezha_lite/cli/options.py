@@ -44,6 +44,9 @@ Sources = Annotated[
 Encoder = Annotated[
     str | None, typer.Option(help="text encoder of `--vectors encoder`: a folder or hub name")
 ]
+Cache = Annotated[
+    str | None, typer.Option(help="folder that keeps the encoder's vectors: each text is read once")
+]
 CollisionWay = Annotated[
     Literal["extra-level", "optimal", "next-best", "shared"] | None,
     typer.Option(help="what becomes of items that would share an ID; by default extra-level"),
@@ -58,6 +61,7 @@ def tokenizer_config(
     encoder: str | None,
     collisions: str | None,
     seed: int,
+    cache: str | None = None,
 ) -> TokenizerConfig:
     """The options above as one configuration; ValueError names the one that does not fit."""
     from dataclasses import replace
@@ -78,6 +82,9 @@ def tokenizer_config(
         made_of = replace(made_of, sources=sources, encoder=encoder)
     elif encoder:
         made_of = replace(made_of, sources=("encoder",), encoder=encoder)
+    if cache and "encoder" not in made_of.sources:
+        raise ValueError(f"--cache is {cache!r}, but there is no encoder whose vectors to keep.")
+    made_of = replace(made_of, cache=cache)
     return TokenizerConfig(
         levels=levels,
         codes=per_level,

@@ -10,6 +10,7 @@ import typer
 
 from nezha_lite.cli.options import (
     Beam,
+    Cache,
     Codes,
     CollisionWay,
     Data,
@@ -41,6 +42,7 @@ def tokenize(
     codes: Codes = None,
     vectors: Sources = None,
     encoder: Encoder = None,
+    cache: Cache = None,
     collisions: CollisionWay = None,
     seed: Annotated[int, typer.Option(help="of the quantizer")] = 0,
     stability: Annotated[
@@ -68,7 +70,7 @@ def tokenize(
             refuse(name, levels=levels, codes=codes, collisions=collisions)
     found = load_dataset(dataset)
     print(text_report(found))
-    config = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed)
+    config = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed, cache)
     rows = []
     for name in names:
         asked = None if name == "released" else named(name, config)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nezha_lite.cli.options import (
+    Cache,
     Codes,
     CollisionWay,
     Data,
@@ -60,6 +61,7 @@ def train(
     codes: Codes = None,
     vectors: Sources = None,
     encoder: Encoder = None,
+    cache: Cache = None,
     collisions: CollisionWay = None,
     epochs: Annotated[int, typer.Option(help="passes over the data")] = 16,
     batch_rows: Annotated[int, typer.Option(help="rows (about users) a step")] = 64,
@@ -91,7 +93,7 @@ def train(
     if ids not in TOKENIZERS and ids not in ("auto", "released"):
         refuse(ids, levels=levels, codes=codes, vectors=vectors, encoder=encoder)
         refuse(ids, collisions=collisions)
-    built = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed)
+    built = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed, cache)
     semantic_ids = build_semantic_ids(found, ids, built)
     settings = {"dropout": dropout, "next_code_weight": next_code_weight, "max_items": max_items}
     model = (
