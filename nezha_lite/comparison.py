@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig, defa
 from nezha_lite.training import TrainingConfig, train
 from nezha_lite.vectors import VectorConfig
 from nezha_lite.verifiers import SortedVerifier
+from nezha_lite.whole_files import write_whole
 
 ASKED_FILE, MEASURED_FILE = "asked.json", "measured.json"
 
@@ -232,12 +232,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def _plain(value: Any) -> Any:

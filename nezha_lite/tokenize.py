@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from nezha_lite.quantizers import (
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.tokenizer_config import TOKENIZERS, TokenizerConfig, default_vectors, named
 from nezha_lite.vectors import ItemVectorizer, VectorConfig
+from nezha_lite.whole_files import write_whole
 
 __all__ = [
     "TOKENIZERS",
@@ -122,13 +122,7 @@ class ItemTokenizer:
         self.vectorizer.save(folder / "vectorizer")
         self.quantizer.save(quantizer_file)
         semantic_ids.save(ids_file)
-        unfinished = folder / f".{config_file.name}.part"
-        try:
-            content = json.dumps(asdict(self.config), indent=1) + "\n"
-            unfinished.write_text(content, encoding="utf-8")
-            os.replace(unfinished, config_file)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(config_file, json.dumps(asdict(self.config), indent=1) + "\n")
         return folder
 
     @classmethod

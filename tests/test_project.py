@@ -29,6 +29,7 @@ FLOORS = {
     "sample": 1,
     "tables": 2,
     "semantic_ids": 1,
+    "whole_files": 1,
     "batching": 2,
     "collaborative": 2,
     "collisions": 2,

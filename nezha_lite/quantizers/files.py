@@ -1,7 +1,6 @@
 """Quantizers on disk: one safetensors file, its metadata naming the kind and the config."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,20 +10,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
+from nezha_lite.whole_files import write_whole
+
 
 def write_quantizer(
     path: str | Path, kind: str, config: dict[str, Any], tensors: dict[str, Tensor]
 ) -> None:
     """Write `tensors` with `kind` and `config` as metadata; `path` is replaced in one step."""
-    path = Path(path)
     metadata = {"quantizer": kind, "config": json.dumps(config, sort_keys=True)}
     content = to_safetensors_bytes({k: v.contiguous() for k, v in tensors.items()}, metadata)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def read_quantizer(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
