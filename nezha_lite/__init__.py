@@ -10,15 +10,28 @@ stays as light as transformers' own.
 
 from nezha_lite.config import NezhaConfig
 from nezha_lite.datasets import InteractionDataset, load_dataset
-from nezha_lite.decoding import AutoregressiveDecoder, DecodeResult, DecodeTrace, NezhaDecoder
+from nezha_lite.decoding import (
+    AutoregressiveDecoder,
+    CapturedDecoder,
+    DecodeResult,
+    DecodeTrace,
+    NezhaDecoder,
+)
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
-from nezha_lite.verifiers import HashSetVerifier, SortedVerifier, Verifier
+from nezha_lite.verifiers import (
+    HashSetVerifier,
+    RequestFilter,
+    SortedVerifier,
+    Verifier,
+    make_verifier,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AutoregressiveDecoder",
+    "CapturedDecoder",
     "DecodeResult",
     "DecodeTrace",
     "HashSetVerifier",
@@ -26,9 +39,11 @@ __all__ = [
     "NezhaConfig",
     "NezhaDecoder",
     "NezhaModel",
+    "RequestFilter",
     "SemanticIds",
     "SortedVerifier",
     "Verifier",
     "load_dataset",
+    "make_verifier",
     "released_semantic_ids",
 ]

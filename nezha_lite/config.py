@@ -9,7 +9,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from nezha_lite.prompts import Vocabulary
 
-# Shapes of Qwen3 backbones: `tiny` for notebooks, `small` for real data on a CPU or one GPU.
+# Shapes of Qwen3 backbones: `tiny` for notebooks, `small` for real data on a CPU or one GPU; the
+# others are the published models', whose names count their own vocabulary's parameters too.
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16}
     | {"num_key_value_heads": 4, "intermediate_size": 192},
@@ -17,6 +18,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     | {"num_key_value_heads": 4, "intermediate_size": 384},
     "qwen3-0.6b": {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16}
     | {"head_dim": 128, "num_key_value_heads": 8, "intermediate_size": 3072},
+    "qwen3-1.7b": {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16}
+    | {"head_dim": 128, "num_key_value_heads": 8, "intermediate_size": 6144},
+    "qwen3-4b": {"hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32}
+    | {"head_dim": 128, "num_key_value_heads": 8, "intermediate_size": 9728},
+    "qwen3-8b": {"hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32}
+    | {"head_dim": 128, "num_key_value_heads": 8, "intermediate_size": 12288},
 }
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 TRANSITIONS = ("rnn", "gru", "none")
@@ -58,10 +59,28 @@ class DraftHead(nn.Module):
         """s_{l+1}, after choosing `codes` (...) int64 at `level` in `state` (..., D)."""
         if self.transition == "none":
             return state
+        if torch.compiler.is_compiling() and not self.training:
+            return self._advance_by_table(level, codes, state)
         embedded = self.embeddings[level](codes)  # (..., D)
         # PyTorch's cells take one batch dimension only.
         moved = self.cells[level](embedded.flatten(0, -2), state.flatten(0, -2))
         return moved.view_as(state)
+
+    def _advance_by_table(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
+        # What the cell makes of e_l depends on weights alone: computed for all codes of the level,
+        # a compiled program keeps it as a table, and half of the cell's work becomes a lookup.
+        cell, embedding = self.cells[level], self.embeddings[level]
+        assert isinstance(cell, nn.RNNCell | nn.GRUCell)
+        assert isinstance(embedding, nn.Embedding)
+        table = F.linear(embedding.weight, cell.weight_ih, cell.bias_ih)  # (C, D or 3·D)
+        seen = table[codes]  # (..., D), for a GRU (..., 3·D)
+        kept = F.linear(state, cell.weight_hh, cell.bias_hh)
+        if self.transition == "rnn":
+            return torch.tanh(seen + kept)
+        seen_reset, seen_update, seen_new = seen.chunk(3, dim=-1)
+        kept_reset, kept_update, kept_new = kept.chunk(3, dim=-1)
+        new = torch.tanh(seen_new + torch.sigmoid(seen_reset + kept_reset) * kept_new)
+        return torch.lerp(new, state, torch.sigmoid(seen_update + kept_update))
 
     def forward(self, hidden: Tensor, codes: Tensor) -> list[Tensor]:
         """Teacher forcing: logits of every level, given the true codes before it.
@@ -82,5 +101,11 @@ class DraftHead(nn.Module):
         return outputs
 
     def log_probs(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
-        """log p_l in fp32, whatever the model's precision: (..., D) → (..., T_l)."""
-        return torch.log_softmax(self.logits(level, hidden, state).float(), dim=-1)
+        """log p_l in fp32 at least, whatever the model's precision: (..., D) → (..., T_l)."""
+        logits = self.logits(level, hidden, state)
+        return torch.log_softmax(logits.to(at_least_float32(logits.dtype)), dim=-1)
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The precision of log-probabilities, for a model of this one."""
+    return torch.promote_types(dtype, torch.float32)

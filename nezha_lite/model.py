@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen3Config
 
+from nezha_lite.attention import use_tree_attention
 from nezha_lite.config import PRESETS, NezhaConfig
 from nezha_lite.draft_head import DraftHead
 from nezha_lite.prompts import Prompts, Vocabulary, build_prompts
@@ -43,6 +44,7 @@ class NezhaModel(PreTrainedModel):
         self.backbone = AutoModelForCausalLM.from_config(
             backbone_config, attn_implementation="sdpa"
         )
+        use_tree_attention(self.backbone)
         self.head = DraftHead(
             config.radices, backbone_config.hidden_size, config.transition, config.dropout
         )
@@ -174,7 +176,7 @@ class NezhaModel(PreTrainedModel):
         """The one forward pass of NEZHA: h_0 … h_L, (B, L+1, D)."""
         output = self.hidden_states(
             prompts.input_ids,
-            attention_mask=prompts.attention_mask,
+            attention_mask=prompts.visible(),
             position_ids=prompts.position_ids,
             use_cache=False,
         )

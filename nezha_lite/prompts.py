@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nezha_lite.semantic_ids import SemanticIds
@@ -52,7 +52,7 @@ class Vocabulary:
         """SP_1 … SP_L."""
         return tuple(self.offset + 2 + level for level in range(self.levels))
 
-    @cached_property
+    @property
     def level_offsets(self) -> tuple[int, ...]:
         """Token number of code 0 of each level."""
         first = self.offset + 2 + self.levels
@@ -77,12 +77,15 @@ class Prompts:
         attention_mask: (B, T) int64, 0 on padding.
         position_ids: (B, T) int64, 0 at BOS.
         levels: L.
+        padded: whether any row may hold padding. Known without asking the device: where none does,
+            attention needs no mask.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     position_ids: Tensor
     levels: int
+    padded: bool = True
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
@@ -95,7 +98,40 @@ class Prompts:
             self.attention_mask[:, :end],
             self.position_ids[:, :end],
             levels=0,
+            padded=self.padded,
         )
+
+    def padded_to(self, rows: int, width: int, pad: int) -> Prompts:
+        """The same prompts in a larger fixed shape: (rows, width), filled up with token `pad`."""
+        more_rows, more_columns = rows - len(self), width - self.input_ids.shape[1]
+        if more_rows < 0 or more_columns < 0:
+            raise ValueError(
+                f"Prompts of shape {tuple(self.input_ids.shape)} do not fit into ({rows}, {width})."
+            )
+        if more_rows == more_columns == 0:
+            return self
+        beside = (more_columns, 0, 0, more_rows)  # on the left, and below
+        return Prompts(
+            F.pad(self.input_ids, beside, value=pad),
+            F.pad(self.attention_mask, beside),
+            F.pad(self.position_ids, beside),
+            self.levels,
+            padded=True,
+        )
+
+    def visible(self) -> Tensor | None:
+        """The attention mask that backbones take as it is: (B, 1, T, T) bool, True where seen.
+
+        Causal, without padding; a padding token sees itself alone, so that no row is empty. None
+        where nothing is padded: the backbone's own causal attention is the fastest then.
+        """
+        if not self.padded:
+            return None
+        width = self.input_ids.shape[1]
+        causal = torch.ones(width, width, dtype=torch.bool, device=self.input_ids.device).tril()
+        seen = causal & self.attention_mask.bool()[:, None, :]  # (B, T, T)
+        itself = torch.eye(width, dtype=torch.bool, device=self.input_ids.device)
+        return (seen | itself).unsqueeze(1)
 
     def to(self, device: torch.device | str) -> Prompts:
         """The same prompts on another device."""
@@ -104,6 +140,7 @@ class Prompts:
             self.attention_mask.to(device),
             self.position_ids.to(device),
             self.levels,
+            self.padded,
         )
 
 
@@ -152,7 +189,8 @@ def build_prompts(
         input_ids[index, width - len(row_tokens) :] = row_tokens
         attention_mask[index, width - len(row_tokens) :] = 1
     position_ids = (attention_mask.cumsum(dim=1) - 1).clamp_min(0)
-    return Prompts(input_ids, attention_mask, position_ids, vocabulary.levels)
+    padded = any(len(row_tokens) < width for row_tokens in rows)
+    return Prompts(input_ids, attention_mask, position_ids, vocabulary.levels, padded)
 
 
 def check_same_space(semantic_ids: SemanticIds, vocabulary: Vocabulary) -> None:

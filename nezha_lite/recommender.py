@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.progress import without_progress_bar
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import SEMANTIC_IDS_FILE
-from nezha_lite.verifiers import SortedVerifier
+from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
+from nezha_lite.verifiers.request_filter import ItemSets
 
 MODEL_FILES = ("config.json", "model.safetensors")
 
@@ -32,16 +33,22 @@ class Recommendation:
 class Recommender:
     """NEZHA's whole inference path behind one method.
 
+    The catalogue lives: items can be removed and restored at any time, without training anew.
+
     Attributes:
         model: the trained model, in eval mode.
         semantic_ids: the catalogue it was trained for.
-        verifier: membership of that catalogue.
+        verifier: membership of that catalogue, as it is now.
+        removed: the items that are out of it now.
     """
 
     def __init__(self, model: NezhaModel, semantic_ids: SemanticIds) -> None:
         self.model = model.eval()
         self.semantic_ids = semantic_ids
-        self.verifier = SortedVerifier(semantic_ids, model.device)
+        self.verifier: Verifier = make_verifier("auto", semantic_ids, model.device)
+        self.removed: frozenset[int] = frozenset()
+        # Removed items whose ID still exists, because another item carries it too.
+        self._outlived: frozenset[int] = frozenset()
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Recommender:
@@ -61,7 +68,7 @@ class Recommender:
     def of(cls, folder: str | Path, semantic_ids: SemanticIds, device: str = "cpu") -> Recommender:
         """Read a model alone, such as a run's checkpoint, for semantic IDs at hand; see `load`."""
         _check_files(Path(folder), *MODEL_FILES)
-        place = _device(device)
+        place = find_device(device)
         try:
             with without_progress_bar():
                 model: NezhaModel = NezhaModel.from_pretrained(folder)
@@ -70,6 +77,24 @@ class Recommender:
         model.to(place)  # type: ignore[arg-type]  # transformers wraps the signature
         return cls(model, semantic_ids)
 
+    def remove_items(self, items: Collection[int]) -> None:
+        """Recommend these items no more; in histories they still make sense.
+
+        An ID that several items share exists until the last of them is removed.
+
+        Raises:
+            ValueError: for an unknown item; nothing is changed then.
+        """
+        self._change(self.removed | self._known(items))
+
+    def restore_items(self, items: Collection[int]) -> None:
+        """Take removed items back; the others stay as they are.
+
+        Raises:
+            ValueError: for an unknown item; nothing is changed then.
+        """
+        self._change(self.removed - self._known(items))
+
     def recommend(
         self,
         histories: Sequence[Sequence[int]],
@@ -77,31 +102,111 @@ class Recommender:
         beam: int = 50,
         verification: Verification = "prefix",
         popularity: Sequence[int] | None = None,
+        allow: ItemSets | None = None,
+        deny: ItemSets | None = None,
+        exclude_seen: bool = False,
     ) -> list[list[Recommendation]]:
         """The best k existing items for each history of item indices, best first.
 
         Fewer than k are returned where the beam holds fewer existing items: `beam` is raised to k,
-        and verification "prefix" fills the list whenever the catalogue can.
+        and verification "prefix" fills the list whenever the catalogue can, whatever the sets below
+        leave of it.
+
+        Args:
+            histories: B users' items in time order.
+            k: length of the lists.
+            beam: beam width.
+            verification: when drafts are checked; see `BeamSearchDecoder`.
+            popularity: how often each item occurs in training; orders items that share an ID.
+            allow: for each history the items that may be recommended (a category, say); None for
+                all. A sequence of length 1 serves all histories.
+            deny: for each history the items that must not be (out of stock), laid out alike.
+            exclude_seen: also deny every history its own items.
+
+        Raises:
+            ValueError: for k below 1, an unknown item, or sets for another number of histories.
         """
         if k < 1:
             raise ValueError(f"k is {k}, but must be at least 1.")
-        decoder = NezhaDecoder(self.model, self.verifier, verification)
+        allowed = None if allow is None else _checked("allow", allow, histories)
+        denied = _checked("deny", [None] if deny is None else deny, histories)
+        if exclude_seen:
+            denied = [
+                (row or frozenset()) | set(seen)
+                for row, seen in zip(_spread(denied, histories), histories, strict=True)
+            ]
         prompts = self.model.build_prompts(histories, self.semantic_ids)
-        result = decoder.decode(prompts, max(beam, k))
+        requests = None
+        if allowed is not None or any(denied):
+            # A shared ID that outlived an item must not be kept for that item's sake.
+            without = [(row or frozenset()) | self._outlived for row in denied]
+            requests = RequestFilter.build(
+                self.semantic_ids, self.verifier, allowed, without, self.model.device
+            )
+        decoder = NezhaDecoder(self.model, self.verifier, verification)
+        result = decoder.decode(prompts, max(beam, k), requests=requests)
         lists = []
-        for keys, scores in zip(result.keys.cpu(), result.scores.tolist(), strict=True):
+        for keys, scores, wanted, refused in zip(
+            result.keys.cpu(),
+            result.scores.tolist(),
+            _spread(allowed or [None], histories),
+            _spread(denied, histories),
+            strict=True,
+        ):
+            gone = self.removed | (refused or frozenset())
             ranked: list[Recommendation] = []
             for key, score in zip(keys, scores, strict=True):
                 if len(ranked) >= k:
                     break
-                (items,) = item_lists(key.view(1, 1), self.semantic_ids, popularity)
+                (items,) = item_lists(key.view(1, 1), self.semantic_ids, popularity, gone)
                 ranked.extend(
                     Recommendation(item, self.semantic_ids.items[item], score)
                     for item in items
-                    if item != NOT_FOUND
+                    if item != NOT_FOUND and (wanted is None or item in wanted)
                 )
             lists.append(ranked[:k])
         return lists
+
+    def _known(self, items: Collection[int]) -> frozenset[int]:
+        for item in items:
+            if not 0 <= item < self.semantic_ids.n_items:
+                raise ValueError(
+                    f"Item {item} is not in the catalogue, whose items are 0 to "
+                    f"{self.semantic_ids.n_items - 1}."
+                )
+        return frozenset(items)
+
+    def _change(self, removed: frozenset[int]) -> None:
+        ids = self.semantic_ids
+        changed = torch.tensor(sorted(removed ^ self.removed), dtype=torch.int64)
+        sharing = {key: ids.items_of(key) for key in ids.keys[changed].tolist()}
+        dead = {key for key, items in sharing.items() if removed.issuperset(items)}
+        alive = sharing.keys() - dead
+        self.verifier.remove(torch.tensor(sorted(dead), dtype=torch.int64))
+        self.verifier.add(torch.tensor(sorted(alive), dtype=torch.int64))
+        self.removed = removed
+        self._outlived -= frozenset(item for items in sharing.values() for item in items)
+        self._outlived |= frozenset(
+            item for key in alive for item in sharing[key] if item in removed
+        )
+
+
+def _checked(
+    name: str, sets: ItemSets, histories: Sequence[Sequence[int]]
+) -> list[frozenset[int] | None]:
+    """One set for each history, or a single one for all."""
+    if len(sets) not in (1, len(histories)):
+        raise ValueError(
+            f"{name} holds sets for {len(sets)} histories, but there are {len(histories)}."
+        )
+    return [None if items is None else frozenset(items) for items in sets]
+
+
+def _spread(
+    sets: list[frozenset[int] | None], histories: Sequence[Sequence[int]]
+) -> list[frozenset[int] | None]:
+    """One set for each history."""
+    return sets * len(histories) if len(sets) == 1 else sets
 
 
 def _check_files(folder: Path, *names: str) -> None:
@@ -112,7 +217,8 @@ def _check_files(folder: Path, *names: str) -> None:
             )
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """A device by name, "auto" for the best one here; ValueError if there is none of that name."""
     best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return best or torch.device("cpu")

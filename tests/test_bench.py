@@ -1,16 +1,16 @@
-"""The benches run, on toys, and their rows hold together. Nothing here judges a speed."""
+"""How benches measure time, and the training bench on a toy. Nothing here judges a speed."""
 
+import gc
+import time
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from toys import toy_dataset, toy_ids, toy_model
 
-from nezha_lite.bench import bench_decoding, bench_training, time_calls
+from nezha_lite.bench import bench_training, time_calls
+from nezha_lite.bench.timing import Latency, PhaseClock
 from nezha_lite.packing import TrainingRows
-from nezha_lite.results import ResultRow, read_results, write_results
 
 
 def test_every_call_is_timed_after_the_warmup() -> None:
@@ -18,46 +18,46 @@ def test_every_call_is_timed_after_the_warmup() -> None:
     times = time_calls(calls.append, 3, 2, torch.device("cpu"))
     assert calls == [0, 1, 0, 1, 2]
     assert len(times) == 3
-    assert all(time > 0 for time in times)
+    assert min(times) > 0
 
 
-@pytest.fixture(scope="module")
-def decoding() -> list[ResultRow]:
-    model = toy_model().eval()
-    return bench_decoding(model, toy_ids(), toy_dataset(), beams=(2, 5), repeats=4, warmup=1)
+def test_slow_calls_are_cut_short_but_not_below_the_least() -> None:
+    cpu = torch.device("cpu")
+    assert len(time_calls(lambda _: time.sleep(0.01), 50, 0, cpu, seconds=0.05)) == 5
+    assert len(time_calls(lambda _: time.sleep(0.01), 50, 0, cpu, seconds=0.005, least=4)) == 4
+    assert len(time_calls(lambda _: time.sleep(0.01), 2, 0, cpu, seconds=0.005, least=4)) == 2
+    with pytest.raises(ValueError, match="repeats is 0"):
+        time_calls(lambda _: None, 0, 0, cpu)
 
 
-def test_decoding_has_a_row_per_decoder_and_beam(decoding: list[ResultRow]) -> None:
-    assert [(row.decoder, row.beam, row.verifier) for row in decoding] == [
-        ("forward", None, None),
-        ("nezha", 2, "prefix"),
-        ("autoregressive", 2, "prefix"),
-        ("nezha", 5, "prefix"),
-        ("autoregressive", 5, "prefix"),
-    ]
-    floor = decoding[0].metrics["median_ms"]
-    for row in decoding:
-        assert row.kind == "latency"
-        assert row.dataset == "toy"
-        assert row.model["hidden_size"] == 16
-        assert row.settings == {"batch": 1, "repeats": 4, "warmup": 1}
-        assert set(row.metrics) == {"median_ms", "p95_ms", "ratio_to_forward"}
-        assert 0 < row.metrics["median_ms"] <= row.metrics["p95_ms"]
-        ratio = row.metrics["median_ms"] / floor
-        assert row.metrics["ratio_to_forward"] == pytest.approx(ratio, rel=0.02, abs=0.002)
-    assert decoding[0].metrics["ratio_to_forward"] == 1.0
+def test_nothing_is_collected_while_the_clock_runs() -> None:
+    collecting: list[bool] = []
+    time_calls(lambda _: collecting.append(gc.isenabled()), 2, 1, torch.device("cpu"))
+    assert collecting == [True, False, False]
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        time_calls(lambda _: 1 / 0, 1, 0, torch.device("cpu"))
+    assert gc.isenabled()
 
 
-def test_rows_survive_their_file(decoding: list[ResultRow], tmp_path: Path) -> None:
-    write_results(tmp_path / "latency.json", decoding)
-    for read, row in zip(read_results(tmp_path / "latency.json"), decoding, strict=True):
-        assert replace(read, seeds=()) == row  # JSON has lists only
+def test_a_latency_is_three_percentiles() -> None:
+    latency = Latency.of(list(range(101)))
+    assert latency == Latency(50.0, 95.0, 99.0, 101)
+    assert latency.metrics() == {"median_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0}
 
 
-def test_more_repeats_than_users_take_them_again() -> None:
-    dataset = toy_dataset(users=3)
-    rows = bench_decoding(toy_model().eval(), toy_ids(), dataset, beams=(2,), repeats=7, warmup=0)
-    assert [row.settings["repeats"] for row in rows] == [7, 7, 7]
+def test_a_phase_lasts_from_the_mark_before_it() -> None:
+    clock = PhaseClock(torch.device("cpu"))
+    for pause in (0.02, 0.04, 0.03):
+        clock.start()
+        clock("forward")
+        for _ in range(2):
+            time.sleep(pause / 2)
+            clock("head")
+    medians = clock.medians()
+    assert list(medians) == ["forward_ms", "head_ms"]
+    assert medians["forward_ms"] < 10
+    assert 30 <= medians["head_ms"] < 40
 
 
 @pytest.mark.parametrize("batch_targets", [12, 256])  # the toy has fewer targets than 256
@@ -93,7 +93,7 @@ def test_figures_count_the_timed_steps_only(monkeypatch: pytest.MonkeyPatch) -> 
             call(index)
         return [1.0] * repeats
 
-    monkeypatch.setattr("nezha_lite.bench.time_calls", one_millisecond_each)
+    monkeypatch.setattr("nezha_lite.bench.train.time_calls", one_millisecond_each)
     dataset = toy_dataset()
     rows = TrainingRows(dataset.train_sequences(), 6, 1)
     result = bench_training(toy_model(), toy_ids(), dataset, rows.n_targets, steps=2, warmup=3)

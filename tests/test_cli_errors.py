@@ -59,7 +59,7 @@ def test_an_unknown_data_set_or_folder_is_one_sentence(
 def test_a_missing_model_folder_is_one_sentence(
     command: str, shop: Path, tmp_path: Path, cli: Run
 ) -> None:
-    before = ["decode"] if command == "bench" else []
+    before = ["train"] if command == "bench" else []
     after = ["--user", "u0"] if command == "recommend" else []
     answer = cli(command, *before, tmp_path / "nowhere", shop, *after)
     assert refused(answer, "nowhere has no config.json", "nezha-lite train")
@@ -83,7 +83,7 @@ def test_another_catalogue_is_refused(trained: Path, tmp_path: Path, cli: Run) -
         dataset.texts,
     )
     other = write_dataset(tmp_path / "other", renamed)
-    for arguments in (("evaluate",), ("bench", "decode"), ("hallucination",)):
+    for arguments in (("evaluate",), ("bench", "train"), ("hallucination",)):
         answer = cli(*arguments, trained, other)
         assert refused(answer, "trained on another catalogue", "'other'", "(20 items)")
 
@@ -118,6 +118,7 @@ def test_bad_settings_are_one_sentence_and_leave_nothing(
 def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> None:
     assert refused(cli("evaluate", trained, shop, "--users", "31"), "31", "30 users")
     assert refused(cli("evaluate", trained, shop, "--device", "abacus"), "device is 'abacus'")
+    assert refused(cli("evaluate", trained, shop, "--decoder", "magic"), "'magic'", "'speculative'")
     answer = cli("evaluate", trained, shop, "--beam", "0")  # after its bar has begun
     assert answer.status == 2
     assert answer.err.splitlines()[-1] == "nezha-lite: beam is 0, but Recall@10 needs at least 10."
@@ -129,7 +130,7 @@ def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> No
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("evaluate", "a", "b", "--decoder", "magic"),
+        ("evaluate", "a", "b", "--split", "magic"),
         ("train", "a", "b", "--epochs", "many"),
         ("recommend", "a", "b", "--usr", "u0"),
         ("dance",),

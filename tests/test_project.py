@@ -44,6 +44,7 @@ FLOORS = {
     "tokenize": 2,
     "tokenizer_config": 2,
     "tokenizer_report": 2,
+    "attention": 3,
     "config": 3,
     "draft_head": 3,
     "model": 3,

@@ -116,3 +116,40 @@ def test_ids_of_another_space_are_refused() -> None:
     with pytest.raises(ValueError, match="radices"):
         check_same_space(IDS, Vocabulary((3, 2, 4)))
     check_same_space(IDS, Vocabulary((3, 4, 2), offset=7))
+
+
+def test_padded_to_a_larger_shape() -> None:
+    prompts = build([[1], [0, 2]])
+    larger = prompts.padded_to(4, 12, pad=0)
+    assert larger.input_ids.shape == (4, 12)
+    assert torch.equal(larger.input_ids[:2, 2:], prompts.input_ids)
+    assert torch.equal(larger.position_ids[:2, 2:], prompts.position_ids)
+    assert larger.attention_mask.sum(dim=1).tolist() == [7, 10, 0, 0]
+    assert larger.padded
+    assert prompts.padded_to(2, 10, pad=0) is prompts
+    for rows, width in ((1, 10), (2, 9)):
+        with pytest.raises(
+            ValueError, match=rf"shape \(2, 10\) do not fit into \({rows}, {width}\)"
+        ):
+            prompts.padded_to(rows, width, pad=0)
+
+
+def test_what_a_token_sees() -> None:
+    assert build([[0, 1], [2, 1]]).visible() is None, "without padding the backbone needs no mask"
+    prompts = build([[1], [0, 2]])
+    seen = prompts.visible()
+    assert seen is not None
+    assert seen.shape == (2, 1, 10, 10)
+    for row, mask in enumerate(prompts.attention_mask.tolist()):
+        for query in range(10):
+            for key in range(10):
+                expected = key == query or (key < query and mask[key] == 1)
+                assert bool(seen[row, 0, query, key]) == expected
+
+
+def test_padding_is_known_without_asking_the_device() -> None:
+    assert build([[1], [0, 2]]).padded
+    for prompts in (build([[1], [2]]), build([[], []])):
+        assert not prompts.padded
+        assert not prompts.to("cpu").padded
+        assert not prompts.without_placeholders().padded

@@ -1,6 +1,8 @@
 """From a trained folder to a list of items."""
 
+import random
 import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,127 @@ def test_a_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "semantic_ids.safetensors"):
         shutil.move(folder / name, moved / name)
     assert Recommender.load(moved).recommend(HISTORIES) == expected
+
+
+# ---- a catalogue that lives, and what one request may be given ----------------------------------
+
+
+def expected(
+    trained: Recommender,
+    k: int,
+    refused: Sequence[Collection[int]],
+    popularity: Sequence[int] | None = None,
+) -> list[list[int]]:
+    """The whole catalogue's ranking, without what each history must not be given."""
+    full = trained.recommend(HISTORIES, k=N_ITEMS, popularity=popularity)
+    return [
+        [item for item in items(ranked) if item not in gone][:k]
+        for ranked, gone in zip(full, refused, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("ids", [toy_ids(), shared_ids()], ids=["own", "shared"])
+def test_lists_stay_full_whatever_is_denied(ids: SemanticIds) -> None:
+    trained = recommender(ids)
+    # A beam as wide as the catalogue drops nothing, so that both orders are the same.
+    ask = {"k": 6, "beam": N_ITEMS}
+    draw = random.Random(3)
+    for _ in range(10):
+        allow = [set(draw.sample(range(N_ITEMS), draw.randrange(N_ITEMS))) for _ in HISTORIES]
+        deny = [draw.sample(range(N_ITEMS), draw.randrange(N_ITEMS)) for _ in HISTORIES]
+        popularity = [draw.randrange(9) for _ in range(N_ITEMS)]
+        others = [set(range(N_ITEMS)) - row for row in allow]
+
+        def found(popularity: Sequence[int] = popularity, **sets: object) -> list[list[int]]:
+            return [
+                items(ranked)
+                for ranked in trained.recommend(HISTORIES, popularity=popularity, **ask, **sets)
+            ]
+
+        assert found(deny=deny) == expected(trained, 6, deny, popularity)
+        assert found(allow=allow) == expected(trained, 6, others, popularity)
+        both = [{*row, *more} for row, more in zip(others, deny, strict=True)]
+        assert found(allow=allow, deny=deny) == expected(trained, 6, both, popularity)
+        assert found(allow=allow[:1]) == expected(trained, 6, others[:1] * 4, popularity)
+        seen = [{*row, *past} for row, past in zip(deny, HISTORIES, strict=True)]
+        assert found(deny=deny, exclude_seen=True) == expected(trained, 6, seen, popularity)
+    some = [None, {3}, None, {4, 5}]
+    others = [[], set(range(N_ITEMS)) - {3}, [], set(range(N_ITEMS)) - {4, 5}]
+    assert found(allow=some, popularity=None) == expected(trained, 6, others)
+
+
+def test_a_narrow_beam_fills_its_list_with_what_is_left() -> None:
+    for trained in (recommender(), recommender(shared_ids())):
+        for ranked, history in zip(
+            trained.recommend(HISTORIES, k=5, beam=5, exclude_seen=True), HISTORIES, strict=True
+        ):
+            assert len(ranked) == 5
+            assert not {*items(ranked)} & {*history}
+        (ranked,) = trained.recommend([[0]], k=5, beam=5, deny=[range(17)])
+        assert sorted(items(ranked)) == [17, 18, 19]
+        assert trained.recommend([[0]], deny=[range(N_ITEMS)]) == [[]]
+        assert trained.recommend([[0], [1]], allow=[[]]) == [[], []]
+
+
+def test_all_that_was_bought_counts_not_only_what_is_read() -> None:
+    history = list(range(12))  # the model reads the last six
+    (ranked,) = recommender().recommend([history], k=N_ITEMS, exclude_seen=True)
+    assert sorted(items(ranked)) == list(range(12, N_ITEMS))
+
+
+@pytest.mark.parametrize("ids", [toy_ids(), shared_ids()], ids=["own", "shared"])
+def test_removed_items_are_never_recommended_until_restored(ids: SemanticIds) -> None:
+    trained, fresh = recommender(ids), recommender(ids)
+    before = trained.recommend(HISTORIES, k=N_ITEMS)
+    draw = random.Random(1)
+    removed: set[int] = set()
+    for _ in range(25):
+        some = draw.sample(range(N_ITEMS), draw.randrange(8))
+        if draw.random() < 0.6:
+            trained.remove_items(some)
+            removed |= {*some}
+        else:
+            trained.restore_items(some)
+            removed -= {*some}
+        assert trained.removed == removed
+        assert trained.verifier.n_ids == len(
+            {int(ids.keys[item]) for item in range(N_ITEMS) if item not in removed}
+        )
+        left = N_ITEMS - len(removed)
+        found = [items(ranked) for ranked in trained.recommend(HISTORIES, k=5)]
+        assert found == expected(fresh, 5, [removed] * 4)
+        assert all(len(row) == min(5, left) for row in found)
+        # Also where the twin of a removed item is denied, or not allowed.
+        deny = [draw.sample(range(N_ITEMS), 8) for _ in HISTORIES]
+        gone = [removed | {*row} for row in deny]
+        wide = [items(ranked) for ranked in trained.recommend(HISTORIES, k=5, beam=5, deny=deny)]
+        assert [len(row) for row in wide] == [min(5, N_ITEMS - len(row)) for row in gone]
+        assert not any({*row} & bad for row, bad in zip(wide, gone, strict=True))
+        (ranked,) = trained.recommend([[0]], k=5, beam=5, allow=[range(8)])
+        assert len(ranked) == min(5, len({*range(8)} - removed))
+        assert {*items(ranked)} <= {*range(8)} - removed
+    trained.restore_items(range(N_ITEMS))
+    assert trained.recommend(HISTORIES, k=N_ITEMS) == before
+
+
+def test_an_empty_catalogue_gives_empty_lists_in_every_mode() -> None:
+    trained = recommender()
+    trained.remove_items(range(N_ITEMS))
+    for verification in ("off", "final", "prefix"):
+        assert trained.recommend(HISTORIES, verification=verification) == [[], [], [], []]
+    trained.restore_items([7])
+    assert [items(ranked) for ranked in trained.recommend(HISTORIES)] == [[7]] * 4
+
+
+def test_wrong_sets_are_named_and_change_nothing() -> None:
+    trained = recommender()
+    for change in (trained.remove_items, trained.restore_items):
+        with pytest.raises(ValueError, match="Item 20 is not in the catalogue, whose items are 0"):
+            change([3, 20])
+    assert trained.removed == frozenset()
+    assert trained.verifier.n_ids == N_ITEMS
+    for name in ("allow", "deny"):
+        with pytest.raises(ValueError, match=f"{name} holds sets for 3 histories, but there are 2"):
+            trained.recommend([[0], [1]], **{name: [[], [], []]})
+        with pytest.raises(ValueError, match=f"{name} of prompt 1 holds item 20"):
+            trained.recommend([[0], [1]], **{name: [None, [20]]})

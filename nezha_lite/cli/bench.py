@@ -1,39 +1,206 @@
-"""`nezha-lite bench decode`, `train` and `tokenize`: how long things take."""
+"""`nezha-lite bench decode`, `verify`, `train`, `gpu` and `tokenize`: how long things take."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nezha_lite.cli.bench_output import keep_rows, listed, show, tell, using_threads
 from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load
 
 if TYPE_CHECKING:
     from nezha_lite.results import ResultRow
 
-app = typer.Typer(help="Time decoding, training or tokenizing, on an otherwise idle machine.")
+app = typer.Typer(
+    help="Time decoding, verifying, training or tokenizing, on an otherwise idle machine."
+)
 Repeats = Annotated[int, typer.Option(help="timed calls or training steps")]
+Json = Annotated[
+    bool, typer.Option("--json", help="one JSON object a line: first the machine, then the rows")
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; by default PyTorch's")]
 
 
 @app.command()
 def decode(
-    folder: Folder,
-    dataset: Data,
-    beams: Annotated[list[int] | None, typer.Option("--beam", help="beam widths, repeated")] = None,
-    repeats: Repeats = 50,
-    results: Results = None,
+    model: Annotated[
+        Path | None, typer.Option(help="folder written by `train`, instead of random weights")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="backbone with random weights: tiny, small, qwen3-0.6b, …")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="real prompts and IDs: sample, beauty, …, or a folder")
+    ] = None,
+    levels: Annotated[
+        list[int] | None, typer.Option(help="levels of the IDs, repeated; by default 4")
+    ] = None,
+    codes: Annotated[int | None, typer.Option(help="codes per level; by default 256")] = None,
+    items: Annotated[
+        int | None, typer.Option(help="items of a synthetic catalogue; by default 12,000")
+    ] = None,
+    decoders: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--decoder",
+            help="repeated, or all: forward, forward-captured, nezha, nezha-eager, parallel-heads, "
+            "autoregressive, autoregressive-eager, speculative, generate, generate-constrained",
+        ),
+    ] = None,
+    beams: Annotated[
+        list[int] | None, typer.Option("--beam", help="beam widths, repeated; 10, 50 and 512")
+    ] = None,
+    batches: Annotated[
+        list[int] | None, typer.Option("--batch", help="prompts decoded together, repeated")
+    ] = None,
+    histories: Annotated[
+        list[int] | None, typer.Option("--history", help="items per prompt, repeated; 20")
+    ] = None,
+    contexts: Annotated[
+        list[int] | None, typer.Option("--context", help="or tokens per prompt, repeated")
+    ] = None,
+    structures: Annotated[
+        list[str] | None,
+        typer.Option("--structure", help="verifiers, repeated: auto, trie, bitset, sorted, …"),
+    ] = None,
+    verifications: Annotated[
+        list[str] | None,
+        typer.Option("--verification", help="when drafts are checked, repeated; by prefix"),
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="of weights and activations")
+    ] = "float32",
+    repeats: Repeats = 100,
+    warmup: Annotated[int, typer.Option(help="calls before the timed ones")] = 5,
+    seconds: Annotated[
+        float, typer.Option(help="time for a decoder's timed calls; a slow one is called less")
+    ] = 5.0,
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(help="of prompts, catalogue and weights")] = 0,
     device: Device = "auto",
+    phases: Annotated[
+        bool, typer.Option(help="split eager decoders: forward, head, verify, select")
+    ] = True,
+    compile: Annotated[bool, typer.Option(help="compile captured decoders, where possible")] = True,
+    json: Json = False,
+    results: Results = None,
 ) -> None:
-    """Latency of the decoders, beside one bare forward pass."""
-    from nezha_lite.bench import bench_decoding
+    """Latency of the decoders, beside one bare forward pass; without options, of random weights."""
+    import torch
 
-    found, trained = load(dataset, folder, device)
-    rows = bench_decoding(
-        trained.model, trained.semantic_ids, found, beams or [10, 50, 512], repeats
+    from nezha_lite.bench import DECODERS, DecodeBench, bench_decoding
+    from nezha_lite.bench.contestants import USUAL
+    from nezha_lite.bench.report import latency_table
+    from nezha_lite.bench.roofline import measured_peaks
+    from nezha_lite.cli.bench_catalogues import catalogues, random_model
+    from nezha_lite.recommender import find_device
+
+    asked = DecodeBench(
+        decoders=DECODERS if decoders == ["all"] else decoders or USUAL,
+        beams=beams or (10, 50, 512),
+        batches=batches or (1,),
+        histories=histories or (() if contexts else (20,)),
+        contexts=contexts or (),
+        verifications=verifications or ("prefix",),  # type: ignore[arg-type]  # checked there
+        structures=structures or ("auto",),
+        repeats=repeats,
+        warmup=warmup,
+        seconds=seconds,
+        phases=phases,
+        compile=None if compile else False,
+        seed=seed,
     )
-    _show([(f"{row.decoder:16s}{f'beam {row.beam}' if row.beam else '':10s}", row) for row in rows])
-    keep(results, rows)
+    place = find_device(device)
+    dtype = getattr(torch, precision)
+    rows: list[ResultRow] = []
+    with using_threads(threads):
+        setups = list(catalogues(model, preset, dataset, levels, codes, items, place, seed))
+        peaks = measured_peaks(place, dtype)
+        for found, ids, trained in setups:
+            timed = trained or random_model(preset, ids, asked, seed)
+            timed.to(place, dtype)  # type: ignore[arg-type]  # transformers wraps it
+            rows += bench_decoding(timed, ids, found, asked, tell, peaks)
+        show(rows, latency_table, json)
+    keep_rows(results, rows, json)
+
+
+@app.command()
+def verify(
+    items: Annotated[
+        list[int] | None, typer.Option(help="sizes of catalogues, repeated; 10⁴ to 10⁷")
+    ] = None,
+    levels: Annotated[int, typer.Option(help="levels of the IDs")] = 3,
+    codes: Annotated[int, typer.Option(help="codes per level")] = 512,
+    structures: Annotated[
+        list[str] | None,
+        typer.Option("--structure", help="isin, sorted, hash-table, bitset, trie, hash-set"),
+    ] = None,
+    beam: Annotated[int, typer.Option(help="prefixes whose continuations are checked")] = 512,
+    repeats: Repeats = 30,
+    decode: Annotated[
+        bool, typer.Option(help="also time a decode, for the verifier's share")
+    ] = True,
+    compile: Annotated[bool, typer.Option(help="compile that decode, where possible")] = True,
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(help="of IDs and beams")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+    results: Results = None,
+) -> None:
+    """Memory and time of the verifiers, by the size of the catalogue."""
+    from nezha_lite.bench.report import verifier_table
+    from nezha_lite.bench.verify import STRUCTURES, bench_verifiers
+    from nezha_lite.recommender import find_device
+
+    if levels < 1 or codes < 1:
+        raise ValueError(f"levels and codes are {levels} and {codes}, but must be at least 1.")
+    with using_threads(threads):
+        rows = bench_verifiers(
+            items or (10_000, 100_000, 1_000_000, 10_000_000),
+            (codes,) * levels,
+            structures or STRUCTURES,
+            beam,
+            repeats,
+            seed,
+            find_device(device),
+            decode,
+            None if compile else False,
+            tell,
+        )
+        show(rows, verifier_table, json)
+    keep_rows(results, rows, json)
+
+
+@app.command()
+def gpu(
+    cases: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case", help="paper, context-1000, context-5000, throughput; by default all"
+        ),
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+    results: Results = None,
+) -> None:
+    """What a GPU shall show: all its figures in one go. Results are kept after every case."""
+    from nezha_lite.bench.gpu import GPU_CASES, bench_gpu
+    from nezha_lite.bench.report import latency_table
+    from nezha_lite.recommender import find_device
+
+    known = {case.name: case for case in GPU_CASES}
+    if unknown := sorted(set(cases or ()) - set(known)):
+        raise ValueError(f"case is {unknown[0]!r}, but must be one of {', '.join(known)}.")
+    place = find_device(device)
+    if place.type == "cpu" and device == "auto":
+        raise ValueError("There is no GPU here; --device cpu would run these cases on the CPU.")
+    rows: list[ResultRow] = []
+    for found in bench_gpu([known[name] for name in cases or known], place, tell):
+        rows += found
+        keep_rows(results, rows, json=True)
+    show(rows, latency_table, json)
 
 
 @app.command()
@@ -41,6 +208,7 @@ def train(
     folder: Folder,
     dataset: Data,
     repeats: Repeats = 50,
+    json: Json = False,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
@@ -49,8 +217,8 @@ def train(
 
     found, trained = load(dataset, folder, device)
     rows = bench_training(trained.model, trained.semantic_ids, found, steps=repeats)
-    _show([(f"{row.settings['recipe']:26s}", row) for row in rows])
-    keep(results, rows)
+    show(rows, lambda rows: listed(rows, lambda row: row.settings["recipe"]), json)
+    keep_rows(results, rows, json)
 
 
 @app.command()
@@ -66,7 +234,7 @@ def tokenize(
     codes: Codes = None,
     items: Annotated[int, typer.Option(help="how many synthetic vectors")] = 1_000_000,
     width: Annotated[int, typer.Option(help="how wide synthetic vectors are")] = 64,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; by default PyTorch's")] = None,
+    threads: Threads = None,
     results: Results = None,
 ) -> None:
     """Time and memory of fitting and encoding, each quantizer in a process of its own."""
@@ -86,11 +254,5 @@ def tokenize(
         threads=threads,
         progress=True,
     )
-    _show([(f"{row.model['quantizer']:20s}", row) for row in rows])
+    print(listed(rows, lambda row: row.model["quantizer"]))
     keep(results, rows)
-
-
-def _show(rows: Sequence[tuple[str, ResultRow]]) -> None:
-    for name, row in rows:
-        figures = "  ".join(f"{key} {row.metrics[key]:,}" for key in row.metrics if "@" not in key)
-        print(f"{name}{figures}")

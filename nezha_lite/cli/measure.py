@@ -10,6 +10,13 @@ import typer
 
 from nezha_lite.cli.options import Beam, Data, Device, Folder, Results, Verified, keep, load
 
+DECODERS = {
+    "nezha": "NezhaDecoder",
+    "parallel-heads": "ParallelHeadsDecoder",
+    "autoregressive": "AutoregressiveDecoder",
+    "speculative": "SpeculativeDecoder",
+    "generate": "GenerateDecoder",
+}
 MOST_POPULAR = {"baseline": "the most popular items of the training part, for everyone"}
 
 
@@ -18,8 +25,9 @@ def evaluate(
     dataset: Data,
     beam: Beam = 20,
     decoder: Annotated[
-        Literal["nezha", "autoregressive", "both"], typer.Option(help="what is evaluated")
-    ] = "nezha",
+        list[str] | None,
+        typer.Option(help=f"repeated, of {', '.join(DECODERS)}; by default nezha"),
+    ] = None,
     verification: Verified = "prefix",
     split: Annotated[
         Literal["validation", "test"], typer.Option(help="which held-out items")
@@ -30,8 +38,8 @@ def evaluate(
 ) -> None:
     """Item-level Recall and NDCG over the whole catalogue, beside the most popular items.
 
-    With `--decoder both`, also how far the two agree: the overlap of their lists, and NEZHA's gain
-    in recall with its 95 % bootstrap interval over the same users.
+    With `--decoder nezha --decoder autoregressive`, also how far the two agree: the overlap of
+    their lists, and NEZHA's gain in recall with its 95 % bootstrap interval over the same users.
     """
     from nezha_lite import decoding, evaluation
     from nezha_lite.results import ResultRow, provenance
@@ -39,6 +47,10 @@ def evaluate(
 
     if beam < 10:
         raise ValueError(f"beam is {beam}, but Recall@10 needs at least 10.")
+    names = list(dict.fromkeys(decoder or ["nezha"]))
+    for name in names:
+        if name not in DECODERS:
+            raise ValueError(f"decoder is {name!r}, but must be one of {sorted(DECODERS)}.")
     found, trained = load(dataset, folder, device)
     held_out = found.split(split)
     held_out = held_out.sample(users, seed=0) if users else held_out
@@ -52,7 +64,7 @@ def evaluate(
     started = time.perf_counter()
     measured = {
         name: evaluation.evaluate(
-            kind(trained.model, trained.verifier, verification),
+            getattr(decoding, DECODERS[name])(trained.model, trained.verifier, verification),
             trained.model,
             trained.semantic_ids,
             held_out,
@@ -60,15 +72,11 @@ def evaluate(
             popularity,
             progress=True,
         )
-        for name, kind in (
-            ("nezha", decoding.NezhaDecoder),
-            ("autoregressive", decoding.AutoregressiveDecoder),
-        )
-        if decoder in (name, "both")
+        for name in names
     }
     measured["popularity"] = evaluation.evaluate_popularity(found, held_out, max(10, beam))
     figures = {name: one.metrics() for name, one in measured.items()}
-    if decoder == "both":
+    if {"nezha", "autoregressive"} <= set(measured):
         figures["nezha"] |= evaluation.agreement(measured["nezha"], measured["autoregressive"])
     for name, metrics in figures.items():
         print(f"{name:15s}" + "  ".join(f"{key} {value:.4f}" for key, value in metrics.items()))

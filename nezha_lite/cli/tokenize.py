@@ -104,7 +104,7 @@ def compare(
     levels: Levels = None,
     codes: Codes = None,
     collisions: CollisionWay = None,
-    preset: Annotated[str, typer.Option(help="backbone: tiny, small or qwen3-0.6b")] = "tiny",
+    preset: Annotated[str, typer.Option(help="backbone: tiny, small, qwen3-0.6b, …")] = "tiny",
     epochs: Annotated[int, typer.Option(help="passes over the data, for each run")] = 16,
     dropout: Annotated[float, typer.Option(help="embeddings, residuals and head")] = 0.1,
     beam: Beam = 20,

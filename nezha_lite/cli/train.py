@@ -46,7 +46,7 @@ def data(dataset: Data) -> None:
 def train(
     dataset: Data,
     output: Annotated[Path, typer.Argument(help="folder for the model; must not hold a run yet")],
-    preset: Annotated[str, typer.Option(help="backbone: tiny, small or qwen3-0.6b")] = "tiny",
+    preset: Annotated[str, typer.Option(help="backbone: tiny, small, qwen3-0.6b, …")] = "tiny",
     backbone: Annotated[
         str | None, typer.Option(help="pretrained backbone instead: a folder or a hub name")
     ] = None,

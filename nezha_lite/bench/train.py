@@ -1,111 +1,17 @@
-"""Benchmarks: decode latency, and training targets per second. Never run inside a test.
-
-Every comparison happens in one process on the same prompts, beams, precision and threads, after a
-warm-up, with the device synchronised; median and 95th percentile are reported, and a ratio to the
-alternative from the same run. Run them on an otherwise idle machine.
-"""
+"""Training targets per second: packed prefixes against the authors' one prefix a row."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-
-import numpy as np
 import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
 from nezha_lite.batching import LengthGroupedOrder
+from nezha_lite.bench.timing import time_calls
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import AutoregressiveDecoder, Decoder, NezhaDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.packing import Collator, TrainingRows
 from nezha_lite.results import ResultRow, provenance
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.verifiers import SortedVerifier
-
-
-def time_calls(
-    call: Callable[[int], object], repeats: int, warmup: int, device: torch.device
-) -> list[float]:
-    """Milliseconds of `call(0)` … `call(repeats − 1)`, each synchronised, after a warm-up."""
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats}, but at least one call must be timed.")
-
-    def synchronise() -> None:
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-
-    for index in range(warmup):
-        call(index)
-    times = []
-    for index in range(repeats):
-        synchronise()
-        start = time.perf_counter()
-        call(index)
-        synchronise()
-        times.append(1e3 * (time.perf_counter() - start))
-    return times
-
-
-def bench_decoding(
-    model: NezhaModel,
-    semantic_ids: SemanticIds,
-    dataset: InteractionDataset,
-    beams: Sequence[int] = (10, 50, 512),
-    repeats: int = 50,
-    warmup: int = 5,
-) -> list[ResultRow]:
-    """Batch-1 latency of the bare forward pass, NEZHA and autoregressive decoding, all constrained.
-
-    Returns:
-        A row per decoder and beam with median_ms, p95_ms and ratio_to_forward (of medians).
-    """
-    split = dataset.split("test")
-    split = split.sample(min(repeats, len(split)), seed=0)
-    prompts = [model.build_prompts([history], semantic_ids) for history in split.histories]
-    verifier = SortedVerifier(semantic_ids, model.device)
-    decoders: dict[str, Decoder] = {"nezha": NezhaDecoder(model, verifier)}
-    if model.config.next_code_weight > 0:
-        decoders["autoregressive"] = AutoregressiveDecoder(model, verifier)
-    prompts_used = len(prompts)
-
-    @torch.inference_mode()
-    def forward(index: int) -> object:
-        return model.draft_states(prompts[index % prompts_used])
-
-    started = time.perf_counter()
-    forward_ms = time_calls(forward, repeats, warmup, model.device)
-    measured: list[tuple[str, int | None, list[float]]] = [("forward", None, forward_ms)]
-    for beam in beams:
-        for name, decoder in decoders.items():
-            times = time_calls(
-                lambda i, d=decoder, b=beam: d.decode(prompts[i % prompts_used], b),  # type: ignore[misc]
-                repeats,
-                warmup,
-                model.device,
-            )
-            measured.append((name, beam, times))
-    floor = float(np.median(forward_ms))
-    seconds = round(time.perf_counter() - started, 2)
-    return [
-        ResultRow(
-            kind="latency",
-            dataset=dataset.name,
-            model=model.describe(),
-            decoder=name,
-            verifier=None if name == "forward" else "prefix",
-            beam=beam,
-            metrics={
-                "median_ms": round(float(np.median(times)), 3),
-                "p95_ms": round(float(np.quantile(times, 0.95)), 3),
-                "ratio_to_forward": round(float(np.median(times)) / floor, 3),
-            },
-            settings={"batch": 1, "repeats": repeats, "warmup": warmup},
-            **provenance(model.device),
-            seconds=seconds,
-        )
-        for name, beam, times in measured
-    ]
 
 
 def bench_training(

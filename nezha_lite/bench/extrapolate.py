@@ -1,0 +1,135 @@
+"""Verifiers for catalogues that nobody measured: memory by formula, time by a fitted power law.
+
+What comes out is labelled so: every row carries `"extrapolated": True` in its settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nezha_lite.results import ResultRow
+from nezha_lite.semantic_ids import radix_strides
+from nezha_lite.verifiers.hash_table import LOAD
+from nezha_lite.verifiers.merging import key_type, smallest_type
+
+FITTED = 3  # of the largest measured sizes: small ones are another regime, inside the caches
+TIMES = ("build_seconds", "step_ms", "candidates_ms", "ranked_ms", "add_ms", "remove_ms")
+
+
+def extrapolate(
+    rows: Sequence[ResultRow], sizes: Sequence[int], radices: Sequence[int] | None = None
+) -> list[ResultRow]:
+    """Rows of `bench_verifiers` → rows for other sizes, structure by structure.
+
+    Args:
+        rows: measured, at least two sizes of each structure.
+        sizes: of catalogues, in distinct IDs.
+        radices: of an ID space that holds them; None: as measured. Times stay those of the
+            measured space.
+
+    Returns:
+        A row per size and structure, of the metrics bytes_per_item and gib (`expected_bytes`; for a
+        structure without formula the largest measured catalogue's bytes an ID), and times and
+        shares by power laws through the largest measured sizes. No structure becomes faster as its
+        catalogue grows, so a falling law is taken as level.
+
+    Raises:
+        ValueError: for a structure measured at one size only, rows of several ID spaces, or a size
+            that the space cannot hold.
+    """
+    spaces = {tuple(row.settings["radices"]) for row in rows}
+    if len(spaces) != 1:
+        raise ValueError(f"rows are of {len(spaces)} ID spaces, but must be of one.")
+    radices = tuple(radices) if radices is not None else spaces.pop()
+    if max(sizes) > math.prod(radices):
+        raise ValueError(
+            f"size is {max(sizes):,}, but {' × '.join(map(str, radices))} codes name "
+            f"{math.prod(radices):,} IDs: name larger radices."
+        )
+    by_kind: dict[str, list[ResultRow]] = {}
+    for row in sorted(rows, key=lambda row: row.settings["items"]):
+        by_kind.setdefault(str(row.verifier), []).append(row)
+    return [_row(measured, size, radices) for size in sizes for measured in by_kind.values()]
+
+
+def expected_bytes(kind: str, items: int, radices: Sequence[int]) -> float | None:
+    """Memory of a structure over `items` distinct random IDs, up to a few KiB.
+
+    None for a structure without formula.
+    """
+    level_sizes = [
+        stride * radix for stride, radix in zip(radix_strides(radices), radices, strict=True)
+    ]
+    prefixes = [_expected_prefixes(items, size, level_sizes[-1]) for size in level_sizes]
+    key_bytes = [key_type(size).itemsize for size in level_sizes]
+    inner = range(len(radices) - 1)  # levels that keep a number of continuations
+    if kind == "isin":
+        return 8 * sum(prefixes)
+    if kind == "sorted":
+        keys = sum(n * width for n, width in zip(prefixes, key_bytes, strict=True))
+        return keys + 4 * sum(prefixes[level] for level in inner)
+    if kind == "bitset":
+        strides = radix_strides(radices)
+        return sum(
+            (stride + 1) * -(-radix // 8) for stride, radix in zip(strides, radices, strict=True)
+        )
+    if kind == "hash-table":
+        places = [2 ** max(3, math.ceil(math.log2(n / LOAD))) for n in prefixes]
+        keys = sum(n * width for n, width in zip(places, key_bytes, strict=True))
+        return keys + 4 * sum(places[level] for level in inner)
+    if kind == "trie":
+        total = 0.0
+        parents, space = 1.0, 1
+        for n, radix, size in zip(prefixes, radices, level_sizes, strict=True):
+            total += parents * (key_type(space).itemsize + smallest_type(int(n)).itemsize)
+            total += n * smallest_type(radix - 1).itemsize
+            parents, space = n, size
+        return total
+    return None
+
+
+def _expected_prefixes(items: int, prefixes: int, space: int) -> float:
+    """How many of the prefixes of one level have an ID below them, on average."""
+    below = space // prefixes
+    if items == space or below == 1:
+        return float(min(items, prefixes))
+    return -prefixes * math.expm1(below * math.log1p(-items / space))
+
+
+def _row(measured: Sequence[ResultRow], size: int, radices: tuple[int, ...]) -> ResultRow:
+    largest, used = measured[-1], measured[-FITTED:]
+    kind = str(largest.verifier)
+    known = [row.settings["items"] for row in used]
+    if len(set(known)) < 2:
+        raise ValueError(f"{kind} was measured at one size, but a law needs at least two.")
+    expected = expected_bytes(kind, size, radices)
+    if expected is None:
+        expected = largest.metrics["bytes_per_item"] * size
+    metrics = {"bytes_per_item": round(expected / size, 3), "gib": round(expected / 2**30, 4)}
+    exponents = {}
+    for name in TIMES:
+        if any(name not in row.metrics for row in used):
+            continue
+        times = np.log([max(row.metrics[name], 1e-4) for row in used])
+        slope, _ = np.polyfit(np.log(known), times, 1)
+        slope = max(0.0, float(slope))
+        start = float(np.mean(times - slope * np.log(known)))
+        exponents[name] = round(slope, 3)
+        metrics[name] = round(math.exp(start + slope * math.log(size)), 4)
+    if "decode_ms" in largest.metrics:
+        metrics["decode_ms"] = largest.metrics["decode_ms"]
+        metrics["share_of_decode"] = round(metrics["candidates_ms"] / metrics["decode_ms"], 4)
+    settings = {
+        **largest.settings,
+        "items": size,
+        "radices": list(radices),
+        "extrapolated": True,
+        "measured_items": known,
+        "measured_radices": largest.settings["radices"],
+        "exponents": exponents,
+    }
+    return replace(largest, metrics=metrics, settings=settings, seconds=0.0)

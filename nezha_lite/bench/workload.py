@@ -1,0 +1,78 @@
+"""What is decoded in a bench: a catalogue, and prompts of exactly one length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nezha_lite.bench.beam_steps import random_keys
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.model import NezhaModel
+from nezha_lite.prompts import Prompts, build_prompts
+from nezha_lite.semantic_ids import SemanticIds, radix_strides
+
+ENOUGH = 32  # users with long histories: fewer, and other users' are made longer
+
+
+def synthetic_ids(items: int, radices: Sequence[int], seed: int = 0) -> SemanticIds:
+    """A catalogue of `items` distinct random IDs.
+
+    Raises:
+        ValueError: for no items, or more than the space holds.
+    """
+    space = math.prod(radices)
+    if not 1 <= items <= space:
+        raise ValueError(
+            f"items is {items:,}, but {' × '.join(map(str, radices))} codes name 1 to {space:,}."
+        )
+    keys = random_keys(items, space, seed)
+    strides, counts = torch.tensor(radix_strides(radices)), torch.tensor(list(radices))
+    codes = keys.unsqueeze(1) // strides % counts  # (N, L)
+    return SemanticIds.from_codes(codes, radices)
+
+
+def histories_of(
+    length: int, count: int, n_items: int, dataset: InteractionDataset | None, seed: int
+) -> tuple[list[list[int]], str]:
+    """`count` histories of exactly `length` items, and where they come from.
+
+    From a data set: the last `length` items of random test users who have as many, of each once
+    before anybody comes again. Where hardly anybody has, other users' histories are repeated until
+    they are long enough. Without a data set: random items.
+
+    Raises:
+        ValueError: if no user of the data set has three items.
+    """
+    draw = np.random.default_rng(seed)
+    if dataset is None:
+        return draw.integers(0, n_items, (count, length)).tolist(), "random"
+    known = dataset.split("test").histories
+    if not known:
+        raise ValueError(f"Data set {dataset.name!r} has no user with a history to decode.")
+    known = tuple(known[user] for user in draw.permutation(len(known)))
+    chosen = [history for history in known if len(history) >= length]
+    short = [history for history in known if len(history) < length]
+    origin = "test users"
+    if short and len(chosen) < min(count, ENOUGH):
+        origin = "test users, short histories repeated"
+        chosen += short
+    chosen = [chosen[row % len(chosen)] for row in range(count)]
+    return [list(h * math.ceil(length / len(h)))[-length:] for h in chosen], origin
+
+
+def prompts_of(
+    model: NezhaModel, semantic_ids: SemanticIds, histories: Sequence[Sequence[int]], batch: int
+) -> list[Prompts]:
+    """Histories of one length as prompts of `batch` rows each, on the model's device."""
+    return [
+        build_prompts(
+            histories[start : start + batch],
+            semantic_ids,
+            model.vocabulary,
+            max_items=len(histories[0]),
+        ).to(model.device)
+        for start in range(0, len(histories), batch)
+    ]
