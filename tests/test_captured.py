@@ -203,7 +203,7 @@ def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         CapturedDecoder(decoder, compile=False).decode(model.build_prompts([[1]], IDS), 0)
     with pytest.raises(ValueError, match="max_programs is 0, but must be at least 1"):
         CapturedDecoder(decoder, compile=False, max_programs=0)
-    with pytest.raises(ValueError, match="SpeculativeDecoder .* no fixed program"):
+    with pytest.raises(ValueError, match=r"SpeculativeDecoder .* no fixed program"):
         CapturedDecoder(SpeculativeDecoder(model, TrieVerifier(IDS)))
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not CapturedDecoder(decoder).compiled

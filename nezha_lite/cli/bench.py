@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nezha_lite.cli.bench_equal import equal
 from nezha_lite.cli.bench_output import keep_rows, listed, show, tell, using_threads
 from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load
 
@@ -219,6 +220,9 @@ def train(
     rows = bench_training(trained.model, trained.semantic_ids, found, steps=repeats)
     show(rows, lambda rows: listed(rows, lambda row: row.settings["recipe"]), json)
     keep_rows(results, rows, json)
+
+
+app.command()(equal)
 
 
 @app.command()

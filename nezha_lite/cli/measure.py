@@ -17,6 +17,7 @@ DECODERS = {
     "speculative": "SpeculativeDecoder",
     "generate": "GenerateDecoder",
 }
+CONSTRAINED = ("generate", "prefix")  # which `bench decode` calls by another name
 MOST_POPULAR = {"baseline": "the most popular items of the training part, for everyone"}
 
 
@@ -86,7 +87,7 @@ def evaluate(
             kind="quality",
             dataset=found.name,
             model=MOST_POPULAR if name == "popularity" else trained.model.describe(),
-            decoder=name,
+            decoder="generate-constrained" if (name, verification) == CONSTRAINED else name,
             verifier=None if name == "popularity" else verification,
             beam=None if name == "popularity" else beam,
             metrics={key: round(value, 5) for key, value in metrics.items()},

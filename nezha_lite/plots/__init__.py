@@ -14,9 +14,16 @@ from nezha_lite.plots.id_quality_figures import (
     neighbours_figure,
     tokenizers_figure,
 )
+from nezha_lite.plots.labelled_lines import Line, labelled_lines_figure
 from nezha_lite.plots.prefix_figures import prefix_zoom_figure, residual_figure
+from nezha_lite.plots.speed_figures import (
+    latency_figure,
+    phases_figure,
+    tradeoff_figure,
+)
 from nezha_lite.plots.style import TEMPLATE, Figure, plot_text
 from nezha_lite.plots.svg import figure_svg, page_svg
+from nezha_lite.plots.verifier_figures import verifiers_figure
 
 __all__ = [
     "TEMPLATE",
@@ -24,6 +31,7 @@ __all__ = [
     "DraftCounts",
     "Fate",
     "Figure",
+    "Line",
     "Node",
     "attention_mask_figure",
     "bars_figure",
@@ -35,12 +43,17 @@ __all__ = [
     "drafts_figure",
     "figure_svg",
     "id_space_figure",
+    "labelled_lines_figure",
+    "latency_figure",
     "lines_figure",
     "neighbours_figure",
     "occupancy_figure",
     "page_svg",
+    "phases_figure",
     "plot_text",
     "prefix_zoom_figure",
     "residual_figure",
     "tokenizers_figure",
+    "tradeoff_figure",
+    "verifiers_figure",
 ]

@@ -194,24 +194,36 @@ def _axes(
 
 
 def _legend(traces: list[dict[str, Any]], left: float, y: float) -> Iterator[str]:
+    """In rows as wide as the page, the last of which stands at y."""
     named = [
         trace
         for trace in traces
         if trace.get("name") and trace.get("showlegend", True) and trace["x"]
     ]
+    rows: list[list[tuple[float, dict[str, Any]]]] = [[]]
     x = left
     for trace in named if len(named) > 1 else ():
-        if trace["type"] == "bar":
-            yield from fill_svg(trace, x, y - 10, 18, 11)
-        else:
-            line, marker = trace.get("line", {}), trace.get("marker", {})
-            if "lines" in trace["mode"]:
-                yield path_svg(f"M{rounded(x)},{rounded(y - 4)} h22", line)
-            if "markers" in trace["mode"]:
-                yield marker_svg(x + 11, y - 4, marker)
-        name = plain(trace["name"])
-        yield text_svg(x + 28, y, name)
-        x += 28 + text_width(name) + 18
+        width = 28 + text_width(plain(trace["name"])) + 18
+        if rows[-1] and x + width - 18 > WIDTH - EDGE:
+            rows.append([])
+            x = left
+        rows[-1].append((x, trace))
+        x += width
+    for above, row in enumerate(reversed(rows)):
+        for x, trace in row:
+            yield from _legend_entry(trace, x, y - LINE_HEIGHT * above)
+
+
+def _legend_entry(trace: dict[str, Any], x: float, y: float) -> Iterator[str]:
+    if trace["type"] == "bar":
+        yield from fill_svg(trace, x, y - 10, 18, 11)
+    else:
+        line, marker = trace.get("line", {}), trace.get("marker", {})
+        if "lines" in trace["mode"]:
+            yield path_svg(f"M{rounded(x)},{rounded(y - 4)} h22", line)
+        if "markers" in trace["mode"]:
+            yield marker_svg(x + 11, y - 4, marker)
+    yield text_svg(x + 28, y, plain(trace["name"]))
 
 
 # ---- traces -------------------------------------------------------------------------------------

@@ -1,0 +1,220 @@
+"""Lines on two logarithmic axes, each named at its end: for more lines than a legend can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from nezha_lite.plots.charts import number
+from nezha_lite.plots.style import GREY, Figure, headed, plot_text
+from nezha_lite.plots.svg import WIDTH
+from nezha_lite.plots.svg_elements import text_width
+
+LETTERS = 12  # pixels, of the names
+_HEIGHT, _BOTTOM = 300, 56  # pixels: of the plot, below it
+_NAME_GAP, _LEADER, _SIDES = 17, 26, 100  # pixels: between names, up to them, beside the plot
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one thing is shown in every figure."""
+
+    name: str
+    colour: str
+    dash: str = "solid"
+    symbol: str = "circle"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line and how it looks; colour never speaks alone.
+
+    Attributes:
+        name: plain text, written at the line's end.
+        xs: positive, rising.
+        ys: positive.
+        colour: of the line and its marks.
+        dash: one of plotly's.
+        symbol: of the marks; "" for none.
+        measured: how many of the points were; the rest is drawn as a dashed line without marks.
+            None for all.
+    """
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    colour: str
+    dash: str = "solid"
+    symbol: str = "circle"
+    measured: int | None = None
+
+
+def labelled_lines_figure(
+    lines: Sequence[Line],
+    x_title: str,
+    y_title: str,
+    title: str,
+    caption: str,
+    x_ticks: Sequence[tuple[float, str]],
+) -> Figure:
+    """Draw them, with their names in a column on the right.
+
+    Args:
+        lines: at least one.
+        x_title: the quantity, with its unit.
+        y_title: the quantity, with its unit.
+        title: plain text.
+        caption: what to see, in a sentence.
+        x_ticks: where the x axis is marked, and how.
+
+    Raises:
+        ValueError: for no lines, or a number that a logarithmic axis cannot show.
+    """
+    if not lines:
+        raise ValueError("There are no lines to draw: give at least one.")
+    for line in lines:
+        if not line.xs or len(line.xs) != len(line.ys) or min(*line.xs, *line.ys) <= 0:
+            raise ValueError(
+                f"Line {line.name!r} needs as many x as y, at least one, all of them positive."
+            )
+    xs = [math.log10(x) for line in lines for x in line.xs]
+    ys = [math.log10(y) for line in lines for y in line.ys]
+    span = max(max(xs) - min(xs), 0.3)
+    room = 0.06 * (max(ys) - min(ys)) + 0.05
+    low, high = min(ys) - room, max(ys) + room
+    # The names' column is part of the plot: it takes so much of the x axis as it needs.
+    column = _LEADER + 8 + max(text_width(line.name, LETTERS) for line in lines)
+    per_pixel = 1.06 * span / (WIDTH - _SIDES - column)
+    left, right = min(xs) - 0.06 * span, max(xs) + column * per_pixel
+    label_x = 10 ** (max(xs) + _LEADER * per_pixel)
+    gap = _NAME_GAP * (high - low) / _HEIGHT
+    ends = [math.log10(line.ys[-1]) for line in lines]
+    places = spread(ends, gap, low + gap / 2, high - gap / 2)
+    traces = [trace for line in lines for trace in _traces(line)]
+    traces.append(_leaders(lines, label_x, places))
+    traces.append(
+        go.Scatter(
+            x=[10 ** (max(xs) + (_LEADER + 4) * per_pixel)] * len(lines),
+            y=[10**place for place in places],
+            mode="text",
+            text=[plot_text(line.name) for line in lines],
+            textposition="middle right",
+            textfont={"size": LETTERS},
+            hoverinfo="skip",
+        )
+    )
+    layout = headed(
+        title,
+        caption,
+        _HEIGHT,
+        _BOTTOM,
+        showlegend=False,
+        hovermode="closest",
+        xaxis={
+            "type": "log",
+            "title": {"text": plot_text(x_title)},
+            "tickvals": [value for value, _ in x_ticks],
+            "ticktext": [plot_text(text) for _, text in x_ticks],
+            "range": [left, right],
+        },
+        yaxis={
+            "type": "log",
+            "title": {"text": plot_text(y_title)},
+            "range": [low, high],
+            **decimal_ticks(low, high),
+        },
+    )
+    return Figure(traces, layout)
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places at least `gap` apart, as near as possible to the wanted ones, in their order.
+
+    They stay between `low` and `high` where there is room for all of them.
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    # Each group has a first place and members `gap` apart; groups that meet become one.
+    groups: list[list[int]] = []
+    firsts: list[float] = []
+    for index in order:
+        groups.append([index])
+        firsts.append(wanted[index])
+        while len(groups) > 1 and firsts[-1] < firsts[-2] + gap * len(groups[-2]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+            ideal = [wanted[member] - gap * place for place, member in enumerate(groups[-1])]
+            firsts[-2:] = [sum(ideal) / len(ideal)]
+    places = [0.0] * len(wanted)
+    for first, group in zip(firsts, groups, strict=True):
+        for place, member in enumerate(group):
+            places[member] = first + gap * place
+    ceiling = high
+    for index in reversed(order):
+        places[index] = min(places[index], ceiling)
+        ceiling = places[index] - gap
+    floor = low
+    for index in order:
+        places[index] = max(places[index], floor)
+        floor = places[index] + gap
+    return places
+
+
+def _traces(line: Line) -> list[go.Scatter]:
+    known = len(line.xs) if line.measured is None else line.measured
+    name = plot_text(line.name)
+    marker: dict[str, Any] = {"color": line.colour, "symbol": line.symbol or "circle", "size": 8}
+    if line.symbol.endswith("-open"):
+        marker["line"] = {"width": 1.5}
+    traces = [
+        go.Scatter(
+            x=list(line.xs[:known]),
+            y=list(line.ys[:known]),
+            name=name,
+            mode="lines+markers" if line.symbol else "lines",
+            line={"color": line.colour, "dash": line.dash, "width": 2},
+            marker=marker,
+            hoverinfo="text",
+            hovertext=[f"{name}: {number(y)}" for y in line.ys[:known]],
+        )
+    ]
+    if known < len(line.xs):
+        start = max(known - 1, 0)
+        traces.append(
+            go.Scatter(
+                x=list(line.xs[start:]),
+                y=list(line.ys[start:]),
+                name=f"{name}, extrapolated",
+                mode="lines",
+                line={"color": line.colour, "dash": "dot", "width": 2},
+                hoverinfo="text",
+                hovertext=[f"{name}, extrapolated: {number(y)}" for y in line.ys[start:]],
+            )
+        )
+    return traces
+
+
+def _leaders(lines: Sequence[Line], label_x: float, places: Sequence[float]) -> go.Scatter:
+    """Hairlines from the lines' ends to their names."""
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for line, place in zip(lines, places, strict=True):
+        xs += [line.xs[-1], label_x, None]
+        ys += [line.ys[-1], 10**place, None]
+    return go.Scatter(
+        x=xs, y=ys, mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", name="names"
+    )
+
+
+def decimal_ticks(low: float, high: float) -> dict[str, list[Any]]:
+    """Plotly's fields for the ticks of a logarithmic axis between two logarithms."""
+    span = high - low
+    factors = (1,) if span > 2.5 else (1, 2, 5)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    if span > 8:
+        powers = range(powers[0], powers[-1] + 1, 2)
+    values = [factor * 10.0**power for power in powers for factor in factors]
+    values = [value for value in values if low <= math.log10(value) <= high]
+    return {"tickvals": values, "ticktext": [f"{value:,.10g}" for value in values]}

@@ -1,0 +1,285 @@
+"""What decoders cost, from measured rows: phases, beam widths, trade-offs with quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from nezha_lite.plots.charts import number
+from nezha_lite.plots.labelled_lines import Line, Look, decimal_ticks, labelled_lines_figure
+from nezha_lite.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Figure,
+    headed,
+    plot_text,
+)
+from nezha_lite.results import ResultRow
+
+DECODERS = {
+    "nezha": Look("NEZHA", BLUE),
+    "nezha-eager": Look("NEZHA, eager", BLUE, "dash", "circle-open"),
+    "parallel-heads": Look("parallel heads", GREEN, "longdash", "diamond"),
+    "autoregressive": Look("autoregressive", VERMILLION, "solid", "square"),
+    "autoregressive-eager": Look("autoregressive, eager", VERMILLION, "dash", "square-open"),
+    "speculative": Look("speculative", PURPLE, "dashdot", "triangle-up"),
+    "generate": Look("generate", GREY, "dash", "x"),
+    "generate-constrained": Look("generate, constrained", BLACK, "solid", "x"),
+}
+UNCHECKED = Look("NEZHA, unchecked", SKY, "dot", "triangle-down")
+PHASES = {
+    "forward": (BLUE, ""),
+    "head": (ORANGE, "/"),
+    "verify": (GREEN, "x"),
+    "select": (GREY, ""),
+}
+
+
+def phases_figure(rows: Sequence[ResultRow]) -> Figure:
+    """The share of each phase in a decode, a bar per decoder and beam, its milliseconds above.
+
+    Args:
+        rows: of `bench_decoding` whose time was split, at one batch size and history.
+
+    Raises:
+        ValueError: if no row has phases.
+    """
+    split = [row for row in rows if row.metrics.get("forward_ms")]
+    if not split:
+        raise ValueError("No row has its time split into phases: only eager decoders do.")
+    names = list(dict.fromkeys(str(row.decoder) for row in split))
+    split.sort(key=lambda row: (names.index(str(row.decoder)), row.beam or 0))
+    places = [index + 0.6 * names.index(str(row.decoder)) for index, row in enumerate(split)]
+    totals = [sum(row.metrics.get(f"{phase}_ms", 0.0) for phase in PHASES) for row in split]
+    traces: list[go.Bar | go.Scatter] = []
+    for phase, (colour, pattern) in PHASES.items():
+        spent = [row.metrics.get(f"{phase}_ms", 0.0) for row in split]
+        traces.append(
+            go.Bar(
+                x=places,
+                y=[100 * part / total for part, total in zip(spent, totals, strict=True)],
+                name=phase,
+                width=0.7,
+                marker={"color": colour, "pattern": {"shape": pattern}},
+                hoverinfo="text",
+                hovertext=[f"{phase}: {number(part)} ms" for part in spent],
+            )
+        )
+    traces.append(_texts(places, [101.0] * len(split), [f"{number(total)} ms" for total in totals]))
+    groups = {
+        name: [place for place, row in zip(places, split, strict=True) if row.decoder == name]
+        for name in names
+    }
+    middles = [sum(group) / len(group) for group in groups.values()]
+    headings = [_decoder(name, "prefix").name for name in names]
+    traces.append(_texts(middles, [114.0] * len(names), headings))
+    first, last = (
+        split[0],
+        max((row for row in split if row.decoder == names[0]), key=lambda row: row.beam or 0),
+    )
+    caption = (
+        f"{headings[0]}: the forward pass is {_share(first)} of a decode at beam {first.beam}, "
+        f"{_share(last)} at beam {last.beam}. Above each bar: all phases together."
+    )
+    layout = headed(
+        "Where the milliseconds go",
+        caption,
+        270,
+        88,
+        barmode="stack",
+        showlegend=True,
+        xaxis={
+            "tickvals": places,
+            "ticktext": [f"beam {row.beam}" for row in split],
+            "range": [places[0] - 0.6, places[-1] + 0.6],
+            "showgrid": False,
+        },
+        yaxis={
+            "title": {"text": "share of the time (%)"},
+            "tickvals": [0, 25, 50, 75, 100],
+            "ticktext": ["0", "25", "50", "75", "100"],
+            "range": [0, 124],
+        },
+    )
+    return Figure(traces, layout)
+
+
+def latency_figure(rows: Sequence[ResultRow]) -> Figure:
+    """Time against beam width, in bare forward passes, a line per decoder.
+
+    Args:
+        rows: of `bench_decoding`, at one batch size and history; the forward passes may be among
+            them.
+    """
+    lines = []
+    for (decoder, verifier), group in _series(rows).items():
+        look = _decoder(decoder, verifier)
+        beams = [float(row.beam or 0) for row in group]
+        ratios = [row.metrics["ratio_to_forward"] for row in group]
+        lines.append(Line(look.name, beams, ratios, look.colour, look.dash, look.symbol))
+    beams = sorted({beam for line in lines for beam in line.xs})
+    for row in rows:
+        if row.beam is None and beams:
+            name = {"forward": "bare forward pass", "forward-captured": "forward, captured"}
+            flat = [row.metrics["ratio_to_forward"]] * 2
+            ends = [beams[0], beams[-1]]
+            lines.append(
+                Line(name.get(str(row.decoder), str(row.decoder)), ends, flat, BLACK, "dot", "")
+            )
+    return labelled_lines_figure(
+        lines,
+        x_title="beam width",
+        y_title="bare forward passes",
+        title="Time per list, in bare forward passes",
+        caption=_latency_caption(rows),
+        x_ticks=[(beam, f"{beam:g}") for beam in beams],
+    )
+
+
+def tradeoff_figure(
+    latency: Sequence[ResultRow],
+    quality: Sequence[ResultRow],
+    metric: str,
+    y_title: str,
+    title: str,
+    caption: str = "",
+) -> Figure:
+    """Quality against time: a mark per decoder, verifier and beam that were measured for both.
+
+    Args:
+        latency: rows with median_ms, at one batch size and history.
+        quality: rows with `metric`.
+        metric: such as "recall@10".
+        y_title: the quantity, with its unit.
+        title: plain text.
+        caption: what to see; which beams the marks are is added.
+
+    Raises:
+        ValueError: if nothing was measured for both.
+    """
+    scores = {(r.decoder, r.verifier, r.beam): r.metrics.get(metric) for r in quality}
+    traces: list[go.Scatter] = []
+    beams: set[int] = set()
+    for (decoder, verifier), group in _series(latency).items():
+        points = [
+            (row.metrics["median_ms"], value, row.beam)
+            for row in group
+            if (value := scores.get((decoder, verifier, row.beam))) is not None
+        ]
+        if not points:
+            continue
+        look = _decoder(decoder, verifier)
+        beams |= {beam for _, _, beam in points if beam}
+        traces.append(
+            go.Scatter(
+                x=[ms for ms, _, _ in points],
+                y=[value for _, value, _ in points],
+                name=plot_text(look.name),
+                mode="lines+markers",
+                line={"color": look.colour, "dash": look.dash, "width": 2},
+                marker={"color": look.colour, "symbol": look.symbol, "size": 10},
+                hoverinfo="text",
+                hovertext=[
+                    f"{plot_text(look.name)}, beam {beam}: {number(ms)} ms, {number(value)}"
+                    for ms, value, beam in points
+                ],
+            )
+        )
+    if not traces:
+        raise ValueError(f"No decoder was measured for both median_ms and {metric}.")
+    times = [math.log10(ms) for trace in traces for ms in trace.x]
+    widths = ", ".join(str(beam) for beam in sorted(beams))
+    layout = headed(
+        title,
+        f"{caption} Marks along a line: beam {widths}.".strip(),
+        260,
+        104,
+        showlegend=True,
+        hovermode="closest",
+        xaxis={
+            "type": "log",
+            "title": {"text": "milliseconds per list (median)"},
+            **decimal_ticks(min(times) - 0.2, max(times) + 0.2),
+        },
+        yaxis={"title": {"text": plot_text(y_title)}},
+    )
+    return Figure(traces, layout)
+
+
+def _series(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], list[ResultRow]]:
+    """Rows by decoder and verifier, by rising beam; those without a beam are left out."""
+    found: dict[tuple[str, str | None], list[ResultRow]] = {}
+    for row in sorted((row for row in rows if row.beam), key=lambda row: row.beam or 0):
+        group = found.setdefault((str(row.decoder), row.verifier), [])
+        if group and group[-1].beam == row.beam:
+            raise ValueError(
+                f"Two rows are {row.decoder} (verifier {row.verifier}) at beam {row.beam}: "
+                "choose the rows of one batch size, history and structure."
+            )
+        group.append(row)
+    known = list(DECODERS)
+    return dict(
+        sorted(
+            found.items(),
+            key=lambda pair: (
+                known.index(pair[0][0]) if pair[0][0] in known else len(known),
+                pair[0][1] != "prefix",
+            ),
+        )
+    )
+
+
+def _decoder(name: str, verifier: str | None) -> Look:
+    look = DECODERS.get(name, Look(name, GREY, "dot", "cross"))
+    if name in ("generate", "generate-constrained") or verifier in ("prefix", None):
+        return look
+    if (name, verifier) == ("nezha", "off"):
+        return UNCHECKED
+    how = {"off": "unchecked", "final": "checked at the end"}.get(str(verifier), str(verifier))
+    return Look(
+        f"{look.name}, {how}", look.colour, "dot", f"{look.symbol.removesuffix('-open')}-open"
+    )
+
+
+def _latency_caption(rows: Sequence[ResultRow]) -> str:
+    """NEZHA and its rivals at the widest beam; eager ones where no captured ones were measured."""
+    found = {(str(row.decoder), row.beam): row for row in rows if row.verifier == "prefix"}
+    nezha = "nezha" if any(name == "nezha" for name, _ in found) else "nezha-eager"
+    beam = max((width or 0 for name, width in found if name == nezha), default=0)
+    rival = nezha.replace("nezha", "autoregressive")
+    parts = [
+        f"{DECODERS[name].name} {number(found[name, beam].metrics['ratio_to_forward'])}"
+        for name in (nezha, rival, "generate-constrained")
+        if (name, beam) in found
+    ]
+    if not parts:
+        return ""
+    return (
+        f"At beam {beam}, in bare forward passes: {'; '.join(parts)}. Every line obeys the "
+        "catalogue, save plain generate and what is called unchecked."
+    )
+
+
+def _share(row: ResultRow) -> str:
+    total = sum(row.metrics.get(f"{phase}_ms", 0.0) for phase in PHASES)
+    return f"{row.metrics['forward_ms'] / total:.0%}".replace("%", " %")
+
+
+def _texts(xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]) -> go.Scatter:
+    return go.Scatter(
+        x=list(xs),
+        y=list(ys),
+        mode="text",
+        text=[plot_text(text) for text in texts],
+        textposition="top center",
+        hoverinfo="skip",
+        showlegend=False,
+    )
