@@ -18,7 +18,7 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(
     path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
 )
-LESSONS = 6  # 00 to 05 are the course's core
+LESSONS = 7  # 00 to 06 are the course's core
 
 Cell = dict[str, Any]
 
