@@ -207,7 +207,7 @@ def tradeoff_figure(
         xaxis={
             "type": "log",
             "title": {"text": "milliseconds per list (median)"},
-            **decimal_ticks(min(times) - 0.2, max(times) + 0.2),
+            **decimal_ticks(min(times) - 0.05, max(times) + 0.02),
         },
         yaxis={"title": {"text": plot_text(y_title)}},
     )
