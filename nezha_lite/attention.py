@@ -15,13 +15,22 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 NAME = "nezha_lite"
+WHOLE = 2**30  # tokens; a window that no prompt fills
 
 
 def use_tree_attention(backbone: PreTrainedModel) -> None:
-    """Let the backbone attend by `tree_attention`, which is sdpa for every ordinary call."""
+    """Let the backbone attend by `tree_attention`, which is sdpa for every ordinary call.
+
+    A backbone of sliding windows (Mistral, Gemma) is opened to see whole prompts, as the masks of
+    packed training, padded prompts and trees do anyway: otherwise a long prompt's list would depend
+    on whether it is padded, and its cache would have lost what a tree must see.
+    """
     AttentionInterface.register(NAME, tree_attention)
     AttentionMaskInterface.register(NAME, attention_mask_of)
     backbone.set_attn_implementation(NAME)
+    text = backbone.config.get_text_config()
+    if getattr(text, "sliding_window", None) is not None:
+        text.sliding_window = WHOLE
 
 
 def attention_mask_of(
@@ -39,7 +48,8 @@ def attention_mask_of(
     kernels are lost. Its guess that rows whose positions start anew hold several sequences is not
     needed here: packed training brings its own mask.
     """
-    if attention_mask is None and local_size is None and q_length in (1, kv_length):
+    unlimited = local_size is None or kv_length <= local_size
+    if attention_mask is None and unlimited and q_length in (1, kv_length):
         return None
     mask: Tensor | None = AttentionMaskInterface()["sdpa"](
         batch_size,

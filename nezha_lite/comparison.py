@@ -7,8 +7,6 @@ same number of epochs, and the lists are scored by items, over the whole catalog
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +20,22 @@ from nezha_lite.evaluation import evaluate
 from nezha_lite.model import NezhaModel
 from nezha_lite.quantizers import QUANTIZERS
 from nezha_lite.results import ResultRow, over_seeds, provenance
+from nezha_lite.run_folders import (
+    ASKED_FILE,
+    as_json,
+    claim,
+    fingerprint,
+    read_object,
+    write_object,
+)
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig, default_vectors
-from nezha_lite.training import TrainingConfig, train
+from nezha_lite.training import train
+from nezha_lite.training_config import TrainingConfig
 from nezha_lite.vectors import VectorConfig
 from nezha_lite.verifiers import SortedVerifier
-from nezha_lite.whole_files import write_whole
 
-ASKED_FILE, MEASURED_FILE = "asked.json", "measured.json"
+MEASURED_FILE = "measured.json"
 
 
 def contenders(dataset: InteractionDataset) -> dict[str, TokenizerConfig | None]:
@@ -119,24 +125,19 @@ def _measure(
     folder = output / name / f"seed-{seed}"
     training = replace(budget.training, seed=seed)
     config = replace(config, seed=seed) if config else None
-    asked = _plain(
-        {
-            "dataset": _fingerprint(dataset),
-            "tokenizer": config and asdict(config),
-            "budget": asdict(replace(budget, training=training)),
-        }
-    )
-    if (folder / ASKED_FILE).is_file() and _read(folder / ASKED_FILE) != asked:
-        raise ValueError(
-            f"{folder} holds a run of other data or settings: name another output folder, or "
-            "delete it."
-        )
+    asked = {
+        "dataset": fingerprint(dataset),
+        "tokenizer": config and asdict(config),
+        "budget": asdict(replace(budget, training=training)),
+    }
+    if (folder / ASKED_FILE).is_file():
+        claim(folder, asked)
     if (folder / MEASURED_FILE).is_file():
-        return _read(folder / MEASURED_FILE)
+        return read_object(folder / MEASURED_FILE)
     started = time.perf_counter()
     plain, semantic_ids = _semantic_ids(dataset, config, progress)
     model = NezhaModel.from_preset(budget.preset, semantic_ids, seed=seed, dropout=budget.dropout)
-    _write(folder / ASKED_FILE, asked)
+    claim(folder, asked)
     record = train(model, semantic_ids, dataset, folder, training, resume=True, progress=progress)
     split = dataset.split("test")
     split = split.sample(min(budget.users, len(split)), seed=0) if budget.users else split
@@ -161,7 +162,7 @@ def _measure(
         "seconds": round(time.perf_counter() - started, 1),
         "provenance": provenance(model.device),
     }
-    _write(folder / MEASURED_FILE, measured)
+    write_object(folder / MEASURED_FILE, measured)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nothing is left to resume
     return measured
 
@@ -202,39 +203,11 @@ def _row(
         seeds=list(seeds),
         settings={
             "tokenizer": name,
-            "config": _plain(asdict(config)) if config else None,
+            "config": as_json(asdict(config)) if config else None,
             "radices": [run["radices"] for run in runs],
             "users": runs[0]["users"],
-            "training": _plain(asdict(budget.training)),
+            "training": as_json(asdict(budget.training)),
         },
         seconds=round(sum(run["seconds"] for run in runs), 1),
         **runs[-1]["provenance"],
     )
-
-
-def _fingerprint(dataset: InteractionDataset) -> dict[str, str]:
-    """Name and content, so that two data sets are never taken for one."""
-    content = [dataset.items, dataset.sequences, dataset.released_codes]
-    texts = [asdict(text) for text in dataset.texts or ()]
-    digest = hashlib.sha256(json.dumps([*content, texts]).encode()).hexdigest()
-    return {"name": dataset.name, "sha256": digest}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not found:
-            raise ValueError("it holds no settings or figures")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, delete its folder to run again: {error}") from error
-    return found
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(content, indent=1) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """What JSON makes of it (lists for tuples), so that settings compare equal to stored ones."""
-    return json.loads(json.dumps(value))

@@ -39,7 +39,11 @@ class NezhaConfig(PreTrainedConfig):
         transition: the draft head's cell: "rnn", "gru" or "none".
         dropout: on input embeddings, residual branches and the head, while training. (Attention
             dropout is the backbone's own setting.)
-        next_code_weight: weight of the autoregressive next-code loss in the joint loss.
+        placeholders: whether the draft head reads the placeholders' hidden states; without them it
+            knows h_0 alone.
+        draft_weight: weight of the draft head's loss in the joint loss; 0 trains the backbone
+            alone, as a generative recommender without NEZHA.
+        next_code_weight: weight of the autoregressive next-code loss; 0 is the paper's recipe.
         label_smoothing: of both losses.
     """
 
@@ -53,24 +57,31 @@ class NezhaConfig(PreTrainedConfig):
         max_items: int = 20,
         transition: str = "rnn",
         dropout: float = 0.0,
+        placeholders: bool = True,
+        draft_weight: float = 1.0,
         next_code_weight: float = 1.0,
         label_smoothing: float = 0.0,
         **kwargs: Any,  # transformers' own fields
     ) -> None:
         for name, value, fits, valid in (
             ("max_items", max_items, max_items >= 1, "at least 1"),
+            ("draft_weight", draft_weight, draft_weight >= 0, "0 or more"),
             ("next_code_weight", next_code_weight, next_code_weight >= 0, "0 or more"),
             ("dropout", dropout, 0 <= dropout < 1, "in [0, 1)"),
             ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)"),
         ):
             if not fits:
                 raise ValueError(f"{name} is {value}, but must be {valid}.")
+        if draft_weight == next_code_weight == 0:
+            raise ValueError("draft_weight and next_code_weight are both 0: nothing is trained.")
         self.backbone = backbone
         self.radices = list(radices)
         self.token_offset = token_offset
         self.max_items = max_items
         self.transition = transition
         self.dropout = dropout
+        self.placeholders = placeholders
+        self.draft_weight = draft_weight
         self.next_code_weight = next_code_weight
         self.label_smoothing = label_smoothing
         kwargs.setdefault("tie_word_embeddings", False)  # the backbone ties its own

@@ -28,10 +28,16 @@ class DraftHead(nn.Module):
         transition: "rnn" (a tanh cell), "gru", or "none": the state stays h_0, which makes the
             levels independent of each other, as in parallel (Medusa-style) heads.
         dropout: on h_l + s_l while training.
+        placeholders: False takes 0 for h_1 … h_L: what the head can do with h_0 alone.
     """
 
     def __init__(
-        self, radices: Sequence[int], width: int, transition: str = "rnn", dropout: float = 0.0
+        self,
+        radices: Sequence[int],
+        width: int,
+        transition: str = "rnn",
+        dropout: float = 0.0,
+        placeholders: bool = True,
     ) -> None:
         super().__init__()
         if transition not in TRANSITIONS:
@@ -45,6 +51,7 @@ class DraftHead(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(radix, width) for radix in inner)
         self.cells = nn.ModuleList(cell(width, width) for _ in inner)
         self.dropout = nn.Dropout(dropout)
+        self.placeholders = placeholders
 
     @property
     def levels(self) -> int:
@@ -53,6 +60,8 @@ class DraftHead(nn.Module):
 
     def logits(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
         """W_l (h_l + s_l) for level 0 … L−1: hidden and state (..., D) → (..., T_l)."""
+        if not self.placeholders:
+            hidden = torch.zeros_like(hidden)
         return self.classifiers[level](self.dropout(hidden + state))
 
     def advance(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
@@ -68,7 +77,8 @@ class DraftHead(nn.Module):
 
     def _advance_by_table(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
         # What the cell makes of e_l depends on weights alone: computed for all codes of the level,
-        # a compiled program keeps it as a table, and half of the cell's work becomes a lookup.
+        # half of the cell's work becomes a lookup. Where weights are part of the program (on a
+        # CPU) the table is too; elsewhere it is made in every run, once for all beams.
         cell, embedding = self.cells[level], self.embeddings[level]
         assert isinstance(cell, nn.RNNCell | nn.GRUCell)
         assert isinstance(embedding, nn.Embedding)

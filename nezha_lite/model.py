@@ -46,7 +46,11 @@ class NezhaModel(PreTrainedModel):
         )
         use_tree_attention(self.backbone)
         self.head = DraftHead(
-            config.radices, backbone_config.hidden_size, config.transition, config.dropout
+            config.radices,
+            backbone_config.hidden_size,
+            config.transition,
+            config.dropout,
+            config.placeholders,
         )
         self.embedding_dropout = nn.Dropout(config.dropout)
         self._register_residual_dropout()
@@ -126,6 +130,11 @@ class NezhaModel(PreTrainedModel):
     # ---- reading ----------------------------------------------------------------------------
 
     @property
+    def reads_placeholders(self) -> bool:
+        """Whether training rows need placeholder blocks: a head is trained that reads them."""
+        return bool(self.config.placeholders and self.config.draft_weight)
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """The token layout."""
         return self.config.vocabulary
@@ -151,6 +160,8 @@ class NezhaModel(PreTrainedModel):
             "max_items": self.config.max_items,
             "transition": self.config.transition,
             "dropout": self.config.dropout,
+            "placeholders": self.config.placeholders,
+            "draft_weight": self.config.draft_weight,
             "next_code_weight": self.config.next_code_weight,
         }
 
@@ -173,7 +184,16 @@ class NezhaModel(PreTrainedModel):
         return self.backbone.base_model(inputs_embeds=self.embedding_dropout(embedded), **inputs)
 
     def draft_states(self, prompts: Prompts) -> Tensor:
-        """The one forward pass of NEZHA: h_0 … h_L, (B, L+1, D)."""
+        """The one forward pass of NEZHA: h_0 … h_L, (B, L+1, D).
+
+        Raises:
+            ValueError: if draft_weight is 0, so that there is no trained head to read them.
+        """
+        if self.config.draft_weight == 0:
+            raise ValueError(
+                "draft_weight is 0: this model's draft head was not trained, so only its backbone "
+                "can decode."
+            )
         output = self.hidden_states(
             prompts.input_ids,
             attention_mask=prompts.visible(),
@@ -196,36 +216,38 @@ class NezhaModel(PreTrainedModel):
         """Joint loss of a `packing.TrainingBatch` (shapes there).
 
         Returns:
-            loss = draft_loss + next_code_weight · next_code_loss, each a scalar, the mean over
-            targets and levels of the cross-entropy; over a level's T_l codes for the draft head,
-            over the whole vocabulary for the next code.
+            loss = draft_weight · draft_loss + next_code_weight · next_code_loss, each a scalar, the
+            mean over targets and levels of the cross-entropy; over a level's T_l codes for the
+            draft head, over the whole vocabulary for the next code. A part of weight 0 is not
+            computed and is missing here.
         """
         output = self.hidden_states(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         )
         hidden = output.last_hidden_state.flatten(0, 1)  # (B·T, D)
-        level_logits = self.head(hidden[draft_slots], codes)
         smoothing = self.config.label_smoothing if self.training else 0.0
-        level_losses = [
-            F.cross_entropy(logits, codes[:, level], label_smoothing=smoothing)
-            for level, logits in enumerate(level_logits)
-        ]
-        draft_loss = torch.stack(level_losses).mean()
-        if self.config.next_code_weight == 0:
-            return {"loss": draft_loss, "draft_loss": draft_loss.detach()}
-        logits = self.backbone.get_output_embeddings()(
-            self.head.dropout(hidden[next_code_slots])
-        )  # (M, L, V)
-        next_code_loss = F.cross_entropy(
-            logits.flatten(0, 1),
-            self.vocabulary.tokens_of(codes).flatten(),
-            label_smoothing=smoothing,
-        )
-        return {
-            "loss": draft_loss + self.config.next_code_weight * next_code_loss,
-            "draft_loss": draft_loss.detach(),
-            "next_code_loss": next_code_loss.detach(),
+        parts: dict[str, Tensor] = {}
+        if self.config.draft_weight:
+            level_losses = [
+                F.cross_entropy(logits, codes[:, level], label_smoothing=smoothing)
+                for level, logits in enumerate(self.head(hidden[draft_slots], codes))
+            ]
+            parts["draft_loss"] = torch.stack(level_losses).mean()
+        if self.config.next_code_weight:
+            logits = self.backbone.get_output_embeddings()(
+                self.head.dropout(hidden[next_code_slots])
+            )  # (M, L, V)
+            parts["next_code_loss"] = F.cross_entropy(
+                logits.flatten(0, 1),
+                self.vocabulary.tokens_of(codes).flatten(),
+                label_smoothing=smoothing,
+            )
+        weights = {
+            "draft_loss": self.config.draft_weight,
+            "next_code_loss": self.config.next_code_weight,
         }
+        loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
     def _register_residual_dropout(self) -> None:
         # Qwen3 and Llama have no dropout on their residual branches, which small data needs. A hook

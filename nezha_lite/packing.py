@@ -36,9 +36,9 @@ class TrainingRow:
     items: tuple[int, ...]
     targets: tuple[int, ...]
 
-    def n_tokens(self, levels: int) -> int:
+    def n_tokens(self, levels: int, placeholders: bool = True) -> int:
         """Length of the row in tokens: BOS, the items but for the last code, the placeholders."""
-        return levels * (len(self.items) + len(self.targets))
+        return levels * (len(self.items) + placeholders * len(self.targets))
 
 
 def one_prefix_per_row(sequence: Sequence[int], max_items: int, stride: int) -> list[TrainingRow]:
@@ -128,16 +128,24 @@ class TrainingBatch(TypedDict):
     input_ids: Tensor  # (B, T) int64
     position_ids: Tensor  # (B, T) int64
     attention_mask: Tensor  # (B, 1, T, T) bool, True where a query may look
-    draft_slots: Tensor  # (M, L+1) int64, flat positions of h_0 … h_L
+    draft_slots: Tensor  # (M, L+1) int64, flat positions of h_0 … h_L, or all of h_0
     next_code_slots: Tensor  # (M, L) int64, flat positions whose next token is c_1 … c_L
     codes: Tensor  # (M, L) int64, the targets
 
 
 class Collator:
-    """Training rows → one `TrainingBatch`, padded on the right."""
+    """Training rows → one `TrainingBatch`, padded on the right.
 
-    def __init__(self, semantic_ids: SemanticIds, vocabulary: Vocabulary) -> None:
+    Args:
+        placeholders: False leaves their blocks out, for a model that has no use for them: rows are
+            then ordinary next-token rows, and every draft slot is h_0's.
+    """
+
+    def __init__(
+        self, semantic_ids: SemanticIds, vocabulary: Vocabulary, placeholders: bool = True
+    ) -> None:
         check_same_space(semantic_ids, vocabulary)
+        self.placeholders = placeholders
         self.vocabulary = vocabulary
         self.codes = semantic_ids.codes
         self.tokens = vocabulary.tokens_of(semantic_ids.codes)  # (N, L)
@@ -145,7 +153,7 @@ class Collator:
     def __call__(self, rows: Sequence[TrainingRow]) -> TrainingBatch:
         """Lay the rows out; all sizes follow from the longest row and the number of targets."""
         levels = self.vocabulary.levels
-        width = max(row.n_tokens(levels) for row in rows)
+        width = max(row.n_tokens(levels, self.placeholders) for row in rows)
         batch = len(rows)
         input_ids = torch.full((batch, width), self.vocabulary.pad)  # (B, T)
         position_ids = torch.zeros(batch, width, dtype=torch.int64)
@@ -159,26 +167,28 @@ class Collator:
         for index, row in enumerate(rows):
             n_history = 1 + len(row.items) * levels - 1  # BOS; the last code is never an input
             n_targets = len(row.targets)
-            length = n_history + n_targets * levels
+            n_blocks = n_targets if self.placeholders else 0
+            length = n_history + n_blocks * levels
             tokens = self.tokens[torch.tensor(row.items)].flatten()[:-1]
             input_ids[index, 0] = self.vocabulary.bos
             input_ids[index, 1:n_history] = tokens
-            input_ids[index, n_history:length] = placeholders.repeat(n_targets)
+            input_ids[index, n_history:length] = placeholders.repeat(n_blocks)
 
             last_seen = torch.tensor(row.targets) * levels  # position of h_0, per target
             steps = torch.arange(levels)
             history = torch.arange(n_history)
             position_ids[index, :n_history] = history
-            position_ids[index, n_history:length] = (last_seen[:, None] + 1 + steps).flatten()
             horizon[index, :n_history] = history
-            horizon[index, n_history:length] = last_seen.repeat_interleave(levels)
             block[index, :n_history] = 0
-            block[index, n_history:length] = torch.arange(1, n_targets + 1).repeat_interleave(
-                levels
-            )
+            own = last_seen[:, None].expand(-1, levels)  # (M, L)
+            if self.placeholders:
+                own = n_history + torch.arange(n_targets * levels).view(n_targets, levels)
+                position_ids[index, n_history:length] = (last_seen[:, None] + 1 + steps).flatten()
+                horizon[index, n_history:length] = last_seen.repeat_interleave(levels)
+                blocks = torch.arange(1, n_targets + 1)
+                block[index, n_history:length] = blocks.repeat_interleave(levels)
 
             start = index * width
-            own = n_history + torch.arange(n_targets * levels).view(n_targets, levels)
             draft_slots.append(start + torch.cat([last_seen[:, None], own], dim=1))
             next_code_slots.append(start + last_seen[:, None] + steps)
             target_items.extend(row.items[target] for target in row.targets)

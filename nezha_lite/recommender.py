@@ -226,7 +226,9 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", best.type if best else "cpu"):
+    here = max(1, torch.accelerator.device_count())
+    types = ("cpu", best.type if best else "cpu")
+    if device is None or device.type not in types or (device.index or 0) >= here:
         valid = f"auto, cpu or {best.type}" if best else "auto or cpu"
         raise ValueError(f"device is {name!r}, but this machine has {valid}.")
     return device

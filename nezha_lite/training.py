@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import TrainingArguments
 
 from nezha_lite.batching import LengthGroupedOrder
 from nezha_lite.datasets import InteractionDataset
@@ -30,62 +23,29 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.packing import Collator, TrainingRows
 from nezha_lite.progress import without_progress_bar
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.training_config import PAPER_RECIPE, TrainingConfig
+from nezha_lite.watched_trainer import (
+    Score,
+    WatchedTrainer,
+    best_epoch,
+    last_checkpoint,
+    watching,
+)
+from nezha_lite.whole_files import write_whole
+
+__all__ = [
+    "PAPER_RECIPE",
+    "SEMANTIC_IDS_FILE",
+    "TRAINING_FILE",
+    "TrainingConfig",
+    "TrainingRecord",
+    "parameter_groups",
+    "read_training_record",
+    "train",
+]
 
 SEMANTIC_IDS_FILE = "semantic_ids.safetensors"
 TRAINING_FILE = "training.json"
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train. The defaults suit a model from scratch; `PAPER_RECIPE` is the authors'.
-
-    Attributes:
-        epochs: passes over all training targets.
-        batch_rows: rows per step and process; a packed row is about one user.
-        learning_rate: peak rate of AdamW, for the backbone and the head's classifiers.
-        embedding_lr: multiplier for the head's code embeddings.
-        transition_lr: multiplier for the head's transitions.
-        weight_decay: AdamW's, on matrices but not on biases and norms.
-        warmup: share of all steps in which the rate rises; afterwards it falls as a cosine.
-        window_stride: how far the history window of a long user jumps (see `packing`).
-        packed: packed prefixes, or one prefix per row.
-        grouped: batch rows of similar length together, which saves padding.
-        seed: of dropout and row order.
-        bf16: bfloat16 autocast; None means "on GPUs that have it".
-        checkpoints: write one after every epoch, so that the run can be resumed; two are kept.
-        validate: compute the loss on the validation split after every epoch.
-    """
-
-    epochs: int = 20
-    batch_rows: int = 64
-    learning_rate: float = 2e-3
-    embedding_lr: float = 1.0
-    transition_lr: float = 1.0
-    weight_decay: float = 0.05
-    warmup: float = 0.05
-    window_stride: int = 10
-    packed: bool = True
-    grouped: bool = True
-    seed: int = 0
-    bf16: bool | None = None
-    checkpoints: bool = True
-    validate: bool = False
-
-    def __post_init__(self) -> None:
-        positive = ("epochs", "batch_rows", "learning_rate", "embedding_lr", "transition_lr")
-        for name in (*positive, "window_stride"):
-            if not 0 < getattr(self, name) < math.inf:  # nan fails every comparison
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}, but must not be negative.")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is {self.warmup}, but must be in [0, 1).")
-
-
-# The authors' released settings, for a pretrained backbone.
-PAPER_RECIPE = TrainingConfig(
-    learning_rate=1e-5, embedding_lr=100.0, transition_lr=10.0, window_stride=1
-)
 
 
 def train(
@@ -96,6 +56,7 @@ def train(
     config: TrainingConfig | None = None,
     resume: bool = False,
     progress: bool = True,
+    score: Score | None = None,
 ) -> TrainingRecord:
     """Train `model` in place and leave it, with its semantic IDs, in the folder `output`.
 
@@ -106,14 +67,20 @@ def train(
     Args:
         resume: go on from the newest checkpoint under `output`, if there is one.
         progress: show the Trainer's progress bar.
+        score: called after every epoch, with the model in evaluation mode, for figures of which the
+            first is watched, such as NDCG on validation users: the weights left are those of the
+            epoch where it was highest. All figures are in the record's log.
 
     Returns:
         Settings, times and losses, as also written to training.json.
 
     Raises:
-        ValueError: if semantic IDs, model, data set and the run to resume do not fit together.
+        ValueError: if semantic IDs, model, data set and the run to resume do not fit together, or
+            there is a score to watch but no checkpoints to go back to, a validation loss as well,
+            or a score that is not finite.
         FileExistsError: if `output` already holds a model or checkpoints and `resume` is off:
             nothing is overwritten.
+        FileNotFoundError: if the run to resume has lost its best epoch's checkpoint.
     """
     config = config or TrainingConfig()
     if semantic_ids.n_items != dataset.n_items:
@@ -121,6 +88,10 @@ def train(
             f"The semantic IDs name {semantic_ids.n_items} items, but data set {dataset.name!r} "
             f"has {dataset.n_items}."
         )
+    if score and not config.checkpoints:
+        raise ValueError("checkpoints is False, but the best epoch's weights are kept in one.")
+    if score and config.validate:
+        raise ValueError("validate is True, but a score is watched in place of the loss.")
     output = Path(output)
     checkpoints = output / "checkpoints"
     taken = ("checkpoints", "config.json", "model.safetensors", SEMANTIC_IDS_FILE, TRAINING_FILE)
@@ -131,18 +102,17 @@ def train(
     max_items = model.config.max_items
     stride = min(config.window_stride, max_items)
     rows = TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)
-    collator = Collator(semantic_ids, model.vocabulary)
+    collator = Collator(semantic_ids, model.vocabulary, model.reads_placeholders)
     trainer = _NezhaTrainer(
         model,
         rows,
         config,
-        args=_arguments(config, checkpoints, progress),
+        score,
+        args=_arguments(config, checkpoints, progress, watch=score is not None),
         eval_dataset=TrainingRows.of_split(dataset.split("validation"), max_items),
         data_collator=collator,
     )
-    if not progress:
-        trainer.remove_callback(PrinterCallback)
-    last = _last_checkpoint(checkpoints) if resume else None
+    last = last_checkpoint(checkpoints) if resume else None
     if trainer.is_world_process_zero():
         _claim(output, semantic_ids)
     started, started_cpu = time.perf_counter(), time.process_time()
@@ -156,14 +126,14 @@ def train(
         seconds=round(time.perf_counter() - started, 1),
         cpu_seconds=round(time.process_time() - started_cpu, 1),
         resumed=last is not None,
+        best_epoch=best_epoch(trainer.state),
         log=trainer.state.log_history,
     )
     if trainer.is_world_process_zero():
         with without_progress_bar():
             model.save_pretrained(output)
-        unfinished = output / f".{TRAINING_FILE}.part"
-        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, output / TRAINING_FILE)  # last, so that it stands for a whole folder
+        # Last, so that it stands for a whole folder.
+        write_whole(output / TRAINING_FILE, json.dumps(record, indent=1) + "\n")
     trainer.accelerator.wait_for_everyone()  # no process returns before the files are there
     return record
 
@@ -172,6 +142,7 @@ class TrainingRecord(TypedDict):
     """How a model came to be, as written beside it.
 
     `seconds` and `cpu_seconds` (of this process, all threads) count from the last resumption.
+    `best_epoch` is the one whose weights were kept for their score; None where none was watched.
     """
 
     dataset: str
@@ -180,6 +151,7 @@ class TrainingRecord(TypedDict):
     seconds: float
     cpu_seconds: float
     resumed: bool
+    best_epoch: float | None
     log: list[dict[str, float]]
 
 
@@ -192,17 +164,23 @@ def read_training_record(folder: str | Path) -> TrainingRecord:
     return record
 
 
-class _NezhaTrainer(Trainer):
+class _NezhaTrainer(WatchedTrainer):
     def __init__(
-        self, model: NezhaModel, rows: TrainingRows, config: TrainingConfig, **arguments: Any
+        self,
+        model: NezhaModel,
+        rows: TrainingRows,
+        config: TrainingConfig,
+        score: Score | None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(model=model, train_dataset=rows, **arguments)
+        super().__init__(model, rows, score, config.patience, **arguments)
         self.nezha, self.rows, self.config = model, rows, config
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         if not self.config.grouped:
             return super()._get_train_sampler(train_dataset)
-        lengths = [row.n_tokens(self.nezha.head.levels) for row in self.rows.rows]
+        levels, placeholders = self.nezha.head.levels, self.nezha.reads_placeholders
+        lengths = [row.n_tokens(levels, placeholders) for row in self.rows.rows]
         return LengthGroupedOrder(lengths, self.config.batch_rows, self.config.seed)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -244,14 +222,9 @@ def _claim(output: Path, semantic_ids: SemanticIds) -> None:
     semantic_ids.save(path)
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint: a run killed while saving leaves one without its last file."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-    return None if newest is None else str(newest)
-
-
-def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> TrainingArguments:
+def _arguments(
+    config: TrainingConfig, folder: Path, progress: bool, watch: bool
+) -> TrainingArguments:
     on_cuda = torch.cuda.is_available()
     # Older GPUs emulate bf16, which is slower than not using it.
     bf16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -270,7 +243,7 @@ def _arguments(config: TrainingConfig, folder: Path, progress: bool) -> Training
         bf16=bf16 if config.bf16 is None else config.bf16,
         save_strategy="epoch" if config.checkpoints else "no",
         save_total_limit=2,
-        eval_strategy="epoch" if config.validate else "no",
+        **({"eval_strategy": "epoch" if config.validate else "no"} | watching(watch)),
         prediction_loss_only=True,
         logging_strategy="epoch",
         remove_unused_columns=False,

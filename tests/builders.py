@@ -4,7 +4,13 @@ import random
 from collections.abc import Sequence
 
 import torch
-from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, Qwen3Config
+from transformers import (
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen3Config,
+)
 
 from nezha_lite.config import NezhaConfig
 from nezha_lite.model import NezhaModel
@@ -22,13 +28,18 @@ def catalogue(n: int = 9, radices: Sequence[int] = RADICES, seed: int = 0) -> Se
 
 
 def backbone_config(kind: str, vocab_size: int, layers: int = 2) -> PreTrainedConfig:
-    """Width 16, two heads; Qwen3 and GPT-2 tie their embeddings, Llama does not."""
+    """Width 16, two heads; Qwen3 and GPT-2 tie their embeddings, Llama and Mistral do not.
+
+    Mistral, which is none of `BACKBONES`, has windows of six tokens.
+    """
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None}
     if kind == "gpt2":
         return GPT2Config(
             vocab_size=vocab_size, n_embd=16, n_layer=layers, n_head=2, n_positions=256, **special
         )
-    config = {"qwen3": Qwen3Config, "llama": LlamaConfig}[kind]
+    config = {"qwen3": Qwen3Config, "llama": LlamaConfig, "mistral": MistralConfig}[kind]
+    if kind == "mistral":
+        special["sliding_window"] = 6
     return config(
         vocab_size=vocab_size,
         hidden_size=16,

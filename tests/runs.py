@@ -9,7 +9,8 @@ import torch
 from toys import toy_dataset, toy_ids, toy_model
 
 from nezha_lite.model import NezhaModel
-from nezha_lite.training import TrainingConfig, read_training_record, train
+from nezha_lite.training import read_training_record, train
+from nezha_lite.training_config import TrainingConfig
 
 TESTS = Path(__file__).parent
 DROPOUT = 0.2  # so that a resumed run must also find its random state again

@@ -62,3 +62,5 @@ def test_every_path_gives_the_lists_that_it_must() -> None:
         assert row.settings["reference"] == PAIRS[str(row.decoder)]
     with pytest.raises(ValueError, match="path is 'magic', but must be one of nezha, auto"):
         list(bench_equality(tiny_model(ids), ids, shop, paths=("magic",)))
+    with pytest.raises(ValueError, match="users is 0, but must be at least 1"):
+        list(bench_equality(tiny_model(ids), ids, shop, users=0))

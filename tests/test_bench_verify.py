@@ -95,6 +95,8 @@ def test_measuring_leaves_the_random_state_alone() -> None:
         ({"structures": ()}, "is empty, but must name at least one"),
         ({"beam": 0}, "beam is 0, but must be at least 1"),
         ({"repeats": 0}, "repeats is 0, but must be at least 1"),
+        ({"seed": -1}, "seed is -1, but must be 0 or more"),
+        ({"radices": (512,) * 8}, "space has 4,722,366,482,869,645,213,696 keys, but int64 allows"),
         ({"structures": ("trie", "abacus")}, "structure is 'abacus', but must be one of hash-set"),
     ],
 )

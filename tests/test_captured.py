@@ -1,6 +1,8 @@
 """The captured program against the readable decoder: the same lists, in every shape."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,13 +10,19 @@ import torch
 from builders import BACKBONES, catalogue, tiny_model
 
 from nezha_lite.decoding import VERIFICATIONS, AutoregressiveDecoder, NezhaDecoder
-from nezha_lite.decoding.beam import BeamSearchDecoder
+from nezha_lite.decoding.beam import BeamSearch, BeamSearchDecoder
 from nezha_lite.decoding.captured import CapturedDecoder, cpp_compiler
 from nezha_lite.decoding.parallel_heads import ParallelHeadsDecoder
 from nezha_lite.decoding.speculative import SpeculativeDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.prompts import Prompts
-from nezha_lite.verifiers import BitsetVerifier, RequestFilter, SortedVerifier, TrieVerifier
+from nezha_lite.verifiers import (
+    BitsetVerifier,
+    HashSetVerifier,
+    RequestFilter,
+    SortedVerifier,
+    TrieVerifier,
+)
 
 IDS = catalogue(9, seed=2)
 HISTORIES: list[list[int]] = [[3, 1, 4], [], [5], [0, 1, 2, 3, 4, 5], [7, 7], [2, 6, 8, 1]]
@@ -171,6 +179,43 @@ def test_a_program_follows_the_living_catalogue(
     assert (len(traced) == 1) == (verifier.generation == 0), "changed in place: no new program"
 
 
+def test_programs_of_an_earlier_catalogue_are_let_go() -> None:
+    model = tiny_model(IDS)
+    verifier = TrieVerifier(IDS)
+    captured = CapturedDecoder(NezhaDecoder(model, verifier), compile=False)
+    prompts = model.build_prompts([[1, 2, 3]], IDS)
+    for beam in (2, 3):
+        captured.decode(prompts, beam)
+    verifier.remove(IDS.keys[:1])
+    captured.decode(prompts, 2)
+    assert len(captured._programs) == 1
+
+
+def test_threads_get_their_own_lists() -> None:
+    class Slow(NezhaDecoder):
+        def run(self, prompts: Prompts, search: BeamSearch) -> int:
+            time.sleep(0.02)  # time for another thread's prompts to come
+            return super().run(prompts, search)
+
+    model = tiny_model(IDS).double()
+    verifier = TrieVerifier(IDS)
+    batches = [model.build_prompts([[item, 1]], IDS) for item in range(6)]
+    expected = [NezhaDecoder(model, verifier).decode(prompts, 4).scores for prompts in batches]
+    captured = CapturedDecoder(Slow(model, verifier), compile=False)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda prompts: captured.decode(prompts, 4).scores, batches))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_graph_is_of_the_models_device() -> None:
+    model = tiny_model(IDS).double().to("cuda:1")
+    decoder = NezhaDecoder(model, TrieVerifier(IDS, "cuda:1"))
+    captured = CapturedDecoder(decoder, compile=False)
+    for history in ([1, 2], [3, 4]):
+        same(decoder, captured, model.build_prompts([history], IDS), 4)
+
+
 def test_requests_reach_the_program(traced: list[int]) -> None:
     model = tiny_model(IDS).double()
     verifier = TrieVerifier(IDS)
@@ -205,6 +250,11 @@ def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         CapturedDecoder(decoder, compile=False, max_programs=0)
     with pytest.raises(ValueError, match=r"SpeculativeDecoder .* no fixed program"):
         CapturedDecoder(SpeculativeDecoder(model, TrieVerifier(IDS)))
+    asked = NezhaDecoder(model, HashSetVerifier(IDS))
+    with pytest.raises(ValueError, match="is a HashSetVerifier, which waits for the device"):
+        CapturedDecoder(asked, compile=True)
+    CapturedDecoder(asked, compile=False)
+    CapturedDecoder(NezhaDecoder(model, HashSetVerifier(IDS), "off"), compile=True)  # not asked
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not CapturedDecoder(decoder).compiled
     with pytest.raises(ValueError, match="no C\\+\\+ compiler was found"):

@@ -11,7 +11,8 @@ from test_cli_errors import refused
 from toys import toy_dataset
 
 from nezha_lite.bench.gpu import GPU_CASES
-from nezha_lite.results import ResultRow, read_results, write_results
+from nezha_lite.cli.bench_output import listed
+from nezha_lite.results import ResultRow, provenance, read_results, write_results
 
 QUICK = ["--beam", "3", "--history", "4", "--repeats", "2", "--warmup", "1", "--no-compile"]
 TINY = ["--preset", "tiny", *QUICK]
@@ -162,6 +163,15 @@ def test_train_answers_people_and_machines(trained: Path, shop: Path, cli: Run) 
     _, rows = machine_and_rows(cli("bench", "train", trained, shop, "--repeats", "2", "--json"))
     assert [row["recipe"] for row in rows] == recipes
     assert all("targets_per_second" in row for row in rows)
+
+
+def test_names_and_figures_stay_apart() -> None:
+    facts = provenance(torch.device("cpu"))
+    row = ResultRow(
+        kind="quality", dataset="shop", model={}, metrics={"valid": 1.0}, **facts, seconds=1.0
+    )
+    assert listed([row], lambda _: "packed") == f"{'packed':26}valid 1.0"
+    assert listed([row], lambda _: "a" * 26) == f"{'a' * 26} valid 1.0"
 
 
 def test_gpu_runs_its_cases_and_keeps_each(

@@ -13,7 +13,7 @@ from nezha_lite.quantizers import QUANTIZERS
 from nezha_lite.recommender import Recommender
 from nezha_lite.results import ResultRow, read_results, write_results
 from nezha_lite.tokenize import TOKENIZERS, ItemTokenizer, TokenizerConfig
-from nezha_lite.training import TrainingConfig
+from nezha_lite.training_config import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("random_state")
 

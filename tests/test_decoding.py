@@ -9,7 +9,13 @@ import torch
 from builders import BACKBONES, RADICES, catalogue, tiny_model
 from slow_decoding import LogProbs, Prefix, best_first, check_list, check_shape, slow_search
 
-from nezha_lite.decoding import VERIFICATIONS, AutoregressiveDecoder, NezhaDecoder, Verification
+from nezha_lite.decoding import (
+    VERIFICATIONS,
+    AutoregressiveDecoder,
+    GenerateDecoder,
+    NezhaDecoder,
+    Verification,
+)
 from nezha_lite.decoding.speculative import SpeculativeDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.prompts import build_prompts
@@ -145,6 +151,23 @@ def test_a_batch_equals_its_prompts_one_by_one(
         alone = decoder.decode(model.build_prompts([history], IDS), beam=6)
         assert torch.equal(alone.keys[0], together.keys[row])
         torch.testing.assert_close(alone.scores[0], together.scores[row], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "decoder_class", [NezhaDecoder, AutoregressiveDecoder, SpeculativeDecoder, GenerateDecoder]
+)
+def test_prompts_longer_than_a_sliding_window_are_seen_whole(
+    decoder_class: type[NezhaDecoder | GenerateDecoder],
+) -> None:
+    ids = catalogue(9, seed=2)
+    model = tiny_model(ids, "mistral", max_items=8).double()
+    decoder, history = decoder_class(model, SortedVerifier(ids)), [1, 2, 3, 4, 5, 6]
+    alone = decoder.decode(model.build_prompts([history], ids), 5)
+    padded = decoder.decode(model.build_prompts([history, [0] * 8], ids), 5)
+    assert torch.equal(alone.keys[0], padded.keys[0])
+    torch.testing.assert_close(alone.scores[0], padded.scores[0])
+    other = decoder.decode(model.build_prompts([[7, *history[1:]]], ids), 5)
+    assert (alone.scores - other.scores).abs().max() > 1e-3, "the first item was seen"
 
 
 @pytest.mark.parametrize("decoder_class", DECODERS)

@@ -13,9 +13,11 @@ from nezha_lite.draft_head import TRANSITIONS, DraftHead
 WIDTH, TARGETS = 6, 5
 
 
-def random_head(transition: str, dropout: float = 0.0, width: int = WIDTH) -> DraftHead:
+def random_head(
+    transition: str, dropout: float = 0.0, width: int = WIDTH, placeholders: bool = True
+) -> DraftHead:
     generator = torch.Generator().manual_seed(0)
-    head = DraftHead(RADICES, width, transition, dropout).double().eval()
+    head = DraftHead(RADICES, width, transition, dropout, placeholders).double().eval()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -56,16 +58,17 @@ def next_state(
     return (1 - update) * new + update * state
 
 
+@pytest.mark.parametrize("placeholders", [True, False])
 @pytest.mark.parametrize("transition", TRANSITIONS)
-def test_teacher_forcing_is_the_formula(transition: str) -> None:
-    head = random_head(transition)
+def test_teacher_forcing_is_the_formula(transition: str, placeholders: bool) -> None:
+    head = random_head(transition, placeholders=placeholders)
     hidden, codes = random_targets()
     outputs = head(hidden, codes)
     assert [tuple(output.shape) for output in outputs] == [(TARGETS, radix) for radix in RADICES]
     for target in range(TARGETS):
         state = array(hidden[target, 0])  # s_1 = h_0
         for level, classifier in enumerate(head.classifiers):
-            seen = array(hidden[target, level + 1]) + state
+            seen = placeholders * array(hidden[target, level + 1]) + state
             expected = array(classifier.weight) @ seen + array(classifier.bias)
             np.testing.assert_allclose(array(outputs[level][target]), expected, rtol=1e-9)
             shifted = np.exp(expected - expected.max())
@@ -90,6 +93,19 @@ def test_teacher_forcing_equals_steps_over_beams(transition: str) -> None:
         if level + 1 < head.levels:
             state = head.advance(level, codes[None, :, level], state)
             assert state.shape == (1, TARGETS, WIDTH)
+
+
+@pytest.mark.parametrize("transition", TRANSITIONS)
+def test_without_placeholders_h_0_is_all_it_reads(transition: str) -> None:
+    head = random_head(transition, placeholders=False)
+    hidden, codes = random_targets()
+    hidden[:, 1:] = torch.nan  # may be anything, or missing
+    assert all(logits.isfinite().all() for logits in head(hidden, codes))
+    whole = random_head(transition)
+    assert list(whole.state_dict()) == list(head.state_dict())
+    hidden[:, 1:] = 0
+    for one, other in zip(head(hidden, codes), whole(hidden, codes), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_without_transition_levels_are_independent() -> None:

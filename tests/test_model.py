@@ -162,6 +162,8 @@ def test_from_preset_passes_its_settings() -> None:
         "max_items": 5,
         "transition": "gru",
         "dropout": 0.3,
+        "placeholders": True,
+        "draft_weight": 1.0,
         "next_code_weight": 1.0,
     }
 
@@ -183,6 +185,8 @@ def test_unknown_presets_and_settings_are_named(tmp_path: Path) -> None:
     [
         {"max_items": 0},
         {"next_code_weight": -0.1},
+        {"draft_weight": -0.1},
+        {"draft_weight": float("nan")},
         {"dropout": 1.0},
         {"dropout": -0.1},
         {"label_smoothing": 1.0},

@@ -228,6 +228,33 @@ def test_a_target_reads_the_tokens_and_positions_of_inference(
         assert (padding == vocabulary.pad).all()
 
 
+@given(rows=training_rows(), offset=st.sampled_from([0, 10]))
+@settings(max_examples=40)
+def test_without_placeholders_rows_are_the_history_read_causally(
+    rows: list[TrainingRow], offset: int
+) -> None:
+    vocabulary, levels = Vocabulary(IDS.radices, offset), IDS.levels
+    whole, batch = Collator(IDS, vocabulary)(rows), Collator(IDS, vocabulary, False)(rows)
+    width = max(len(row.items) for row in rows) * levels
+    assert batch["input_ids"].shape == (len(rows), width)
+    assert torch.equal(batch["codes"], whole["codes"])
+    place = 0
+    for index, row in enumerate(rows):
+        length = row.n_tokens(levels, placeholders=False)
+        history = [token for item in row.items for token in vocabulary.tokens_of(IDS.codes[item])]
+        padding = [vocabulary.pad] * (width - length)
+        assert batch["input_ids"][index].tolist() == [vocabulary.bos, *history[:-1], *padding]
+        assert batch["position_ids"][index, :length].tolist() == list(range(length))
+        mask = torch.eye(width, dtype=torch.bool)
+        mask[:length, :length] = torch.ones(length, length).tril().bool()
+        assert torch.equal(batch["attention_mask"][index, 0], mask)
+        for target in row.targets:
+            last = index * width + target * levels
+            assert batch["draft_slots"][place].tolist() == [last] * (levels + 1)
+            assert batch["next_code_slots"][place].tolist() == list(range(last, last + levels))
+            place += 1
+
+
 def test_collator_refuses_ids_of_another_space() -> None:
     with pytest.raises(ValueError, match="radices"):
         Collator(IDS, Vocabulary((3, 4)))
@@ -244,11 +271,12 @@ def loss_of_one(model: NezhaModel, history: Sequence[int], target: int) -> Tenso
     state = hidden[0]
     losses = []
     for level in range(IDS.levels):
-        logits = model.head.logits(level, hidden[level + 1], state)
+        seen = hidden[level + 1] if model.config.placeholders else 0
+        logits = model.head.classifiers[level](seen + state)
         losses.append(F.cross_entropy(logits, codes[level]))
         if level + 1 < IDS.levels:
             state = model.head.advance(level, codes[None, level], state[None])[0]
-    loss = torch.stack(losses).mean()
+    loss = model.config.draft_weight * torch.stack(losses).mean()
     if model.config.next_code_weight:
         tokens = vocabulary.tokens_of(codes)
         read = torch.cat([prompt[:, : -IDS.levels], tokens[None, :-1]], dim=1)
@@ -257,9 +285,11 @@ def loss_of_one(model: NezhaModel, history: Sequence[int], target: int) -> Tenso
     return loss
 
 
-def loss_in_batches(model: NezhaModel, rows: TrainingRows, batch_size: int) -> Tensor:
+def loss_in_batches(
+    model: NezhaModel, rows: TrainingRows, batch_size: int, placeholders: bool = True
+) -> Tensor:
     """Mean over all targets, batch by batch, each weighted by its number of targets."""
-    collate = Collator(IDS, model.vocabulary)
+    collate = Collator(IDS, model.vocabulary, placeholders)
     total = torch.zeros((), dtype=torch.float64)
     for first in range(0, len(rows), batch_size):
         part = rows.rows[first : first + batch_size]
@@ -279,13 +309,23 @@ def gradients(model: NezhaModel, loss: Tensor) -> dict[str, Tensor]:
 SEQUENCES = ([3, 1, 4, 1, 5, 9, 2, 6], [11, 0], [7, 8, 10, 7], [2])  # longer than the limit, too
 
 
+SETTINGS: dict[str, dict[str, object]] = {
+    "joint": {},
+    "head-only": {"next_code_weight": 0.0},
+    "backbone-only": {"draft_weight": 0.0},
+    "no-placeholders": {"placeholders": False, "draft_weight": 0.5},
+    "h_0-alone": {"placeholders": False, "next_code_weight": 0.0, "transition": "gru"},
+}
+
+
 @pytest.mark.parametrize("stride", [1, 3])
-@pytest.mark.parametrize("next_code_weight", [0.0, 1.0])
+@pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_loss_and_gradients_are_those_of_one_prefix_at_a_time(
-    kind: str, next_code_weight: float, stride: int
+    kind: str, name: str, stride: int
 ) -> None:
-    model = tiny_model(IDS, kind, layers=1, next_code_weight=next_code_weight).double()
+    model = tiny_model(IDS, kind, layers=1, **SETTINGS[name]).double()
+    assert model.reads_placeholders is (name in ("joint", "head-only"))
     packed = TrainingRows(SEQUENCES, max_items=3, stride=stride)
     single = TrainingRows(SEQUENCES, max_items=3, stride=stride, packed=False)
     assert len(packed) < len(single)
@@ -295,14 +335,17 @@ def test_loss_and_gradients_are_those_of_one_prefix_at_a_time(
         [loss_of_one(model, row.items[:-1], row.items[-1]) for row in single.rows]
     ).mean()
     expected = gradients(model, alone)
-    for rows, batch_size in ((packed, 100), (packed, 2), (single, 100)):
-        loss = loss_in_batches(model, rows, batch_size)
+    # Blocks that nobody reads may stand there or not.
+    runs = [(packed, 100, True), (packed, 2, model.reads_placeholders), (single, 100, True)]
+    for rows, batch_size, placeholders in [*runs, (packed, 100, model.reads_placeholders)]:
+        loss = loss_in_batches(model, rows, batch_size, placeholders)
         torch.testing.assert_close(loss, alone, rtol=1e-6, atol=1e-6)
-        for name, gradient in gradients(model, loss).items():
+        for part, gradient in gradients(model, loss).items():
             torch.testing.assert_close(
-                gradient, expected[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+                gradient, expected[part], rtol=1e-5, atol=1e-6, msg=lambda m, n=part: f"{n}: {m}"
             )
-    assert all(expected[name].abs().max() > 1e-4 for name in expected if name.startswith("head."))
+    trained = [float(expected[part].abs().max()) for part in expected if part.startswith("head.")]
+    assert max(trained) == 0 if name == "backbone-only" else min(trained) > 1e-4
 
 
 @pytest.mark.parametrize("kind", BACKBONES)

@@ -10,7 +10,7 @@ import torch
 from toys import N_ITEMS, shared_ids, toy_ids, toy_model
 
 from nezha_lite.decoding import NezhaDecoder
-from nezha_lite.recommender import Recommendation, Recommender
+from nezha_lite.recommender import Recommendation, Recommender, find_device
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import HashSetVerifier
 
@@ -75,6 +75,15 @@ def test_a_device_that_is_not_here_is_named(folder: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device is 'cuda'"):
             Recommender.load(folder, "cuda")
+
+
+def test_a_device_beyond_the_last_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert find_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="device is 'cuda:2', but this machine has auto, cpu or"):
+        find_device("cuda:2")
 
 
 def test_the_ids_of_another_model_are_refused(folder: Path) -> None:

@@ -13,13 +13,8 @@ from toys import toy_dataset, toy_ids, toy_model
 from nezha_lite.model import NezhaModel
 from nezha_lite.packing import Collator, TrainingRows
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.training import (
-    PAPER_RECIPE,
-    TrainingConfig,
-    parameter_groups,
-    read_training_record,
-    train,
-)
+from nezha_lite.training import parameter_groups, read_training_record, train
+from nezha_lite.training_config import PAPER_RECIPE, TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("random_state")
 
@@ -149,6 +144,38 @@ def test_bf16_trains_on_a_cpu_and_keeps_fp32_weights(tmp_path: Path) -> None:
     half_losses, full_losses = losses(tmp_path / "half", "loss"), losses(tmp_path / "full", "loss")
     assert half_losses == pytest.approx(full_losses, rel=0.02)
     assert half_losses[-1] < half_losses[0]
+
+
+@pytest.mark.parametrize("setting", [{"draft_weight": 0.0}, {"placeholders": False}])
+def test_a_part_that_reads_no_placeholders_trains_as_well_without_their_blocks(
+    setting: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of both kinds train the same weights; what is not trained stays as it was."""
+    models, widths = [], set()
+    forward = NezhaModel.forward
+
+    def seen(self: NezhaModel, input_ids: torch.Tensor, **batch: torch.Tensor) -> object:
+        widths.add(input_ids.shape[1])
+        return forward(self, input_ids, **batch)
+
+    monkeypatch.setattr(NezhaModel, "forward", seen)
+    longest = 7 * toy_ids().levels  # tokens, where no placeholders stand
+    for blocks in (False, True):
+        if blocks:
+            monkeypatch.setattr(NezhaModel, "reads_placeholders", True)
+        model = toy_model(**setting)
+        config = TrainingConfig(epochs=2, batch_rows=30, grouped=False, checkpoints=False)
+        train(model, toy_ids(), toy_dataset(), tmp_path / str(blocks), config, progress=False)
+        models.append(model)
+        assert all((width > longest) is blocks for width in widths)
+        widths.clear()
+    first = dict(toy_model(**setting).named_parameters())
+    for (name, one), other in zip(
+        models[0].named_parameters(), models[1].parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-5)
+        untouched = setting.get("draft_weight") == 0 and name.startswith("head.")
+        assert torch.equal(one, first[name]) == untouched, name
 
 
 # ---- refusals ------------------------------------------------------------------------------------

@@ -21,10 +21,15 @@ def random_keys(n: int, space: int, seed: int) -> Tensor:
     """(n,) int64 distinct keys below `space` in random order, made with 9 bytes a key.
 
     Raises:
-        ValueError: if there are not so many.
+        ValueError: if there are not so many, or the space is too large for int64 keys.
     """
     if not 1 <= n <= space:
         raise ValueError(f"n is {n:,}, but the space has 1 to {space:,} keys.")
+    if space > 2**63 - 1:
+        raise ValueError(
+            f"The ID space has {space:,} keys, but int64 allows at most {2**63 - 1:,}: use fewer "
+            "levels or codes."
+        )
     draw = np.random.default_rng(seed)
     if 2 * n > space:
         return torch.from_numpy(draw.permutation(space)[:n].copy())

@@ -71,8 +71,10 @@ class DecodeBench:
         ):
             if wrong := [value for value in values if value < 1]:
                 raise ValueError(f"{name} is {wrong[0]}, but must be at least 1.")
-        if self.seconds <= 0:
-            raise ValueError(f"seconds is {self.seconds:g}, but must be more than 0.")
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds is {self.seconds:g}, but must be a number above 0.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, but must be 0 or more.")
         for name, lists in (
             ("decoders", self.decoders),
             ("beams", self.beams),

@@ -84,11 +84,13 @@ def bench_equality(
         prompts, and `widest_gap`, the largest difference between scores at the same place.
 
     Raises:
-        ValueError: for an unknown path, or more users than there are.
+        ValueError: for an unknown path, no users, or more users than there are.
     """
     for path in paths:
         if path not in PAIRS:
             raise ValueError(f"path is {path!r}, but must be one of {', '.join(PAIRS)}.")
+    if users < 1:
+        raise ValueError(f"users is {users}, but must be at least 1.")
     split = dataset.split("test").sample(users, seed=0)
     verifier = make_verifier("auto", semantic_ids, model.device)
     prompts = [

@@ -81,6 +81,8 @@ def bench_verifiers(
         for number in numbers:
             if number < 1:
                 raise ValueError(f"{name} is {number:,}, but must be at least 1.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, but must be 0 or more.")
     if max(sizes) > space:
         raise ValueError(
             f"size is {max(sizes):,}, but {' × '.join(map(str, radices))} codes name {space:,} IDs."

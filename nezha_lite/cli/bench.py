@@ -36,9 +36,12 @@ def decode(
         str | None, typer.Option(help="real prompts and IDs: sample, beauty, …, or a folder")
     ] = None,
     levels: Annotated[
-        list[int] | None, typer.Option(help="levels of the IDs, repeated; by default 4")
+        list[int] | None,
+        typer.Option(help="levels of the IDs, repeated; by default 4, a data set's 3"),
     ] = None,
-    codes: Annotated[int | None, typer.Option(help="codes per level; by default 256")] = None,
+    codes: Annotated[
+        int | None, typer.Option(help="codes per level; by default 256, a data set's 64")
+    ] = None,
     items: Annotated[
         int | None, typer.Option(help="items of a synthetic catalogue; by default 12,000")
     ] = None,

@@ -36,7 +36,7 @@ def listed(rows: Sequence[ResultRow], name: Callable[[ResultRow], str]) -> str:
     lines = []
     for row in rows:
         figures = "  ".join(f"{key} {row.metrics[key]:,}" for key in row.metrics if "@" not in key)
-        lines.append(f"{name(row):26s}{figures}")
+        lines.append(f"{name(row):25s} {figures}")
     return "\n".join(lines)
 
 

@@ -118,7 +118,7 @@ def compare(
     from nezha_lite.comparison import Budget, compare_tokenizers, contenders
     from nezha_lite.datasets import load_dataset
     from nezha_lite.tokenize import named
-    from nezha_lite.training import TrainingConfig
+    from nezha_lite.training_config import TrainingConfig
 
     found = load_dataset(dataset)
     known = contenders(found)

@@ -86,8 +86,8 @@ def train(
     from nezha_lite.id_quality import id_quality
     from nezha_lite.model import NezhaModel
     from nezha_lite.tokenize import TOKENIZERS, build_semantic_ids
-    from nezha_lite.training import TrainingConfig
     from nezha_lite.training import train as train_model
+    from nezha_lite.training_config import TrainingConfig
 
     found = load_dataset(dataset)
     if ids not in TOKENIZERS and ids not in ("auto", "released"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from types import FunctionType
@@ -22,7 +23,7 @@ from torch._inductor import config as inductor_config
 from nezha_lite.decoding.base import DecodeResult
 from nezha_lite.decoding.beam import BeamSearchDecoder
 from nezha_lite.prompts import Prompts
-from nezha_lite.verifiers import RequestFilter
+from nezha_lite.verifiers import HashSetVerifier, IsinVerifier, RequestFilter
 
 SHORTEST_BUCKET = 5  # items; longer buckets double, up to the model's longest history
 # On a CPU the weights become part of the program: packed once, and what depends on them alone,
@@ -40,7 +41,9 @@ class CapturedDecoder:
     The first prompts of a new shape pay for compiling (seconds to a minute); later ones run the
     finished program. Weights are part of it: after training or loading others, make a new
     `CapturedDecoder`. A living catalogue may change at any time: what a verifier changes in place
-    the program sees, and when it replaced its tensors the program is made anew.
+    the program sees, and when it replaced its tensors the programs are made anew, compiled again
+    as for a new shape: only a bitset, and a hash table while it has room, change in place. Threads
+    that share a stream may share a decoder: they take turns.
 
     Args:
         decoder: what to run; with `trace=True` it runs as it is.
@@ -49,8 +52,9 @@ class CapturedDecoder:
         max_programs: kept at once; the one not used for longest goes first.
 
     Raises:
-        ValueError: if `decoder` has no fixed program, `compile` is asked for and there is no C++
-            compiler for the CPU, or `max_programs` is below 1.
+        ValueError: if `decoder` has no fixed program or a verifier that cannot be part of one,
+            `compile` is asked for and there is no C++ compiler for the CPU, or `max_programs` is
+            below 1.
     """
 
     def __init__(
@@ -73,7 +77,11 @@ class CapturedDecoder:
         self.decoder = decoder
         self.compiled = able if compile is None else compile
         self.max_programs = max_programs
+        self._check_verifier()
         self._programs: OrderedDict[tuple[object, ...], _Program] = OrderedDict()
+        self._generation: int | None = None  # of the catalogue that the programs were made for
+        # A program has one set of inputs: without turns, threads would get each other's lists.
+        self._turn = threading.Lock()
 
     @torch.inference_mode()
     def decode(
@@ -91,9 +99,22 @@ class CapturedDecoder:
         fixed = self._bucketed(prompts)
         if requests is not None:
             requests = requests.padded_to(len(fixed))
-        program = self._program(fixed, beam, requests)
-        keys, scores = program(fixed, requests)
+        with self._turn:
+            program = self._program(fixed, beam, requests)
+            keys, scores = program(fixed, requests)
         return DecodeResult(keys[:batch], scores[:batch], program.backbone_calls, None)
+
+    def _check_verifier(self) -> None:
+        """ValueError for a verifier whose answer waits for the device."""
+        on_cuda = self.decoder.model.device.type == "cuda"
+        waits = (HashSetVerifier, IsinVerifier) if on_cuda else (HashSetVerifier,)
+        asked = self.decoder.verification != "off" and isinstance(self.decoder.verifier, waits)
+        if asked and (on_cuda or self.compiled):
+            remedy = "" if on_cuda else ", or use compile=False"
+            raise ValueError(
+                f"The verifier is a {type(self.decoder.verifier).__name__}, which waits for the "
+                f"device and cannot be part of a program: take a trie{remedy}."
+            )
 
     def _bucketed(self, prompts: Prompts) -> Prompts:
         levels, longest = self.decoder.model.head.levels, self.decoder.model.config.max_items
@@ -106,12 +127,15 @@ class CapturedDecoder:
 
     def _program(self, prompts: Prompts, beam: int, requests: RequestFilter | None) -> _Program:
         verifier = self.decoder.verifier
+        generation = None if verifier is None else verifier.generation
+        if generation != self._generation:
+            self._programs.clear()  # nobody can use them again, and each holds memory
+            self._generation = generation
         key = (
             tuple(prompts.input_ids.shape),
             prompts.padded,
             beam,
             None if requests is None else requests.signature,
-            None if verifier is None else verifier.generation,
         )
         if key not in self._programs:
             while len(self._programs) >= self.max_programs:
@@ -184,7 +208,8 @@ class _Program:
                 self.run(*self.inputs)
         torch.cuda.current_stream(device).wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # By default a graph records a stream of the current device, which need not be the model's.
+        with torch.cuda.device(device), torch.cuda.graph(self.graph, stream=side):
             self.keys, self.scores, self.backbone_calls = self.run(*self.inputs)
 
     def __call__(self, prompts: Prompts, requests: RequestFilter | None) -> tuple[Tensor, Tensor]:

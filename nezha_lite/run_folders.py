@@ -1,0 +1,66 @@
+"""A run's folder knows what was asked of it, so that it is never taken for another run's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.whole_files import write_whole
+
+ASKED_FILE = "asked.json"
+
+
+def claim(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Note in `folder` what is asked of this run.
+
+    Raises:
+        ValueError: if the folder holds a run of which something else was asked, naming what.
+    """
+    wanted, path = as_json(asked), folder / ASKED_FILE
+    if path.is_file():
+        found = read_object(path)
+        if found != wanted:
+            differing = sorted(
+                key for key in {*found, *wanted} if found.get(key) != wanted.get(key)
+            )
+            raise ValueError(
+                f"{folder} holds a run of other data or settings ({', '.join(differing)}): name "
+                "another output folder, or delete it."
+            )
+        return
+    write_object(path, wanted)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object that is not empty; ValueError names a damaged file and the remedy."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not found:
+            raise ValueError("it holds no settings or figures")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, delete its folder to run again: {error}") from error
+    return found
+
+
+def write_object(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all; the folder is made when it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """What JSON makes of it (lists for tuples), so that settings compare equal to stored ones."""
+    return json.loads(json.dumps(value))
+
+
+def fingerprint(dataset: InteractionDataset) -> dict[str, str]:
+    """Name and content, so that two data sets are never taken for one."""
+    content = [dataset.items, dataset.sequences, dataset.released_codes]
+    texts = [asdict(text) for text in dataset.texts or ()]
+    digest = hashlib.sha256(json.dumps([*content, texts]).encode()).hexdigest()
+    return {"name": dataset.name, "sha256": digest}

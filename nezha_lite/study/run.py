@@ -1,0 +1,126 @@
+"""Working the jobs off: several at once, going on where it stopped, saying what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.study.jobs import Job, study_jobs
+from nezha_lite.study.plan import StudyConfig
+from nezha_lite.study.work import Work
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is done of a study, and what is left.
+
+    Attributes:
+        done, left: the jobs.
+        pace: how much longer jobs took than was expected of them, here and now; 1 before the first
+            is finished.
+    """
+
+    done: tuple[Job, ...]
+    left: tuple[Job, ...]
+    pace: float = 1.0
+
+    def seconds_left(self, workers: int) -> float:
+        """An estimate: the work that is left, shared out, but no less than the longest job."""
+        each = [job.expected * self.pace for job in self.left]
+        return max(sum(each) / workers, max(each, default=0.0))
+
+    def sentence(self, workers: int) -> str:
+        """For people."""
+        total = len(self.done) + len(self.left)
+        if not self.left:
+            return f"All {total} jobs are done."
+        minutes = self.seconds_left(workers) / 60
+        names = ", ".join(f"{job.name} (seed {job.seed})" for job in self.left[:4])
+        more = f" and {len(self.left) - 4} more" if len(self.left) > 4 else ""
+        return (
+            f"{len(self.done)} of {total} jobs done, about {minutes:.0f} min left: {names}{more}."
+        )
+
+
+def status(
+    dataset: InteractionDataset, config: StudyConfig, study: str | Path, only: Sequence[str] = ()
+) -> Status:
+    """What `run_study` would find done, and still have to do."""
+    jobs = study_jobs(dataset, config, only)
+    left = tuple(job for job in jobs if job.missing(Path(study)))
+    return Status(tuple(job for job in jobs if job not in left), left)
+
+
+def run_study(
+    dataset: InteractionDataset,
+    config: StudyConfig,
+    study: str | Path,
+    only: Sequence[str] = (),
+    workers: int = 1,
+    device: str = "cpu",
+    say: Say = print,
+) -> None:
+    """Work off all jobs that are left; the same call finishes what was interrupted.
+
+    Every job has a process of its own, and on a CPU one thread: figures do not depend on how many
+    work at once. A job that fails does not stop the others.
+
+    Args:
+        only: names of systems, see `study_jobs`.
+        workers: jobs at a time; on a CPU as many as there are cores.
+        say: told after every job what is left.
+
+    Raises:
+        ValueError: if there is no worker, or a folder holds runs of other settings.
+        RuntimeError: at the end, naming the jobs that failed and the first one's reason.
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}, but must be at least 1.")
+    now = status(dataset, config, study, only)
+    say(now.sentence(workers))
+    started, failed = time.perf_counter(), {}
+    done, left = list(now.done), list(now.left)
+    spent = expected = 0.0
+    pool = ProcessPoolExecutor(
+        workers,
+        get_context("spawn"),  # a forked process cannot use a GPU
+        initializer=_one_thread,
+        max_tasks_per_child=1,  # so that a job's peak of memory is its own
+    )
+    try:
+        running: dict[Future[float], Job] = {
+            pool.submit(Work(job, dataset, config, Path(study), device).run): job for job in left
+        }
+        for future in as_completed(running):
+            job = running[future]
+            left.remove(job)
+            if error := future.exception():
+                failed[job] = error
+                say(f"{job.name} (seed {job.seed}) failed: {error}")
+                continue
+            done.append(job)
+            spent, expected = spent + future.result(), expected + job.expected
+            now = Status(tuple(done), tuple(left), spent / expected)
+            minutes = (time.perf_counter() - started) / 60
+            say(f"{minutes:.0f} min: {job.name} (seed {job.seed}) done. {now.sentence(workers)}")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if failed:
+        first, error = next(iter(failed.items()))
+        names = ", ".join(f"{job.name} (seed {job.seed})" for job in failed)
+        if isinstance(error, ValueError | OSError):
+            raise type(error)(f"{len(failed)} jobs failed ({names}); {first.name}: {error}")
+        raise RuntimeError(f"{len(failed)} jobs failed ({names}); {first.name}: {error}") from error
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
