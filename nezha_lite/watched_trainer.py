@@ -59,8 +59,8 @@ class WatchedTrainer(Trainer):
         if self.args.disable_tqdm:
             self.remove_callback(PrinterCallback)
 
-    def train(  # type: ignore[override]
-        self, resume_from_checkpoint: str | bool | None = None, **named: Any
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **named: Any
     ) -> Any:
         """Train, or go on from the folder of a checkpoint; what patience has ended does not go on.
 
@@ -75,7 +75,7 @@ class WatchedTrainer(Trainer):
                 raise FileNotFoundError(f"{best} is missing: it held the best epoch's weights.")
             if _is_over(state, self.patience):
                 self.args.num_train_epochs = round(state.epoch or 0)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **named)
+        return super().train(resume_from_checkpoint, *arguments, **named)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """The score where there is one, else the loss on the evaluation rows.

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from nezha_lite.cli import bench, measure, recommend, tokenize, train
+from nezha_lite.cli import bench, measure, recommend, study, tokenize, train
 
 app = typer.Typer(
     help="Train, evaluate and try generative recommenders with NEZHA's draft head.\n\n"
@@ -28,6 +28,7 @@ for command in (
     recommend.recommend,
     measure.evaluate,
     measure.hallucination,
+    study.study,
 ):
     app.command()(command)
 app.add_typer(bench.app, name="bench")

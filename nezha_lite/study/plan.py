@@ -1,7 +1,4 @@
-"""What the study trains and decodes: its variants, each one change away from `nezha`, and presets.
-
-Settings were chosen on validation users only; docs of the choice are in notebook 06.
-"""
+"""What the study trains and decodes: variants, each one change away from `nezha`; presets."""
 
 from __future__ import annotations
 
@@ -119,3 +116,34 @@ class StudyConfig:
         for name in ("validation_users", "closer_users", "exact_users"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+
+
+PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
+    {
+        # About an hour for Beauty on two CPU cores.
+        "quick": StudyConfig(),
+        # For a GPU; bf16 by itself where the GPU has it.
+        "full": StudyConfig(
+            preset="small",
+            settings={"dropout": 0.2},
+            training=TrainingConfig(epochs=40, batch_rows=256, learning_rate=3e-3, patience=6),
+            sasrec=SasRecConfig(epochs=100, learning_rate=1e-3, patience=6),
+            seeds=(0, 1, 2, 3, 4),
+            beam=50,
+            validation_users=5000,
+        ),
+        # For the course: the synthetic shop, in two minutes.
+        "sample": StudyConfig(
+            ids=Identifiers(codes=64),
+            training=TrainingConfig(epochs=6, learning_rate=4e-3),
+            sasrec=SasRecConfig(epochs=6, learning_rate=3e-3),
+            seeds=(0,),
+            validation_users=500,
+            closer_users=300,
+            exact_users=100,
+            beams=(10, 50),
+            removed=(0.2, 0.5),
+        ),
+    }
+)
+"""Studies by name. Settings were chosen on validation users of Beauty, never on test users."""

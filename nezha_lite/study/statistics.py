@@ -7,21 +7,10 @@ happens to have are two sources of chance; an interval that ignores the second i
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-
-
-class Difference(TypedDict):
-    """A mean difference, its interval, and how often chance alone gives one as large."""
-
-    gain: float
-    low: float
-    high: float
-    p: float
 
 
 def interval(
@@ -47,10 +36,14 @@ def interval(
     return float(low), float(high)
 
 
-def difference(one: Array, other: Array, samples: int = 2000, seed: int = 0) -> Difference:
+def difference(one: Array, other: Array, samples: int = 2000, seed: int = 0) -> dict[str, float]:
     """What `one` (S, U) has over `other`, user by user and run by run.
 
-    `p` is that of a paired randomisation test: each user's difference, the mean over runs, keeps or
+    Returns:
+        gain, the mean difference; low and high, its interval; p, how often chance alone gives one
+        as large.
+
+    p is that of a paired randomisation test: each user's difference, the mean over runs, keeps or
     flips its sign at random, as it might if the two were alike (Smucker et al., CIKM 2007). It is
     two-sided, and counts the data as one of the draws, so it is never 0.
 
