@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,39 @@ def claim(folder: Path, asked: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if the folder holds a run of which something else was asked, naming what.
     """
-    wanted, path = as_json(asked), folder / ASKED_FILE
-    if path.is_file():
-        found = read_object(path)
+    if not check_claim(folder, asked):
+        write_object(folder / ASKED_FILE, as_json(asked))
+
+
+def check_claim(folder: Path, asked: Mapping[str, Any]) -> bool:
+    """Whether `folder` is already this run's: False if it is nobody's.
+
+    Raises:
+        ValueError: as `claim`.
+    """
+    path = folder / ASKED_FILE
+    if not path.is_file():
+        return False
+    if differing := sorted(_differing(read_object(path), as_json(asked))):
+        raise ValueError(
+            f"{folder} holds a run of other data or settings ({', '.join(differing)}): name "
+            "another output folder, or delete it."
+        )
+    return True
+
+
+def _differing(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """The dotted names of what differs, such as "config.training.epochs"."""
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
         if found != wanted:
-            differing = sorted(
-                key for key in {*found, *wanted} if found.get(key) != wanted.get(key)
-            )
-            raise ValueError(
-                f"{folder} holds a run of other data or settings ({', '.join(differing)}): name "
-                "another output folder, or delete it."
-            )
+            yield name
         return
-    write_object(path, wanted)
+    for key in {*found, *wanted}:
+        inner = f"{name}.{key}" if name else key
+        if key in found and key in wanted:
+            yield from _differing(found[key], wanted[key], inner)
+        else:
+            yield inner
 
 
 def read_object(path: Path) -> dict[str, Any]:

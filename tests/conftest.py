@@ -16,6 +16,7 @@ import torch
 from hypothesis import settings
 from runs import run
 from shops import SMALL, Answer, Run, write_dataset
+from studies import DONE, jobs, work
 from toys import toy_dataset
 
 from nezha_lite.cli import main
@@ -56,6 +57,16 @@ def trained(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(SystemExit) as stopped:
             main()
     assert not stopped.value.code
+    return folder
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with the systems of DONE, each job made without interruption; read only."""
+    folder = tmp_path_factory.mktemp("study")
+    with torch.random.fork_rng(devices=[]):
+        for job in jobs(*DONE):
+            work(job, folder)
     return folder
 
 

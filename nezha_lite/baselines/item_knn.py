@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ItemKnnConfig:
-    """Settings of `ItemKnn`, to be tuned on validation users.
+    """Settings of `ItemKnn`; the defaults were best on validation users of Beauty and Toys.
 
     Attributes:
         neighbours: how many nearest items each item keeps.
@@ -29,8 +29,8 @@ class ItemKnnConfig:
 
     neighbours: int = 200
     window: int = 10
-    shrinkage: float = 2.0
-    decay: float = 0.6
+    shrinkage: float = 100.0
+    decay: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("neighbours", "window"):

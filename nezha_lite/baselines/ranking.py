@@ -51,8 +51,22 @@ def evaluate_scorer(
         earlier = torch.arange(scores.shape[1]) < targets
         places = ((scores > wanted) | ((scores == wanted) & earlier)).sum(dim=1)  # (B,)
         ranks.append(torch.where(places < length, places, NOT_FOUND).numpy())
-        order = torch.sort(scores, dim=1, descending=True, stable=True).indices
-        lists.extend(order[:, :length].tolist())
+        lists.extend(top_items(scores, length).tolist())
     found = np.concatenate(ranks) if ranks else np.array([], dtype=np.int64)  # (U,)
     full = np.full(len(found), length)
     return Evaluation(found, found, lists, full, full, length)
+
+
+def top_items(scores: Tensor, length: int) -> Tensor:
+    """The best items, of equal scores the lower index first: (B, N) → (B, length) int64.
+
+    What a stable sort of the whole catalogue would begin with, at the price of a few passes over
+    it: all items above the last place's score, and of those that equal it the first few.
+    """
+    last = scores.topk(length, dim=1).values[:, -1:]  # (B, 1)
+    above, level = scores > last, scores == last
+    room = length - above.sum(dim=1, keepdim=True)
+    chosen = above | (level & (level.cumsum(dim=1) <= room))  # `length` of each row
+    items = chosen.nonzero()[:, 1].view(len(scores), length)
+    order = torch.sort(scores.gather(1, items), dim=1, descending=True, stable=True).indices
+    return items.gather(1, order)

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
 from nezha_lite.baselines.ranking import evaluate_scorer
+from nezha_lite.batching import LengthGroupedOrder
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation import ndcg_at
 from nezha_lite.progress import without_progress_bar
@@ -187,7 +188,7 @@ def train_sasrec(
         scored = evaluate_scorer(model, validation, min(10, dataset.n_items))
         return {"ndcg@10": float(ndcg_at(scored.ranks, 10).mean())}
 
-    trainer = WatchedTrainer(
+    trainer = _Trainer(
         model,
         _Rows(dataset.train_sequences(), config.max_items),
         score,
@@ -213,6 +214,14 @@ def train_sasrec(
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / RECORD_FILE, json.dumps(record, indent=1) + "\n")
     return model, record
+
+
+class _Trainer(WatchedTrainer):
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        assert isinstance(self.train_dataset, _Rows)
+        lengths = [len(row) for row in self.train_dataset.rows]
+        # Most users are short and a few are long: mixed, most of a batch would be padding.
+        return LengthGroupedOrder(lengths, self.args.train_batch_size, self.args.seed)
 
 
 def _arguments(config: SasRecConfig, folder: Path, progress: bool) -> TrainingArguments:

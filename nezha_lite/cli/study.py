@@ -47,6 +47,8 @@ def study(
 
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, but must be one of {sorted(PRESETS)}.")
+    if workers < 0:
+        raise ValueError(f"--workers is {workers}, but must be 0 or more.")
     config = PRESETS[preset]
     if seed:
         config = replace(config, seeds=tuple(seed))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +20,35 @@ from nezha_lite.cli.options import (
     refuse,
     tokenizer_config,
 )
+
+if TYPE_CHECKING:
+    from nezha_lite.training_config import TrainingConfig
+
+Recipe = Literal["scratch", "paper"]
+
+
+def _scratch() -> tuple[TrainingConfig, dict[str, Any]]:
+    """For a fresh model: one learning rate, and the joint loss."""
+    from nezha_lite.training_config import TrainingConfig
+
+    return TrainingConfig(epochs=16), {"dropout": 0.1, "next_code_weight": 1.0}
+
+
+def _paper() -> tuple[TrainingConfig, dict[str, Any]]:
+    """The authors', for a pretrained backbone: the head's loss alone, and a rate for each part."""
+    from nezha_lite.training_config import PAPER_RECIPE
+
+    return PAPER_RECIPE, {"dropout": 0.0, "next_code_weight": 0.0}
+
+
+RECIPES: Mapping[Recipe, Callable[[], tuple[TrainingConfig, dict[str, Any]]]] = {
+    "scratch": _scratch,
+    "paper": _paper,
+}
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def data(dataset: Data) -> None:
@@ -63,19 +94,25 @@ def train(
     encoder: Encoder = None,
     cache: Cache = None,
     collisions: CollisionWay = None,
-    epochs: Annotated[int, typer.Option(help="passes over the data")] = 16,
+    recipe: Annotated[
+        Recipe, typer.Option(help="what the options below are by default: see the README")
+    ] = "scratch",
+    epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
     batch_rows: Annotated[int, typer.Option(help="rows (about users) a step")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="peak rate of AdamW")] = 2e-3,
-    embedding_lr: Annotated[float, typer.Option(help="× for the head's embeddings")] = 1.0,
-    transition_lr: Annotated[float, typer.Option(help="× for the head's transitions")] = 1.0,
-    dropout: Annotated[float, typer.Option(help="embeddings, residuals and head")] = 0.1,
+    learning_rate: Annotated[float | None, typer.Option(help="peak rate of AdamW")] = None,
+    embedding_lr: Annotated[float | None, typer.Option(help="× for the head's embeddings")] = None,
+    transition_lr: Annotated[
+        float | None, typer.Option(help="× for the head's transitions")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="embeddings, residuals and head")] = None,
+    label_smoothing: Annotated[float, typer.Option(help="of all losses")] = 0.0,
     next_code_weight: Annotated[
-        float, typer.Option(help="weight of the autoregressive loss; 0 is the paper's recipe")
-    ] = 1.0,
+        float | None, typer.Option(help="weight of the autoregressive loss; 0: the head's alone")
+    ] = None,
     max_items: Annotated[int, typer.Option(help="longest history, in items")] = 20,
     window_stride: Annotated[
-        int, typer.Option(help="items by which a long history's window jumps; 1: the authors'")
-    ] = 10,
+        int | None, typer.Option(help="items by which a long history's window jumps")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of weights, order and dropout")] = 0,
     checkpoints: Annotated[bool, typer.Option(help="write one after every epoch")] = True,
     validate: Annotated[bool, typer.Option(help="validation loss after every epoch")] = False,
@@ -87,7 +124,6 @@ def train(
     from nezha_lite.model import NezhaModel
     from nezha_lite.tokenize import TOKENIZERS, build_semantic_ids
     from nezha_lite.training import train as train_model
-    from nezha_lite.training_config import TrainingConfig
 
     found = load_dataset(dataset)
     if ids not in TOKENIZERS and ids not in ("auto", "released"):
@@ -95,22 +131,33 @@ def train(
         refuse(ids, collisions=collisions)
     built = tokenizer_config(found, levels, codes, vectors, encoder, collisions, seed, cache)
     semantic_ids = build_semantic_ids(found, ids, built)
-    settings = {"dropout": dropout, "next_code_weight": next_code_weight, "max_items": max_items}
+    by_default, model_default = RECIPES[recipe]()
+    asked = {"dropout": dropout, "next_code_weight": next_code_weight}
+    settings = {
+        **model_default,
+        **_given(asked),
+        "max_items": max_items,
+        "label_smoothing": label_smoothing,
+    }
     model = (
         NezhaModel.from_backbone(backbone, semantic_ids, seed=seed, **settings)
         if backbone
         else NezhaModel.from_preset(preset, semantic_ids, seed=seed, **settings)
     )
-    config = TrainingConfig(
-        epochs=epochs,
+    rates = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "embedding_lr": embedding_lr,
+        "transition_lr": transition_lr,
+        "window_stride": window_stride,
+    }
+    config = replace(
+        by_default,
+        **_given(rates),
         batch_rows=batch_rows,
-        learning_rate=learning_rate,
-        embedding_lr=embedding_lr,
-        transition_lr=transition_lr,
         seed=seed,
         checkpoints=checkpoints,
         validate=validate,
-        window_stride=window_stride,
     )
     print(f"{found.name}: {found.n_users:,} users, semantic IDs of radices {semantic_ids.radices}")
     for problem in id_quality(semantic_ids).problems():

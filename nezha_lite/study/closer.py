@@ -110,6 +110,9 @@ def _places(keys: Tensor) -> NDArray[np.float64]:
 
 
 def _overlap(one: Tensor, other: Tensor) -> float:
-    """|A ∩ B| / |A ∪ B|'s larger side: the share of the first ten that both lists hold, as sets."""
-    left, right = {*one[:TOP].tolist()}, {*other[:TOP].tolist()}
+    """How much the first ten of two lists share, as sets, of the larger set; -1 is an empty place.
+
+    Catalogues of fewer than ten IDs leave such places, and prefixes repeat within a list.
+    """
+    left, right = ({*keys[:TOP].tolist()} - {-1} for keys in (one, other))
     return len(left & right) / max(len(left), len(right))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nezha_lite.config import PRESETS
 from nezha_lite.datasets import InteractionDataset
+from nezha_lite.run_folders import as_json, check_claim, fingerprint
 from nezha_lite.study.plan import VARIANTS, Identifiers, StudyConfig
 
 Kind = Literal["counting", "sasrec", "variant"]
@@ -54,6 +55,31 @@ def lists_file(decoder: str, verification: str) -> str:
 def identifiers(config: StudyConfig, variant: str) -> Identifiers:
     """How a variant names items."""
     return replace(config.ids, **VARIANTS[variant].ids)
+
+
+def asked_settings(job: Job, config: StudyConfig) -> dict[str, Any]:
+    """The settings that decide this job's figures, and no others: JSON."""
+    everything: dict[str, Any] = as_json(asdict(config))
+    del everything["seeds"]
+    others = {"counting": "knn", "sasrec": "sasrec"}
+    if job.kind in others:
+        return {key: everything[key] for key in (others[job.kind], "beam")}
+    kept = {key: value for key, value in everything.items() if key not in others.values()}
+    return kept | {
+        "settings": {**config.settings, **VARIANTS[job.name].settings},
+        "ids": asdict(identifiers(config, job.name)),
+    }
+
+
+def check_study(dataset: InteractionDataset, config: StudyConfig, study: Path) -> None:
+    """Make sure that no folder of the study was filled from other data or with other settings.
+
+    Raises:
+        ValueError: naming the first such folder, and what differs.
+    """
+    data = fingerprint(dataset)
+    for job in study_jobs(dataset, config):
+        check_claim(job.folder(study), {"dataset": data, "config": asked_settings(job, config)})
 
 
 def study_jobs(

@@ -9,6 +9,7 @@ from typing import Any
 
 from nezha_lite.baselines import ItemKnnConfig, SasRecConfig
 from nezha_lite.collisions import Collisions
+from nezha_lite.config import PRESETS as BACKBONES
 from nezha_lite.decoding import Verification
 from nezha_lite.training_config import TrainingConfig
 
@@ -96,7 +97,9 @@ class StudyConfig:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(epochs=12, learning_rate=4e-3)
     )
-    sasrec: SasRecConfig = field(default_factory=SasRecConfig)
+    sasrec: SasRecConfig = field(
+        default_factory=lambda: SasRecConfig(epochs=15, learning_rate=3e-3)
+    )
     knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
     seeds: tuple[int, ...] = (0, 1, 2)
     beam: int = 20
@@ -116,6 +119,13 @@ class StudyConfig:
         for name in ("validation_users", "closer_users", "exact_users"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        # What would otherwise be found out after hours of training.
+        if self.preset not in BACKBONES:
+            raise ValueError(f"preset is {self.preset!r}, but must be one of {sorted(BACKBONES)}.")
+        if min(self.beams, default=1) < 1:
+            raise ValueError(f"beams is {list(self.beams)}, but all must be at least 1.")
+        if not all(0 <= share < 1 for share in self.removed):
+            raise ValueError(f"removed is {list(self.removed)}, but all must be in [0, 1).")
 
 
 PRESETS: Mapping[str, StudyConfig] = MappingProxyType(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.evaluation import Evaluation, ndcg_at, overlap_at, recall_at
+from nezha_lite.evaluation import overlap_at
 from nezha_lite.results import ResultRow, over_seeds
 from nezha_lite.run_folders import as_json, read_object
 from nezha_lite.study.jobs import (
@@ -19,23 +18,32 @@ from nezha_lite.study.jobs import (
     HALLUCINATION_FILE,
     TRAINED_FILE,
     Job,
+    check_study,
     lists_file,
     study_jobs,
 )
+from nezha_lite.study.measures import INTERVALS, measures
 from nezha_lite.study.plan import VARIANTS, StudyConfig
-from nezha_lite.study.statistics import difference, interval
+from nezha_lite.study.statistics import Array, difference, interval
 from nezha_lite.study.stored import Stored, load_lists
 from nezha_lite.study.strata import strata
 from nezha_lite.study.systems import COMPARISONS, NOT_GENERATIVE, System, all_systems
+from nezha_lite.watched_trainer import WATCHED
 
 
 class Report:
-    """Reads a study's folder; every method returns rows for what is there, and skips the rest."""
+    """Reads a study's folder; every method returns rows for what is there, and skips the rest.
+
+    Raises:
+        ValueError: if a folder holds a run of other data or settings, or a file is damaged.
+    """
 
     def __init__(self, dataset: InteractionDataset, config: StudyConfig, study: str | Path) -> None:
         self.dataset, self.config, self.study = dataset, config, Path(study)
+        check_study(dataset, config, self.study)
         self.test = dataset.split("test")
         self._stored: dict[System, list[Stored]] = {}
+        self._gains: dict[System, list[dict[str, Array]]] = {}
 
     def rows(self) -> list[ResultRow]:
         """All of them, the part named by `settings.part`."""
@@ -56,10 +64,14 @@ class Report:
             stored = self.stored(system)
             if not stored:
                 continue
-            metrics = [one.evaluation.metrics((5, 10)) for one in stored]
+            gains = self.gains(system)
+            metrics = [
+                one.evaluation.metrics((5, 10)) | {key: float(x.mean()) for key, x in own.items()}
+                for one, own in zip(stored, gains, strict=True)
+            ]
             bounds: dict[str, float] = {}
-            for name, gains in MEASURES.items():
-                low, high = interval(np.stack([gains(one.evaluation) for one in stored]))
+            for name in INTERVALS:
+                low, high = interval(np.stack([own[name] for own in gains]))
                 bounds |= {f"{name}_low": low, f"{name}_high": high}
             rows.append(self._row("systems", system, metrics, stored, extra=bounds))
         return rows
@@ -68,11 +80,10 @@ class Report:
         """Paired differences of the pairs in COMPARISONS."""
         rows = []
         for question, one, other in COMPARISONS:
-            left, right = self._paired(one, other)
-            if left:
-                metrics = self._difference(left, right, slice(None))
+            if metrics := self._difference(one, other, slice(None)):
                 asked = {"question": question, "against": other.label}
-                rows.append(self._row("comparisons", one, [metrics], left, settings=asked))
+                found = self.stored(one)
+                rows.append(self._row("comparisons", one, [metrics], found, settings=asked))
         return rows
 
     def by_stratum(self) -> list[ResultRow]:
@@ -80,14 +91,13 @@ class Report:
         rows = []
         for name in ("nezha", "three-levels"):
             one, other = System(name, "nezha", "prefix"), System(name, "autoregressive", "prefix")
-            left, right = self._paired(one, other)
-            if not left:
-                continue
             for by, stratum, users in strata(self.dataset, self.test):
-                metrics = self._difference(left, right, users)
+                if not (metrics := self._difference(one, other, users)):
+                    break
                 asked: dict[str, Any] = {"by": by, "stratum": stratum, "against": other.label}
                 asked |= {"stratum_users": int(users.sum())}
-                rows.append(self._row("strata", one, [metrics], left, settings=asked))
+                found = self.stored(one)
+                rows.append(self._row("strata", one, [metrics], found, settings=asked))
         return rows
 
     def agreement(self) -> list[ResultRow]:
@@ -133,9 +143,8 @@ class Report:
                     for e in entries
                 ]
                 asked = {"epoch": round(entries[0]["epoch"], 2)}
-                decoder, _ = VARIANTS[name].decoded[0]
                 users = self.config.validation_users
-                system = System(name, decoder, "off")
+                system = System(name, *VARIANTS[name].decoded[0])
                 rows.append(
                     self._row("learning", system, metrics, found, settings=asked, few=users)
                 )
@@ -150,7 +159,9 @@ class Report:
                 continue
             metrics = []
             for one in whole:
-                epochs = len([entry for entry in one["log"] if "eval_watched" in entry])
+                # SASRec's record has its scores apart.
+                scores = one.get("validation_ndcg@10") or [e for e in one["log"] if WATCHED in e]
+                epochs = len(scores)
                 metrics.append(
                     {
                         "cpu_seconds_per_epoch": one["cpu_seconds"] / epochs,
@@ -169,48 +180,49 @@ class Report:
             name = "counting" if system.name in ("popularity", "item-knn") else system.name
             seeds = (0,) if name == "counting" else self.config.seeds
             file = lists_file(system.decoder, system.verification)
-            paths = [self.study / name / f"seed-{seed}" / file for seed in seeds]
-            whole = all(path.is_file() for path in paths)
-            self._stored[system] = [load_lists(path) for path in paths] if whole else []
+            needed = [file] if name == "counting" else [file, TRAINED_FILE]
+            folders = [self.study / name / f"seed-{seed}" for seed in seeds]
+            whole = all((folder / one).is_file() for folder in folders for one in needed)
+            self._stored[system] = (
+                [load_lists(folder / file) for folder in folders] if whole else []
+            )
         return self._stored[system]
 
-    def _paired(self, one: System, other: System) -> tuple[list[Stored], list[Stored]]:
-        left, right = self.stored(one), self.stored(other)
-        if not left or not right:
-            return [], []
-        most = max(len(left), len(right))
-        # What is only counted has one run, which every seed of the other is compared with.
-        return [(side * most)[:most] for side in (left, right)]  # type: ignore[return-value]
+    def gains(self, system: System) -> list[dict[str, Array]]:
+        """For every seed, what each of the test users got of each measure: (U,) by name."""
+        if system not in self._gains:
+            found = (one.evaluation for one in self.stored(system))
+            self._gains[system] = [measures(evaluation, self.test) for evaluation in found]
+        return self._gains[system]
 
-    def _difference(
-        self, left: Sequence[Stored], right: Sequence[Stored], users: Any
-    ) -> dict[str, float]:
+    def _difference(self, one: System, other: System, users: Any) -> dict[str, float]:
+        """`one` against `other` on some of the test users; empty if one of them is not there."""
+        pairs = self.gains(one), self.gains(other)
+        most = max(map(len, pairs))
+        if not all(pairs):
+            return {}
+        # What is only counted has one run, which every seed of the other is compared with.
+        mine, theirs = ((side * most)[:most] for side in pairs)
         metrics: dict[str, float] = {}
-        for name, gains in MEASURES.items():
-            one, other = (np.stack([gains(s.evaluation)[users] for s in x]) for x in (left, right))
-            found = difference(one, other)
-            metrics |= {f"{name}": float(one.mean()), f"{name}_other": float(other.mean())}
-            metrics |= {f"{name}_{key}": value for key, value in found.items()}
+        for name in INTERVALS:
+            left, right = (np.stack([own[name][users] for own in side]) for side in (mine, theirs))
+            metrics |= {name: float(left.mean()), f"{name}_other": float(right.mean())}
+            metrics |= {f"{name}_{key}": x for key, x in difference(left, right).items()}
         chosen = np.arange(len(self.test))[users]
-        metrics["overlap@10"] = float(
-            np.mean(
-                [
-                    overlap_at(
-                        [one.evaluation.lists[user] for user in chosen],
-                        [other.evaluation.lists[user] for user in chosen],
-                        10,
-                    )
-                    for one, other in zip(left, right, strict=True)
-                ]
-            )
-        )
-        return metrics
+        shares = []
+        for index in range(most):
+            runs = (self.stored(side) for side in (one, other))
+            ours, others = (run[index % len(run)].evaluation.lists for run in runs)
+            shares.append(overlap_at([ours[u] for u in chosen], [others[u] for u in chosen], 10))
+        return metrics | {"overlap@10": float(np.mean(shares))}
 
     def _json(self, file: str) -> list[tuple[str, list[dict[str, Any]]]]:
-        """The file of every system that has it for all seeds."""
+        """The file of every system that has it for all seeds, in the order of the seeds."""
         found: dict[str, list[Job]] = {}
-        for job in study_jobs(self.dataset, self.config):
-            if file in job.files and (job.folder(self.study) / file).is_file():
+        jobs = study_jobs(self.dataset, self.config)
+        for job in sorted(jobs, key=lambda job: self.config.seeds.index(job.seed)):
+            needed = {file, TRAINED_FILE}
+            if needed <= {*job.files} and not needed & {*job.missing(self.study)}:
                 found.setdefault(job.name, []).append(job)
         return [
             (name, [read_object(job.folder(self.study) / file) for job in jobs])
@@ -263,7 +275,7 @@ class Report:
             metrics=_rounded(mean),
             std=_rounded(std),
             per_seed={name: [_round(x) for x in values] for name, values in per_seed.items()},
-            seeds=list(self.config.seeds) if len(found) > 1 else [],
+            seeds=[] if system.name in ("popularity", "item-knn") else list(self.config.seeds),
             settings={
                 "part": part,
                 "system": system.label,
@@ -275,12 +287,6 @@ class Report:
             seconds=round(sum(about["measured_seconds"] for about in abouts), 1),
             **abouts[-1]["provenance"],
         )
-
-
-MEASURES: Mapping[str, Callable[[Evaluation], NDArray[np.float64]]] = {
-    "recall@10": lambda evaluation: recall_at(evaluation.ranks, 10),
-    "ndcg@10": lambda evaluation: ndcg_at(evaluation.ranks, 10),
-}
 
 
 def _round(value: float) -> float:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
 
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.study.jobs import Job, study_jobs
+from nezha_lite.recommender import find_device
+from nezha_lite.study.jobs import Job, check_study, study_jobs
 from nezha_lite.study.plan import StudyConfig
 from nezha_lite.study.work import Work
 
@@ -54,8 +58,13 @@ class Status:
 def status(
     dataset: InteractionDataset, config: StudyConfig, study: str | Path, only: Sequence[str] = ()
 ) -> Status:
-    """What `run_study` would find done, and still have to do."""
+    """What `run_study` would find done, and still have to do.
+
+    Raises:
+        ValueError: if a folder holds a run of other data or settings, or `only` names no system.
+    """
     jobs = study_jobs(dataset, config, only)
+    check_study(dataset, config, Path(study))
     left = tuple(job for job in jobs if job.missing(Path(study)))
     return Status(tuple(job for job in jobs if job not in left), left)
 
@@ -72,33 +81,33 @@ def run_study(
     """Work off all jobs that are left; the same call finishes what was interrupted.
 
     Every job has a process of its own, and on a CPU one thread: figures do not depend on how many
-    work at once. A job that fails does not stop the others.
+    work at once. A job that fails, or is killed, does not stop the others; a study that is killed
+    takes its jobs with it.
 
     Args:
         only: names of systems, see `study_jobs`.
         workers: jobs at a time; on a CPU as many as there are cores.
+        device: where trained models decode, see `Recommender.load`.
         say: told after every job what is left.
 
     Raises:
-        ValueError: if there is no worker, or a folder holds runs of other settings.
-        RuntimeError: at the end, naming the jobs that failed and the first one's reason.
+        ValueError: if there is no worker or no such device, or as `status`: nothing is run then.
+        ValueError, OSError, RuntimeError: at the end, naming the jobs that failed and the first
+            one's reason, which decides the kind; a killed job's is an OSError.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}, but must be at least 1.")
+    find_device(device)
     now = status(dataset, config, study, only)
     say(now.sentence(workers))
     started, failed = time.perf_counter(), {}
     done, left = list(now.done), list(now.left)
     spent = expected = 0.0
-    pool = ProcessPoolExecutor(
-        workers,
-        get_context("spawn"),  # a forked process cannot use a GPU
-        initializer=_one_thread,
-        max_tasks_per_child=1,  # so that a job's peak of memory is its own
-    )
+    pool = ThreadPoolExecutor(workers)  # a thread waits for one process
     try:
         running: dict[Future[float], Job] = {
-            pool.submit(Work(job, dataset, config, Path(study), device).run): job for job in left
+            pool.submit(_alone, Work(job, dataset, config, Path(study), device)): job
+            for job in left
         }
         for future in as_completed(running):
             job = running[future]
@@ -117,10 +126,39 @@ def run_study(
     if failed:
         first, error = next(iter(failed.items()))
         names = ", ".join(f"{job.name} (seed {job.seed})" for job in failed)
-        if isinstance(error, ValueError | OSError):
-            raise type(error)(f"{len(failed)} jobs failed ({names}); {first.name}: {error}")
-        raise RuntimeError(f"{len(failed)} jobs failed ({names}); {first.name}: {error}") from error
+        # Not the error's own class: some take more than a sentence.
+        kind = next(
+            (kind for kind in (ValueError, OSError) if isinstance(error, kind)), RuntimeError
+        )
+        raise kind(
+            f"{len(failed)} of {len(running)} jobs failed ({names}); {first.name}: {error}"
+        ) from error
 
 
-def _one_thread() -> None:
+def _alone(work: Work) -> float:
+    """Work in a process of its own: its peak of memory, and its death, are no other job's.
+
+    Raises:
+        ChildProcessError: if the process was killed; else what the work raises.
+    """
+    spawn = get_context("spawn")  # a forked process cannot use a GPU
+    with ProcessPoolExecutor(1, spawn, initializer=_begin) as process:
+        try:
+            return process.submit(work.run).result()
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "its process was killed, perhaps because memory ran out; the same call goes on"
+            ) from error
+
+
+def _begin() -> None:
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Orphaned, a job would go on writing to a folder in which the next call begins it again."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

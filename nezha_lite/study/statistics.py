@@ -45,7 +45,8 @@ def difference(one: Array, other: Array, samples: int = 2000, seed: int = 0) -> 
 
     p is that of a paired randomisation test: each user's difference, the mean over runs, keeps or
     flips its sign at random, as it might if the two were alike (Smucker et al., CIKM 2007). It is
-    two-sided, and counts the data as one of the draws, so it is never 0.
+    two-sided, and counts the data as one of the draws, so it is never 0. It asks about other users
+    of these runs; how much the runs themselves vary is in the interval alone.
 
     Raises:
         ValueError: if the shapes differ.

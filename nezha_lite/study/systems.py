@@ -19,9 +19,12 @@ class System:
 
     @property
     def label(self) -> str:
-        """Short and unique: "nezha", or "nezha, autoregressive", or "nezha, off"."""
+        """Short and unique: "nezha", or "nezha, autoregressive", or "nezha, off".
+
+        Of a training alone, whose decoder is "", it is the name.
+        """
         own = VARIANTS[self.name].decoded[0] if self.name in VARIANTS else None
-        if own in (None, (self.decoder, self.verification)):
+        if not self.decoder or own in (None, (self.decoder, self.verification)):
             return self.name
         how = self.verification if self.decoder == "nezha" else self.decoder
         return f"{self.name}, {how}"

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from nezha_lite.evaluation import evaluate, evaluate_popularity, ndcg_at
 from nezha_lite.model import NezhaModel
 from nezha_lite.recommender import Recommender
 from nezha_lite.results import provenance
-from nezha_lite.run_folders import as_json, claim, fingerprint, write_object
+from nezha_lite.run_folders import claim, fingerprint, write_object
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.study.closer import agreement_with_model, hallucinations
 from nezha_lite.study.jobs import (
@@ -29,6 +29,7 @@ from nezha_lite.study.jobs import (
     HALLUCINATION_FILE,
     TRAINED_FILE,
     Job,
+    asked_settings,
     identifiers,
     lists_file,
 )
@@ -81,18 +82,8 @@ class Work:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The settings that decide this job's figures, and no others: JSON."""
-        everything: dict[str, Any] = as_json(asdict(self.config))
-        del everything["seeds"]
-        others = {"counting": "knn", "sasrec": "sasrec"}
-        if self.job.kind in others:
-            return {key: everything[key] for key in (others[self.job.kind], "beam")}
-        kept = {key: value for key, value in everything.items() if key not in others.values()}
-        variant = VARIANTS[self.job.name]
-        return kept | {
-            "settings": {**self.config.settings, **variant.settings},
-            "ids": asdict(identifiers(self.config, self.job.name)),
-        }
+        """See `asked_settings`."""
+        return asked_settings(self.job, self.config)
 
     def _missing(self, name: str) -> bool:
         return not (self.folder / name).is_file()
