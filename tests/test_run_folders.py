@@ -74,7 +74,7 @@ JSON = st.recursive(
 
 @given(content=st.dictionaries(st.text(), JSON, min_size=1))
 def test_objects_come_back(content: dict[str, object], tmp_path_factory) -> None:
-    path = tmp_path_factory.mktemp("object") / "new" / "file.json"
+    path = tmp_path_factory.getbasetemp() / "object" / "file.json"
     write_object(path, content)
     assert read_object(path) == content
 

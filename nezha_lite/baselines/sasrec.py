@@ -19,11 +19,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
 from nezha_lite.baselines.ranking import evaluate_scorer
-from nezha_lite.batching import LengthGroupedOrder
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation import ndcg_at
 from nezha_lite.progress import without_progress_bar
@@ -62,11 +61,11 @@ class SasRecConfig:
     layers: int = 2
     heads: int = 2
     dropout: float = 0.3
-    max_items: int = 50
-    epochs: int = 40
+    max_items: int = 20
+    epochs: int = 30
     patience: int = 3
     batch_users: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.0
     validation_users: int = 4000
     seed: int = 0
@@ -188,7 +187,7 @@ def train_sasrec(
         scored = evaluate_scorer(model, validation, min(10, dataset.n_items))
         return {"ndcg@10": float(ndcg_at(scored.ranks, 10).mean())}
 
-    trainer = _Trainer(
+    trainer = WatchedTrainer(
         model,
         _Rows(dataset.train_sequences(), config.max_items),
         score,
@@ -214,14 +213,6 @@ def train_sasrec(
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / RECORD_FILE, json.dumps(record, indent=1) + "\n")
     return model, record
-
-
-class _Trainer(WatchedTrainer):
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        assert isinstance(self.train_dataset, _Rows)
-        lengths = [len(row) for row in self.train_dataset.rows]
-        # Most users are short and a few are long: mixed, most of a batch would be padding.
-        return LengthGroupedOrder(lengths, self.args.train_batch_size, self.args.seed)
 
 
 def _arguments(config: SasRecConfig, folder: Path, progress: bool) -> TrainingArguments:
