@@ -21,6 +21,12 @@ from nezha_lite.plots.speed_figures import (
     phases_figure,
     tradeoff_figure,
 )
+from nezha_lite.plots.study_figures import (
+    differences_figure,
+    hallucination_figure,
+    systems_figure,
+)
+from nezha_lite.plots.study_looks import clear, pair_name, system_name
 from nezha_lite.plots.style import TEMPLATE, Figure, plot_text
 from nezha_lite.plots.svg import figure_svg, page_svg
 from nezha_lite.plots.verifier_figures import verifiers_figure
@@ -37,11 +43,14 @@ __all__ = [
     "bars_figure",
     "beam_nodes",
     "beam_tree_figure",
+    "clear",
     "code_use_figure",
     "collision_figure",
+    "differences_figure",
     "draft_counts",
     "drafts_figure",
     "figure_svg",
+    "hallucination_figure",
     "id_space_figure",
     "labelled_lines_figure",
     "latency_figure",
@@ -49,10 +58,13 @@ __all__ = [
     "neighbours_figure",
     "occupancy_figure",
     "page_svg",
+    "pair_name",
     "phases_figure",
     "plot_text",
     "prefix_zoom_figure",
     "residual_figure",
+    "system_name",
+    "systems_figure",
     "tokenizers_figure",
     "tradeoff_figure",
     "verifiers_figure",

@@ -97,9 +97,7 @@ class StudyConfig:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(epochs=12, learning_rate=4e-3)
     )
-    sasrec: SasRecConfig = field(
-        default_factory=lambda: SasRecConfig(epochs=15, learning_rate=3e-3)
-    )
+    sasrec: SasRecConfig = field(default_factory=lambda: SasRecConfig(epochs=14))
     knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
     seeds: tuple[int, ...] = (0, 1, 2)
     beam: int = 20
@@ -137,7 +135,7 @@ PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
             preset="small",
             settings={"dropout": 0.2},
             training=TrainingConfig(epochs=40, batch_rows=256, learning_rate=3e-3, patience=6),
-            sasrec=SasRecConfig(epochs=100, learning_rate=1e-3, patience=6),
+            sasrec=SasRecConfig(epochs=100, patience=6),
             seeds=(0, 1, 2, 3, 4),
             beam=50,
             validation_users=5000,
