@@ -136,7 +136,6 @@ PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
             settings={"dropout": 0.2},
             training=TrainingConfig(epochs=40, batch_rows=256, learning_rate=3e-3, patience=6),
             sasrec=SasRecConfig(epochs=100, patience=6),
-            seeds=(0, 1, 2, 3, 4),
             beam=50,
             validation_users=5000,
         ),
