@@ -228,9 +228,8 @@ def test_it_learns_a_walk_and_tells_what_it_did(tmp_path: Path) -> None:
 
 
 def test_the_rate_rises_for_an_epoch_and_stays(tmp_path: Path) -> None:
-    fit(
-        tmp_path, WHOLE
-    )  # 30 rows are 2 steps an epoch; the rate of each epoch's last step is logged
+    # 30 rows are 2 steps an epoch; the rate of each epoch's last step is logged.
+    fit(tmp_path, replace(WHOLE, learning_rate=1e-3))
     rates = log_of(tmp_path, 8, "learning_rate")
     assert rates == pytest.approx([0.5e-3, 1e-3, 1e-3, 1e-3])
 

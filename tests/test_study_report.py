@@ -197,7 +197,7 @@ def test_learning_and_costs_are_those_of_the_files(rows: list[ResultRow], studie
     costs = {row.settings["system"]: row for row in part(rows, "costs")}
     assert {*costs} == {*DONE} - {"counting"}
     for name, row in costs.items():
-        assert (row.kind, row.decoder, row.verifier, row.beam) == ("training", None, None, None)
+        assert (row.kind, row.decoder, row.verifier, row.beam) == ("quality", None, None, None)
         assert row.metrics["epochs"] == 2
         expected = [one["seconds"] / 2 for one in read(studied, name, TRAINED_FILE)]
         assert row.per_seed["seconds_per_epoch"] == pytest.approx(expected, abs=1e-5)

@@ -171,7 +171,7 @@ class Report:
                         "best_epoch": one["best_epoch"],
                     }
                 )
-            rows.append(self._row("costs", System(name, "", ""), metrics, found, kind="training"))
+            rows.append(self._row("costs", System(name, "", ""), metrics, found))
         return rows
 
     def stored(self, system: System) -> list[Stored]:
@@ -251,7 +251,6 @@ class Report:
         metrics: Sequence[Mapping[str, float]],
         found: Sequence[Stored | Mapping[str, Any]],
         *,
-        kind: str = "quality",
         settings: Mapping[str, Any] | None = None,
         extra: Mapping[str, float] | None = None,
         few: int | None = None,
@@ -266,7 +265,7 @@ class Report:
         shared = {} if part == "comparisons" else {"says": says}
         training = as_json(asdict(self.config.training)) if part == "systems" else None
         return ResultRow(
-            kind=kind,
+            kind="quality",
             dataset=self.dataset.name,
             model=self._model(system.name),
             decoder=system.decoder or None,

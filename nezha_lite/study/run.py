@@ -22,6 +22,8 @@ from nezha_lite.study.work import Work
 
 Say = Callable[[str], None]
 
+TRUSTED = 60.0  # seconds of expectation: one job that was quick says little about the others
+
 
 @dataclass(frozen=True)
 class Status:
@@ -29,8 +31,8 @@ class Status:
 
     Attributes:
         done, left: the jobs.
-        pace: how much longer jobs took than was expected of them, here and now; 1 before the first
-            is finished.
+        pace: how much longer jobs took than was expected of them, here and now; near 1 while few
+            are finished.
     """
 
     done: tuple[Job, ...]
@@ -118,7 +120,8 @@ def run_study(
                 continue
             done.append(job)
             spent, expected = spent + future.result(), expected + job.expected
-            now = Status(tuple(done), tuple(left), spent / expected)
+            pace = (spent + TRUSTED) / (expected + TRUSTED)
+            now = Status(tuple(done), tuple(left), pace)
             minutes = (time.perf_counter() - started) / 60
             say(f"{minutes:.0f} min: {job.name} (seed {job.seed}) done. {now.sentence(workers)}")
     finally:
