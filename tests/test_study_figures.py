@@ -98,7 +98,7 @@ def test_everything_that_is_studied_has_a_name_of_its_own() -> None:
 
 
 def test_names() -> None:
-    assert system_name("three-levels, ") == "3-level NEZHA"
+    assert system_name("three-levels") == "3-level NEZHA"
     assert system_name("something new") == "something new"
     assert pair_name(PAIRS[2]) == "NEZHA − no transition"
     assert (measure("recall@10"), measure("ndcg@5"), measure("hits@3")) == (

@@ -51,7 +51,6 @@ LINES = (
 
 def system_name(label: str) -> str:
     """How a system is called here; its own label if it is not known."""
-    label = label.removesuffix(", ")
     return NAMES.get(label, label)
 
 

@@ -41,7 +41,7 @@ def agreement_with_model(
     nezha = NezhaDecoder(model, trained.verifier)
     speculative = SpeculativeDecoder(model, trained.verifier)
     sums: dict[str, list[float]] = {}
-    strides = radix_products(ids.radices)
+    prefixes = (*ids.strides[1:], ids.space)  # of l = 1 … L codes; a key modulo it is its prefix
     for start in range(0, len(users), 16):
         prompts = model.build_prompts(users.histories[start : start + 16], ids)
         full = {name: decoder.decode(prompts, ids.n_distinct) for name, decoder in exact.items()}
@@ -53,7 +53,7 @@ def agreement_with_model(
             one, other = keys["draft"][row], keys["backbone"][row]
             sums.setdefault("spearman", []).append(spearman(one, other))
             sums.setdefault("top1", []).append(float(one[0] == other[0]))
-            for level, product in enumerate(strides, start=1):
+            for level, product in enumerate(prefixes, start=1):
                 name = f"overlap_level_{level}@{TOP}" if level < ids.levels else f"overlap@{TOP}"
                 sums.setdefault(name, []).append(_overlap(one % product, other % product))
             sums.setdefault(f"beam_overlap@{TOP}", []).append(_overlap(narrow[row], one))
@@ -97,11 +97,6 @@ def spearman(one: Tensor, other: Tensor) -> float:
     places = [_places(keys) for keys in (one, other)]
     distance = float(((places[0] - places[1]) ** 2).sum())
     return 1.0 - 6.0 * distance / (n * (n * n - 1.0))
-
-
-def radix_products(radices: tuple[int, ...]) -> list[int]:
-    """For l = 1 … L the number of different prefixes of l codes: a key modulo it is its prefix."""
-    return [int(product) for product in np.cumprod(np.array(radices, dtype=object))]
 
 
 def _places(keys: Tensor) -> NDArray[np.float64]:
