@@ -1,0 +1,109 @@
+"""Work too slow to be live: a button starts it, a bar shows how far it is, a button cancels it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from threading import Event, Thread
+
+import ipywidgets as widgets
+import traitlets
+
+Progress = tuple[int, int, str]
+"""How many pieces are done, of how many, and what comes next in plain text."""
+
+
+class SlowWork(widgets.HBox):
+    """A start button, a cancel button, and how far the work is.
+
+    The work runs on a thread of its own: the kernel would not hear "cancel" while it works itself.
+
+    Args:
+        description: of the start button.
+        pieces: called at each start. It yields a `Progress` before each piece of work, the first
+            one at once; the next is asked for only while nobody has cancelled. An error that it
+            raises is said beside the bar.
+        finished: called after the last piece, and not after a cancellation or an error. It should
+            show all that `pieces` prepared, so that a cancelled start changes nothing.
+        tooltip: of the start button.
+
+    The trait `running` may be observed.
+    """
+
+    running = traitlets.Bool(False)
+
+    def __init__(
+        self,
+        description: str,
+        pieces: Callable[[], Iterator[Progress]],
+        finished: Callable[[], None],
+        tooltip: str = "",
+    ) -> None:
+        self.pieces, self.finished = pieces, finished
+        self.start_button = widgets.Button(
+            description=description,
+            tooltip=tooltip or description,
+            button_style="primary",
+            layout={"width": "260px"},
+        )
+        self.cancel_button = widgets.Button(
+            description="Cancel",
+            tooltip="Stop after the piece at work",
+            disabled=True,
+            layout={"width": "90px"},
+        )
+        self.bar = widgets.IntProgress(
+            description="Progress", min=0, max=1, layout={"width": "260px", "visibility": "hidden"}
+        )
+        self.message = widgets.HTML()
+        super().__init__(
+            [self.start_button, self.cancel_button, self.bar, self.message],
+            layout={"flex_flow": "row wrap", "align_items": "center"},
+        )
+        self._cancelled = Event()
+        self._thread: Thread | None = None
+        self.start_button.on_click(lambda _: self.start())
+        self.cancel_button.on_click(lambda _: self.cancel())
+
+    def start(self) -> None:
+        """Begin, unless it is running already."""
+        if self.running:
+            return
+        self._cancelled.clear()
+        self._show(running=True)
+        self._thread = Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Stop after the piece at work; nothing happens if none is."""
+        self._cancelled.set()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Return when the work has ended, or after so many seconds."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _work(self) -> None:
+        try:
+            for done, total, upcoming in self.pieces():
+                self.bar.max, self.bar.value = max(1, total), done
+                self._say(f"{upcoming} ({done} of {total} done)")
+                if self._cancelled.is_set():
+                    break
+            if self._cancelled.is_set():
+                self._say("Cancelled; what is shown is as it was.")
+            else:
+                self.finished()
+                self._say("Done.")
+        except Exception as error:  # on a thread nobody else would hear of it
+            self._say(f"Stopped: {error}")
+        finally:
+            self._show(running=False)
+
+    def _show(self, running: bool) -> None:
+        self.start_button.disabled, self.cancel_button.disabled = running, not running
+        self.bar.layout.visibility = "visible" if running else "hidden"
+        self.running = running
+
+    def _say(self, text: str) -> None:
+        self.message.value = f'<span role="status">{html.escape(text)}</span>'
