@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+from nezha_lite.decoding.base import Verification
 from nezha_lite.decoding.beam import BeamSearch, BeamSearchDecoder
+from nezha_lite.model import NezhaModel
 from nezha_lite.prompts import Prompts
+from nezha_lite.verifiers import Verifier
 
 
 class NezhaDecoder(BeamSearchDecoder):
@@ -11,7 +16,26 @@ class NezhaDecoder(BeamSearchDecoder):
 
     This is the readable reference. `CapturedDecoder(NezhaDecoder(...))` runs the same program
     compiled, and on CUDA as one graph.
+
+    Args:
+        temperature: τ > 0; every code's probability becomes p^(1/τ), normalized again. Within one
+            level nothing changes order; between prefixes a small τ favours a likely first code,
+            a large one lets the beam spread. 1 is the method's.
+
+    The other arguments, and what they raise, are `BeamSearchDecoder`'s.
     """
+
+    def __init__(
+        self,
+        model: NezhaModel,
+        verifier: Verifier | None = None,
+        verification: Verification = "prefix",
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(model, verifier, verification)
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature is {temperature}, but must be above 0 and finite.")
+        self.temperature = temperature
 
     def run(self, prompts: Prompts, search: BeamSearch) -> int:
         """See `BeamSearchDecoder.run`."""
@@ -21,6 +45,8 @@ class NezhaDecoder(BeamSearchDecoder):
         state = hidden[:, :1]  # (B, 1, D): s_1 = h_0
         for level in range(head.levels):
             log_probs = head.log_probs(level, hidden[:, level + 1, None], state)  # (B, K, C)
+            if self.temperature != 1:
+                log_probs = (log_probs / self.temperature).log_softmax(-1)
             self.mark("head")
             step = search.step(log_probs)
             if level + 1 < head.levels:

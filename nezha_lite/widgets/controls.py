@@ -95,9 +95,11 @@ class Subject:
         self.histories = {user: split.histories[places[user]] for user in users}
         self.targets = {user: split.targets[places[user]] for user in users}
 
-    def decode(self, user: int, beam: int, verification: Verification) -> DecodeResult:
+    def decode(
+        self, user: int, beam: int, verification: Verification, temperature: float = 1.0
+    ) -> DecodeResult:
         """One user's list, with its trace."""
-        decoder = NezhaDecoder(self.model, self.verifier, verification)
+        decoder = NezhaDecoder(self.model, self.verifier, verification, temperature)
         prompts = self.model.build_prompts([self.histories[user]], self.semantic_ids)
         return decoder.decode(prompts, beam, trace=True)
 

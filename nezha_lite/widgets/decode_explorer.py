@@ -8,14 +8,13 @@ from typing import Any
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
-import torch
 import traitlets
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import VERIFICATIONS, DecodeResult, Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import Fate, Node, beam_nodes
-from nezha_lite.plots.beam_figures import FATES, PlacedNode, percent, place_nodes, tree_parts
+from nezha_lite.plots import Node, beam_nodes
+from nezha_lite.plots.beam_figures import FATES, PlacedNode, place_nodes, tree_parts
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.controls import (
@@ -31,9 +30,12 @@ from nezha_lite.widgets.controls import (
     user_control,
     verification_control,
 )
+from nezha_lite.widgets.decode_words import step_sentence, why
 from nezha_lite.widgets.item_list import list_html, list_lines, list_rows
 
-MAX_BEAM, SHOWN_HISTORY, SHOWN_PLACES, SHOWN_TITLES = 64, 10, 20, 3
+MAX_BEAM, SHOWN_HISTORY, SHOWN_PLACES = 64, 10, 20
+TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
+PLAY_MILLISECONDS = 1200
 HISTORY = f"The last items of the history (at most {SHOWN_HISTORY}), oldest first:"
 NO_DRAFT: tuple[str, tuple[int, ...]] = ("none", ())
 HOW_TO_ASK = (
@@ -64,16 +66,19 @@ class DecodeExplorer(Panel):
         users: indices of the users on offer; by default eight of the test split.
         beam: beam width at first, 1 to 64.
         verification: "off", "final" or "prefix" at first.
+        temperature: of the drafts at first: 0.25, 0.5, 1, 2 or 4.
         max_pruned: existing candidates shown at each level that the beam had no room for.
 
-    The traits `user`, `beam`, `verification`, `step` and `node` may be set and observed. `step` is
-    0 after the prompt was read, l after level l, and L + 1 when the list is ready; `node` is the
-    (level, candidate) being explained, or None. `result` is the `DecodeResult` on show.
+    The traits `user`, `beam`, `verification`, `temperature`, `step` and `node` may be set and
+    observed. `step` is 0 after the prompt was read, l after level l, and L + 1 when the list is
+    ready; `node` is the (level, candidate) being explained, or (). `result` is the `DecodeResult`
+    on show, or None where decoding failed; the widget then says why.
     """
 
     user = traitlets.Int()
     beam = traitlets.Int(min=1, max=MAX_BEAM)
     verification = traitlets.Enum(VERIFICATIONS)
+    temperature = traitlets.Enum(TEMPERATURES)
     step = traitlets.Int(min=0)
     node: Any = traitlets.Tuple()
 
@@ -85,6 +90,7 @@ class DecodeExplorer(Panel):
         users: Sequence[int] | None = None,
         beam: int = 10,
         verification: Verification = "prefix",
+        temperature: float = 1.0,
         max_pruned: int = 3,
     ) -> None:
         self.subject = Subject(model, semantic_ids, dataset, users)
@@ -94,65 +100,86 @@ class DecodeExplorer(Panel):
         self.placed: list[PlacedNode] = []
         self.history, self.summary = widgets.HTML(), widgets.HTML()
         self.explanation, self.table = widgets.HTML(), widgets.HTML()
-        traces, layout = self._tree(upto=0)
-        self.figure = figure_widget(Figure([*traces, RING], layout))
-        for trace in self.figure.data[FIRST_FATE:-1]:
-            trace.on_click(self._clicked)
         user_choice, verification_choice = user_control(self.subject), verification_control()
         beam_choice = widgets.IntSlider(
             min=1, max=MAX_BEAM, description="Beam width", style=DESCRIPTION, layout=WIDE
         )
-        steps = ["prompt", *(f"level {n}" for n in range(1, semantic_ids.levels + 1)), "list"]
+        warmth = slider("Temperature", [(f"{value:g}", value) for value in TEMPERATURES])
+        finished = semantic_ids.levels + 1
+        steps = ["prompt", *(f"level {n}" for n in range(1, finished)), "list"]
         step_choice = slider("Step", [(name, number) for number, name in enumerate(steps)])
+        play = widgets.Play(
+            max=finished,
+            interval=PLAY_MILLISECONDS,
+            show_repeat=False,
+            description="Play the steps",
+        )
         self.node_choice = slider("Explain draft", [NO_DRAFT])
-        controls = [user_choice, beam_choice, verification_choice, step_choice]
-        outputs = [self.figure, self.node_choice, self.explanation, self.table]
         super().__init__(
-            [*controls, self.history, self.summary, *outputs],
             user=self.subject.users[0],
             beam=beam,
             verification=verification,
-            step=semantic_ids.levels + 1,
+            temperature=temperature,
+            step=finished,
         )
+        self._decode()
+        # Drawn at once as it is to be: a page that is still loading may miss a redrawing.
+        traces, layout = self._tree(upto=self.step)
+        self.figure = figure_widget(Figure([*traces, RING], layout))
+        for trace in self.figure.data[FIRST_FATE:-1]:
+            trace.on_click(self._clicked)
+        self._tell()
+        self._explain()
+        controls = [user_choice, beam_choice, verification_choice, warmth, step_choice, play]
+        outputs = [self.figure, self.node_choice, self.explanation, self.table]
+        self.children = [*controls, self.history, self.summary, *outputs]
         link(self, "user", user_choice)
         link(self, "beam", beam_choice)
         link(self, "verification", verification_choice)
+        link(self, "temperature", warmth)
         link(self, "step", step_choice)
+        link(self, "step", play)
         link(self, "node", self.node_choice)
-        self.observe(self._decode, ["user", "beam", "verification"])
+        self.observe(self._refresh, ["user", "beam", "verification", "temperature"])
         self.observe(self._draw, "step")
         self.observe(self._explain, "node")
-        self._decode()
-        self._explain()
 
     # ---- reactions --------------------------------------------------------------------------
 
-    def _decode(self, change: Any = None) -> None:
-        self.history.value = self._history_html()
+    def _decode(self) -> None:
         try:
-            self.result = self.subject.decode(self.user, self.beam, self.verification)
+            self.result = self.subject.decode(
+                self.user, self.beam, self.verification, self.temperature
+            )
         except ValueError as error:
             self.result, self.problem, self.placed = None, str(error), []
         else:
             assert self.result.trace is not None  # asked for
             self.problem = ""
             self.placed = place_nodes(beam_nodes(self.result.trace, 0, self.max_pruned))
+
+    def _refresh(self, change: Any = None) -> None:
+        self._decode()
         self._draw()
 
     def _draw(self, change: Any = None) -> None:
-        levels = self.subject.semantic_ids.levels
         traces, layout = self._tree(upto=self.step)
         with self.figure.batch_update():
             for old, new in zip(self.figure.data[:-1], traces, strict=True):
                 old.update(x=new.x, y=new.y, text=new.text, hovertext=new.hovertext)
             self.figure.layout.height = layout["height"]
-        shown = [row.node for row in self.placed if row.node.level <= self.step]
+        self._tell()
+
+    def _tell(self) -> None:
+        """Everything but the figure."""
+        self.history.value = self._history_html()
+        shown = [node for node in self._nodes() if node.level <= self.step]
         options = [NO_DRAFT, *((_option(node), _name(node)) for node in shown)]
         keep = self.node if self.node in [value for _, value in options] else ()
         self.node_choice.options = options  # this chooses the first
         self.node_choice.value = keep
         self.summary.value = "".join(map(paragraph, self.sentences()))
-        finished = self.result is not None and self.step > levels
+        finished = self.result is not None and self.step > self.subject.semantic_ids.levels
         self.table.value = list_html(*self._list()) if finished else ""
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
@@ -174,47 +201,19 @@ class DecodeExplorer(Panel):
         """What is to be seen at this step, or what went wrong, in plain text."""
         if self.result is None:
             return [self.problem]
-        levels = self.subject.semantic_ids.levels
         lines = [f"Verification {self.verification}: {MODES[self.verification]}."]
-        if self.step == 0:
-            lines.append("The backbone has read the prompt, once. No code is drafted yet.")
-        elif self.step <= levels:
-            lines.append(self._level_sentence(self.step))
-        else:
-            calls = self.result.backbone_calls
-            lost = [self._count(level, Fate.REJECTED) for level in range(1, levels + 1)]
-            places = ", ".join(f"level {n}: {count}" for n, count in enumerate(lost, 1) if count)
-            lines.append(
-                f"Backbone calls: {calls}. Hallucinations rejected: {sum(lost)}"
-                + (f" ({places})." if places else ".")
-            )
-        return lines
+        if self.temperature != 1:
+            effect = "the beam spreads" if self.temperature > 1 else "likely first codes win"
+            lines.append(f"Temperature {self.temperature:g}: {effect}.")
+        levels = self.subject.semantic_ids.levels
+        return [*lines, step_sentence(self.result, self._nodes(), self.step, levels)]
 
     def explain(self, node: Node) -> str:
         """Why a draft lived or fell, in plain text."""
-        subject = self.subject
-        codes = torch.tensor(node.codes)
-        items = (subject.semantic_ids.codes[:, : node.level] == codes).all(dim=1).nonzero()[:, 0]
-        titles = "; ".join(subject.dataset.title(int(item)) for item in items[:SHOWN_TITLES])
-        noun = "item begins" if len(items) == 1 else "items begin"
-        prefix = "-".join(map(str, node.codes))
-        text = f"Draft {prefix}: {node.fate.value}. Probability {percent(node.log_prob)} "
-        text += f"(log-probability {node.log_prob:.2f}). {len(items)} {noun} with these codes"
-        return text + (
-            f": {titles}{'; …' if len(items) > SHOWN_TITLES else ''}." if titles else "."
-        )
+        return why(node, self._nodes(), self.subject.semantic_ids, self.subject.dataset)
 
-    def _level_sentence(self, level: int) -> str:
-        counts = {fate: self._count(level, fate) for fate in Fate}
-        kept, unchecked = counts[Fate.KEPT], counts[Fate.UNCHECKED]
-        return (
-            f"Level {level}: {kept + unchecked} drafts kept"
-            + (f", {unchecked} of them although no item has such a prefix" if unchecked else "")
-            + f"; {counts[Fate.REJECTED]} rejected because no item has such a prefix."
-        )
-
-    def _count(self, level: int, fate: Fate) -> int:
-        return sum(row.node.level == level and row.node.fate is fate for row in self.placed)
+    def _nodes(self) -> list[Node]:
+        return [row.node for row in self.placed]
 
     def _selected(self) -> PlacedNode | None:
         return next((row for row in self.placed if _name(row.node) == self.node), None)
