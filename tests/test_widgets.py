@@ -227,12 +227,15 @@ def test_the_tree_grows_with_the_steps(explorer: DecodeExplorer) -> None:
     assert "Backbone calls: 1." in explorer.summary.value
 
 
-def test_playing_moves_the_step(explorer: DecodeExplorer) -> None:
-    play = controls(explorer)["Play the steps"]
-    assert (play.min, play.max) == (0, 4)
-    play.value = 2
-    assert explorer.step == controls(explorer)["Step"].value == 2
-    assert "Level 2:" in explorer.summary.value
+def test_next_step_goes_round(explorer: DecodeExplorer) -> None:
+    button = controls(explorer)["Next step"]
+    seen = []
+    for _ in range(6):
+        button.click()
+        seen.append(explorer.step)
+        assert controls(explorer)["Step"].value == explorer.step
+    assert seen == [0, 1, 2, 3, 4, 0]
+    assert "No code is drafted yet" in explorer.summary.value
 
 
 def test_temperature_changes_scores_and_says_so(explorer: DecodeExplorer) -> None:

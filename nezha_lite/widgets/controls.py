@@ -17,6 +17,7 @@ from nezha_lite.plots.style import CONFIG
 from nezha_lite.plots.svg import WIDTH, page_svg
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import SortedVerifier
+from nezha_lite.widgets.keyboard import CLASS, OwnKeys
 
 DESCRIPTION = {"description_width": "120px"}
 WIDE = {"width": "560px"}
@@ -31,8 +32,18 @@ MODES = {
 class Panel(widgets.VBox):
     """A widget that is stored with a static form too, for pages without a kernel.
 
-    Each says what it shows in `sentences` and, for the static form, in `blocks`.
+    Each says what it shows in `sentences` and, for the static form, in `blocks`. In every notebook
+    its controls can be moved with the keyboard.
     """
+
+    def __init__(self, children: Sequence[widgets.Widget] = (), **traits: Any) -> None:
+        self._keys = OwnKeys()
+        super().__init__(children, **traits)
+        self.add_class(CLASS)
+
+    @traitlets.validate("children")
+    def _with_its_keys(self, proposal: Any) -> tuple[widgets.Widget, ...]:
+        return (*(child for child in proposal.value if child is not self._keys), self._keys)
 
     def sentences(self) -> list[str]:
         """What is to be seen, in plain text."""

@@ -35,7 +35,6 @@ from nezha_lite.widgets.item_list import list_html, list_lines, list_rows
 
 MAX_BEAM, SHOWN_HISTORY, SHOWN_PLACES = 64, 10, 20
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
-PLAY_MILLISECONDS = 1200
 HISTORY = f"The last items of the history (at most {SHOWN_HISTORY}), oldest first:"
 NO_DRAFT: tuple[str, tuple[int, ...]] = ("none", ())
 HOW_TO_ASK = (
@@ -108,12 +107,12 @@ class DecodeExplorer(Panel):
         finished = semantic_ids.levels + 1
         steps = ["prompt", *(f"level {n}" for n in range(1, finished)), "list"]
         step_choice = slider("Step", [(name, number) for number, name in enumerate(steps)])
-        play = widgets.Play(
-            max=finished,
-            interval=PLAY_MILLISECONDS,
-            show_repeat=False,
-            description="Play the steps",
+        onward = widgets.Button(
+            description="Next step",
+            tooltip="Go on to the next step, and after the list back to the prompt",
+            layout={"width": "120px", "margin": "2px 2px 2px 126px"},
         )
+        onward.on_click(lambda _: self.next_step())
         self.node_choice = slider("Explain draft", [NO_DRAFT])
         super().__init__(
             user=self.subject.users[0],
@@ -130,7 +129,7 @@ class DecodeExplorer(Panel):
             trace.on_click(self._clicked)
         self._tell()
         self._explain()
-        controls = [user_choice, beam_choice, verification_choice, warmth, step_choice, play]
+        controls = [user_choice, beam_choice, verification_choice, warmth, step_choice, onward]
         outputs = [self.figure, self.node_choice, self.explanation, self.table]
         self.children = [*controls, self.history, self.summary, *outputs]
         link(self, "user", user_choice)
@@ -138,13 +137,16 @@ class DecodeExplorer(Panel):
         link(self, "verification", verification_choice)
         link(self, "temperature", warmth)
         link(self, "step", step_choice)
-        link(self, "step", play)
         link(self, "node", self.node_choice)
         self.observe(self._refresh, ["user", "beam", "verification", "temperature"])
         self.observe(self._draw, "step")
         self.observe(self._explain, "node")
 
     # ---- reactions --------------------------------------------------------------------------
+
+    def next_step(self) -> None:
+        """Go on by one step; after the list the prompt comes again."""
+        self.step = (self.step + 1) % (self.subject.semantic_ids.levels + 2)
 
     def _decode(self) -> None:
         try:
