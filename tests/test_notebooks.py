@@ -3,58 +3,31 @@
 nbval compares only cells that were run, so an unrun notebook would pass there: it fails here.
 """
 
-import json
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "notebooks"
-NOTEBOOKS = sorted(
-    path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+from stored_notebooks import (
+    FOLDER,
+    LESSONS,
+    NOTEBOOKS,
+    ROOT,
+    code_cells,
+    headings,
+    joined,
+    load,
+    output_texts,
+    prose,
+    tags,
 )
-LESSONS = 7  # 00 to 06 are the course's core
 
-Cell = dict[str, Any]
+CORE = 7  # 00 to 06 are the course's core
 
 every_notebook = pytest.mark.parametrize(
     "path", NOTEBOOKS, ids=[path.relative_to(FOLDER).as_posix() for path in NOTEBOOKS]
 )
-
-
-def load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def joined(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else "".join(text)
-
-
-def tags(cell: Cell) -> list[str]:
-    return cell["metadata"].get("tags", [])
-
-
-def code_cells(notebook: dict[str, Any]) -> list[Cell]:
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-
-
-def prose(notebook: dict[str, Any]) -> str:
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
-    return "\n\n".join(joined(cell["source"]) for cell in cells)
-
-
-def output_texts(cell: Cell) -> Iterator[str]:
-    """Everything that a cell's outputs show, whatever their kind."""
-    for output in cell["outputs"]:
-        yield joined(output.get("text", ""))
-        yield "\n".join(output.get("traceback", []))
-        for content in output.get("data", {}).values():
-            yield json.dumps(content) if isinstance(content, dict) else joined(content)
 
 
 def anchor(heading: str) -> str:
@@ -63,13 +36,13 @@ def anchor(heading: str) -> str:
 
 
 def test_the_course_has_its_lessons() -> None:
-    numbers = {path.name[:2] for path in FOLDER.glob("[0-9][0-9]_*.ipynb")}
-    missing = [f"{number:02}" for number in range(LESSONS) if f"{number:02}" not in numbers]
+    numbers = {path.name[:2] for path in LESSONS}
+    missing = [f"{number:02}" for number in range(CORE) if f"{number:02}" not in numbers]
     assert not missing, f"notebooks/ has no lesson {', '.join(missing)}"
 
 
 def test_lessons_have_distinct_numbers_without_gaps() -> None:
-    numbers = [int(path.name[:2]) for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))]
+    numbers = [int(path.name[:2]) for path in LESSONS]
     assert numbers == list(range(len(numbers)))
 
 
@@ -169,12 +142,12 @@ def test_links_lead_somewhere(path: Path) -> None:
         goal = (path.parent / place) if place else path
         assert goal.exists(), f"{target} leads nowhere"
         if fragment and goal.suffix == ".ipynb":
-            headings = re.findall(r"^#+ (.+)$", prose(load(goal)), flags=re.MULTILINE)
-            assert fragment in map(anchor, headings), f"{target} names no heading of {goal.name}"
+            assert fragment in map(anchor, headings(load(goal))), (
+                f"{target} names no heading of {goal.name}"
+            )
 
 
 def test_each_lesson_leads_to_the_next() -> None:
-    lessons = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-    for lesson, following in pairwise(lessons):
+    for lesson, following in pairwise(LESSONS):
         linked = f"]({following.name}" in prose(load(lesson))
         assert linked, f"{lesson.name} does not link to {following.name}"
