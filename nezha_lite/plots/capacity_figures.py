@@ -1,0 +1,212 @@
+"""What a queue does to response times, and the servers that each decoder needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import plotly.graph_objects as go
+
+from nezha_lite.capacity import Forecast, Service
+from nezha_lite.plots.charts import number
+from nezha_lite.plots.labelled_lines import Look, decimal_ticks
+from nezha_lite.plots.speed_figures import DECODERS
+from nezha_lite.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Figure,
+    headed,
+    plot_text,
+)
+
+PAPER = {
+    "paper: before NEZHA": Look("paper: before NEZHA", ORANGE, "longdashdot", "cross"),
+    "paper: NEZHA": Look("paper: NEZHA", SKY, "dot", "diamond"),
+}
+OTHERS = (
+    Look("", PURPLE, "dashdot", "triangle-up"),
+    Look("", GREEN, "longdash", "triangle-down"),
+    Look("", VERMILLION, "dot", "square-open"),
+    Look("", GREY, "dash", "diamond-open"),
+)
+# Shares of the requests, in percent. The axis counts the slower ones: one in 2, in 10, in 100.
+PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 93, 95, 97, 98, 99, 99.5)
+TICKS = (0, 50, 75, 90, 95, 99)
+
+
+def service_look(service: Service, place: int) -> Look:
+    """How a service is shown: as its decoder in the figures of latency, others by their place."""
+    known = DECODERS | PAPER
+    return known.get(service.name, replace(OTHERS[place % len(OTHERS)], name=service.name))
+
+
+def responses_figure(
+    services: Sequence[Service], forecasts: Sequence[Forecast], chosen: int, deadline_ms: float
+) -> Figure:
+    """Response time that a share of the requests stays within, a line per service.
+
+    Overloaded services have no line.
+
+    Args:
+        services: what answers.
+        forecasts: one for each service.
+        chosen: index of the service drawn thick.
+        deadline_ms: a dotted line.
+    """
+    traces, times = [], [deadline_ms]
+    for place, (service, forecast) in enumerate(zip(services, forecasts, strict=True)):
+        look = service_look(service, place)
+        shown = () if forecast.overloaded else PERCENTS
+        ys = [forecast.percentile(percent) for percent in shown]
+        times += ys
+        traces.append(
+            go.Scatter(
+                x=[_slower(percent) for percent in shown],
+                y=ys,
+                name=plot_text(look.name),
+                mode="lines+markers",
+                line={"color": look.colour, "dash": look.dash, "width": 2 + 2 * (place == chosen)},
+                marker={"color": look.colour, "symbol": look.symbol, "size": 8},
+                hoverinfo="text",
+                hovertext=[
+                    f"{plot_text(look.name)}: {percent:g} % within {number(ms)} ms"
+                    for percent, ms in zip(shown, ys, strict=True)
+                ],
+            )
+        )
+    ends = [_slower(PERCENTS[0]), _slower(PERCENTS[-1])]
+    traces.append(
+        go.Scatter(
+            x=ends,
+            y=[deadline_ms] * 2,
+            name=f"deadline, {deadline_ms:,g} ms",
+            mode="lines",
+            line={"color": BLACK, "dash": "dot", "width": 1},
+            hoverinfo="skip",
+        )
+    )
+    low, high = math.log10(min(times)) - 0.1, math.log10(max(times)) + 0.1
+    missing = [
+        service_look(service, place).name
+        for place, (service, forecast) in enumerate(zip(services, forecasts, strict=True))
+        if forecast.overloaded
+    ]
+    named = "all" if len(missing) == len(services) else "; ".join(missing)
+    note = f" Overloaded, without a line: {named}." if missing else ""
+    servers = forecasts[0].cluster.servers
+    layout = headed(
+        f"Response times with {servers:,} server{'' if servers == 1 else 's'} for each decoder",
+        f"From arrival to answer. Asked for: 99 % below the dotted deadline.{note}",
+        250,
+        116,
+        showlegend=True,
+        hovermode="closest",
+        xaxis={
+            "type": "log",
+            "title": {"text": "share of the requests answered within that time"},
+            "tickvals": [_slower(percent) for percent in TICKS],
+            "ticktext": [f"{percent} %" for percent in TICKS],
+            "range": [math.log10(ends[0]) - 0.03, math.log10(ends[1]) + 0.03],
+        },
+        yaxis={
+            "type": "log",
+            "title": {"text": "response time (ms)"},
+            "range": [low, high],
+            **decimal_ticks(low, high),
+        },
+    )
+    return Figure(traces, layout)
+
+
+def servers_figure(
+    services: Sequence[Service],
+    needed: Sequence[int | None],
+    chosen: int,
+    deadline_ms: float,
+    requests_per_second: float,
+) -> Figure:
+    """How many servers each service needs, on a logarithmic axis.
+
+    Args:
+        services: what answers.
+        needed: servers for each; None where no number is enough.
+        chosen: index of the service marked by a square.
+        deadline_ms: what 99 % of the requests stay within.
+        requests_per_second: the load.
+    """
+    names = [service_look(service, place).name for place, service in enumerate(services)]
+    rows = [len(services) - 1 - place for place in range(len(services))]  # the first on top
+    possible = [(row, count) for row, count in zip(rows, needed, strict=True) if count]
+    stems: list[tuple[float | None, int | None]] = []
+    for row, count in possible:
+        stems += [(0.7, row), (count, row), (None, None)]
+    marks = [(row, count) for row, count in possible if row != rows[chosen]]
+    own = [(row, count) for row, count in possible if row == rows[chosen]]
+    texts = [f"{count:,}" if count else "✕ too slow even without a queue" for count in needed]
+    traces = [
+        go.Scatter(
+            x=[x for x, _ in stems],
+            y=[y for _, y in stems],
+            name="stems",
+            mode="lines",
+            line={"color": GREY, "width": 1},
+            hoverinfo="skip",
+        ),
+        _marks(marks, "others", BLUE, "circle"),
+        _marks(own, "chosen", VERMILLION, "square"),
+        go.Scatter(
+            x=[1.12 * (count or 0.7) for count in needed],
+            y=rows,
+            name="numbers",
+            mode="text",
+            text=texts,
+            textposition="middle right",
+            hoverinfo="skip",
+        ),
+    ]
+    most = math.log10(max([10, *(count for _, count in possible)]))
+    layout = headed(
+        f"Servers for {requests_per_second:,g} requests a second",
+        f"The fewest that keep 99 % within {deadline_ms:,g} ms (logarithmic axis). Square: the "
+        "chosen decoder.",
+        34 * len(services) + 20,
+        56,
+        showlegend=False,
+        xaxis={
+            "type": "log",
+            "title": {"text": "servers needed"},
+            "range": [math.log10(0.7), 1.15 * most + 0.1],
+            **decimal_ticks(0, most),
+        },
+        yaxis={
+            "tickvals": rows,
+            "ticktext": [plot_text(name) for name in names],
+            "range": [-0.6, len(services) - 0.4],
+            "showgrid": False,
+        },
+    )
+    return Figure(traces, layout)
+
+
+def _marks(points: Sequence[tuple[int, int]], name: str, colour: str, symbol: str) -> go.Scatter:
+    return go.Scatter(
+        x=[count for _, count in points],
+        y=[row for row, _ in points],
+        name=name,
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 11},
+        hoverinfo="text",
+        hovertext=[f"{count:,} servers" for _, count in points],
+    )
+
+
+def _slower(percent: float) -> float:
+    """One in how many requests is slower."""
+    return 100 / (100 - percent)
