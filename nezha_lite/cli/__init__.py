@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from nezha_lite.cli import bench, measure, recommend, study, tokenize, train
+from nezha_lite.cli import bench, measure, own_data, recommend, study, tokenize, train
 
 app = typer.Typer(
     help="Train, evaluate and try generative recommenders with NEZHA's draft head.\n\n"
@@ -31,6 +31,8 @@ for command in (
     study.study,
 ):
     app.command()(command)
+app.command("import")(own_data.import_tables)
+app.command("map")(own_data.sid_map)
 app.add_typer(bench.app, name="bench")
 
 

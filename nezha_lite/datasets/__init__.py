@@ -5,6 +5,8 @@ A data set is a folder of one to three JSON files, the layout of LETTER (Wang et
 - ``NAME.inter.json``: ``{user: [item, ...]}`` in time order; the one file that must exist,
 - ``NAME.item.json``: ``{item: {"title", "brand", "categories", "description"}}``, any key or none,
 - ``NAME.index.json``: ``{item: ["<a_183>", "<b_70>", ...]}``, semantic IDs released by someone.
+
+`read_tables` reads CSV tables of your own, and `write_folder` makes such a folder of them.
 """
 
 from pathlib import Path
@@ -12,16 +14,26 @@ from pathlib import Path
 from nezha_lite.datasets.dataset import InteractionDataset, Split
 from nezha_lite.datasets.item_text import ItemText, plain_text
 from nezha_lite.datasets.reading import load_folder, part_file
+from nezha_lite.datasets.table_layout import TableLayout
+from nezha_lite.datasets.table_problems import Problem, TableReport
+from nezha_lite.datasets.tables import check_tables, read_tables
+from nezha_lite.datasets.writing import write_folder
 from nezha_lite.downloads import REGISTRY, fetch
 
 __all__ = [
     "DATA_FOLDER",
     "InteractionDataset",
     "ItemText",
+    "Problem",
     "Split",
+    "TableLayout",
+    "TableReport",
+    "check_tables",
     "load_dataset",
     "load_folder",
     "plain_text",
+    "read_tables",
+    "write_folder",
 ]
 
 DATA_FOLDER = Path(__file__).parents[2] / "data"

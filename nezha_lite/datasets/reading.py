@@ -1,15 +1,14 @@
 """Folders of JSON files to data sets; what does not fit is refused by file and place."""
 
-import json
 import re
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, TypeVar
 
 from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.item_text import ItemText
+from nezha_lite.strict_json import parse_json
 
 Parsed = TypeVar("Parsed")
 
@@ -46,8 +45,7 @@ def load_folder(folder: str | Path) -> InteractionDataset:
     catalogue.update(texts or (), codes or ())
     if not catalogue:
         raise ValueError(f"{inter_file} names no item; a data set needs at least one.")
-    numbered = all(re.fullmatch("[0-9]{1,4000}", item) for item in catalogue)
-    items = sorted(sorted(catalogue), key=int if numbered else None)
+    items = in_order(catalogue)
     if codes is not None:
         place = f"{index_file}, item "
         if lacking := [item for item in items if item not in codes]:
@@ -66,6 +64,13 @@ def load_folder(folder: str | Path) -> InteractionDataset:
     )
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in numeric order if all are decimal integers, else in alphabetical order."""
+    alphabetical = sorted(names)
+    numbered = all(re.fullmatch("[0-9]{1,4000}", name) for name in alphabetical)
+    return sorted(alphabetical, key=int) if numbered else alphabetical
+
+
 def part_file(folder: Path, name: str, part: str) -> Path | None:
     """NAME.part.json in any capitalisation (LETTER's files are "Beauty.inter.json")."""
     wanted = f"{name}.{part}.json"
@@ -75,16 +80,11 @@ def part_file(folder: Path, name: str, part: str) -> Path | None:
 
 def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Parsed]:
     """The file's one object with every value parsed; errors name the file and the place."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        key, times = Counter(key for key, _ in pairs).most_common(1)[0] if pairs else ("", 0)
-        if times > 1:  # json would keep the last one and so drop a user's history
-            raise ValueError(f"the key {key!r} occurs {times} times in one object")
-        return dict(pairs)
-
+    if not path.is_file():  # nor a link to one: a pipe would never end
+        raise ValueError(f"{path} is not a file that can be read: mend or delete it.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:  # the first names line and column, or the byte
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # it names line and column, or the byte
         raise ValueError(f"{path} must be a JSON object in UTF-8, but {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must be a JSON object with one entry per {noun}.")
@@ -132,8 +132,9 @@ def _codes(value: Any) -> tuple[int, ...]:
         raise ValueError(f'the semantic ID is {value!r:.40}; write a list such as ["<a_183>"]')
     codes = []
     for letter, token in zip(ascii_lowercase, value, strict=False):
-        match = re.fullmatch(f"<{letter}_([0-9]+)>", token) if isinstance(token, str) else None
+        match = re.fullmatch(f"<{letter}_([0-9]{{1,9}})>", token) if isinstance(token, str) else None
         if match is None:
-            raise ValueError(f"the token {token!r:.40} must read <{letter}_183>, with any code")
+            valid = f"<{letter}_183>, with any code below a billion"
+            raise ValueError(f"the token {token!r:.40} must read {valid}")
         codes.append(int(match[1]))
     return tuple(codes)
