@@ -58,12 +58,13 @@ def test_while_it_runs_only_cancel_can_be_pressed(work: SlowWork, count: Count) 
     assert count.at_work.wait(SECONDS)
     assert work.running
     assert (work.start_button.disabled, work.cancel_button.disabled) == (True, False)
-    assert work.bar.layout.visibility == "visible"
+    assert work.bar.layout.display is None
     assert "piece &lt;0&gt; (0 of 3 done)" in work.message.value
     count.pass_on.set()
     work.wait(SECONDS)
     assert not work.running
     assert (work.start_button.disabled, work.cancel_button.disabled) == (False, True)
+    assert work.bar.layout.display == "none"
 
 
 def test_a_cancelled_start_shows_nothing_and_can_be_repeated(work: SlowWork, count: Count) -> None:

@@ -1,14 +1,13 @@
-"""What decoders cost, from measured rows: phases, beam widths, trade-offs with quality."""
+"""What decoders cost, from measured rows: phases and beam widths."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
 from nezha_lite.plots.charts import number
-from nezha_lite.plots.labelled_lines import Line, Look, decimal_ticks, labelled_lines_figure
+from nezha_lite.plots.labelled_lines import Line, Look, labelled_lines_figure
 from nezha_lite.plots.style import (
     BLACK,
     BLUE,
@@ -79,7 +78,7 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
         for name in names
     }
     middles = [sum(group) / len(group) for group in groups.values()]
-    headings = [_decoder(name, "prefix").name for name in names]
+    headings = [decoder_look(name, "prefix").name for name in names]
     traces.append(_texts(middles, [114.0] * len(names), headings))
     first, last = (
         split[0],
@@ -120,8 +119,8 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
             them.
     """
     lines = []
-    for (decoder, verifier), group in _series(rows).items():
-        look = _decoder(decoder, verifier)
+    for (decoder, verifier), group in rows_by_decoder(rows).items():
+        look = decoder_look(decoder, verifier)
         beams = [float(row.beam or 0) for row in group]
         ratios = [row.metrics["ratio_to_forward"] for row in group]
         lines.append(Line(look.name, beams, ratios, look.colour, look.dash, look.symbol))
@@ -144,77 +143,7 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
     )
 
 
-def tradeoff_figure(
-    latency: Sequence[ResultRow],
-    quality: Sequence[ResultRow],
-    metric: str,
-    y_title: str,
-    title: str,
-    caption: str = "",
-) -> Figure:
-    """Quality against time: a mark per decoder, verifier and beam that were measured for both.
-
-    Args:
-        latency: rows with median_ms, at one batch size and history.
-        quality: rows with `metric`.
-        metric: such as "recall@10".
-        y_title: the quantity, with its unit.
-        title: plain text.
-        caption: what to see; which beams the marks are is added.
-
-    Raises:
-        ValueError: if nothing was measured for both.
-    """
-    scores = {(r.decoder, r.verifier, r.beam): r.metrics.get(metric) for r in quality}
-    traces: list[go.Scatter] = []
-    beams: set[int] = set()
-    for (decoder, verifier), group in _series(latency).items():
-        points = [
-            (row.metrics["median_ms"], value, row.beam)
-            for row in group
-            if (value := scores.get((decoder, verifier, row.beam))) is not None
-        ]
-        if not points:
-            continue
-        look = _decoder(decoder, verifier)
-        beams |= {beam for _, _, beam in points if beam}
-        traces.append(
-            go.Scatter(
-                x=[ms for ms, _, _ in points],
-                y=[value for _, value, _ in points],
-                name=plot_text(look.name),
-                mode="lines+markers",
-                line={"color": look.colour, "dash": look.dash, "width": 2},
-                marker={"color": look.colour, "symbol": look.symbol, "size": 10},
-                hoverinfo="text",
-                hovertext=[
-                    f"{plot_text(look.name)}, beam {beam}: {number(ms)} ms, {number(value)}"
-                    for ms, value, beam in points
-                ],
-            )
-        )
-    if not traces:
-        raise ValueError(f"No decoder was measured for both median_ms and {metric}.")
-    times = [math.log10(ms) for trace in traces for ms in trace.x]
-    widths = ", ".join(str(beam) for beam in sorted(beams))
-    layout = headed(
-        title,
-        f"{caption} Marks along a line: beam {widths}.".strip(),
-        260,
-        104,
-        showlegend=True,
-        hovermode="closest",
-        xaxis={
-            "type": "log",
-            "title": {"text": "milliseconds per list (median)"},
-            **decimal_ticks(min(times) - 0.05, max(times) + 0.02),
-        },
-        yaxis={"title": {"text": plot_text(y_title)}},
-    )
-    return Figure(traces, layout)
-
-
-def _series(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], list[ResultRow]]:
+def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], list[ResultRow]]:
     """Rows by decoder and verifier, by rising beam; those without a beam are left out."""
     found: dict[tuple[str, str | None], list[ResultRow]] = {}
     for row in sorted((row for row in rows if row.beam), key=lambda row: row.beam or 0):
@@ -237,7 +166,8 @@ def _series(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], list[Resu
     )
 
 
-def _decoder(name: str, verifier: str | None) -> Look:
+def decoder_look(name: str, verifier: str | None) -> Look:
+    """How a decoder is shown in every figure, given how its drafts are checked."""
     look = DECODERS.get(name, Look(name, GREY, "dot", "cross"))
     if name in ("generate", "generate-constrained") or verifier in ("prefix", None):
         return look

@@ -14,6 +14,7 @@ from typing import Any
 from nezha_lite.plots.svg_elements import (
     fill_svg,
     line_svg,
+    lying_bars_svg,
     marker_svg,
     path_svg,
     plain,
@@ -80,7 +81,9 @@ def _figure(figure: dict[str, Any]) -> tuple[str, float]:
     parts += _axes(layout, spans, (left, right, top, bottom), to_x, to_y)
     base: dict[float, float] = {}  # where the next bar of a stack begins
     for trace in visible:
-        if trace["type"] == "bar":
+        if trace["type"] == "bar" and trace.get("orientation") == "h":
+            parts += lying_bars_svg(trace, to_x, to_y)
+        elif trace["type"] == "bar":
             parts += _bars(trace, base if layout.get("barmode") == "stack" else {}, to_x, to_y)
         elif trace["type"] == "scatter":
             parts += _scatter(trace, to_x, to_y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -51,6 +51,16 @@ def fill_svg(
             f'<path d="{PATTERNS[shape]}" stroke="white" stroke-width="1.5" fill="none"/></pattern>'
             f'<rect {size} fill="url(#{name})"/>'
         )
+
+
+def lying_bars_svg(
+    trace: dict[str, Any], to_x: Callable[[float], float], to_y: Callable[[float], float]
+) -> Iterator[str]:
+    """The bars of a horizontal trace, each beginning at 0."""
+    half = trace.get("width", 0.7) / 2
+    for x, y in zip(trace["x"], trace["y"], strict=True):
+        top, bottom = sorted((to_y(y - half), to_y(y + half)))
+        yield from fill_svg(trace, to_x(0), top, to_x(x) - to_x(0), bottom - top)
 
 
 def marker_svg(x: float, y: float, marker: dict[str, Any]) -> str:

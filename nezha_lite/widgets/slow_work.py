@@ -53,7 +53,7 @@ class SlowWork(widgets.HBox):
             layout={"width": "90px"},
         )
         self.bar = widgets.IntProgress(
-            description="Progress", min=0, max=1, layout={"width": "260px", "visibility": "hidden"}
+            description="Progress", min=0, max=1, layout={"width": "260px", "display": "none"}
         )
         self.message = widgets.HTML()
         super().__init__(
@@ -102,7 +102,7 @@ class SlowWork(widgets.HBox):
 
     def _show(self, running: bool) -> None:
         self.start_button.disabled, self.cancel_button.disabled = running, not running
-        self.bar.layout.visibility = "visible" if running else "hidden"
+        self.bar.layout.display = None if running else "none"
         self.running = running
 
     def _say(self, text: str) -> None:

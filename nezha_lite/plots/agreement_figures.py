@@ -1,0 +1,233 @@
+"""Where the draft head and the full model agree: ranks of the same prefixes, and shares kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from nezha_lite.plots.beam_figures import percent
+from nezha_lite.plots.prefix_agreement import ComparedPrefix, LevelAgreement, Opinion
+from nezha_lite.plots.style import BLUE, GREEN, ORANGE, VERMILLION, Figure, headed, plot_text
+
+HALF = 0.29  # levels, from the middle of a pair of columns to either of them
+ROW, LEAST, MOST = 20, 180, 640  # pixels: of a rank; of the plot
+ABOVE = 20  # pixels, from the first rank up to the counts
+LOOKS = ((BLUE, ""), (ORANGE, "/"), (GREEN, "x"))
+MARKS = {True: ("circle", BLUE, "kept by both"), False: ("x", VERMILLION, "kept by one alone")}
+
+
+@dataclass(frozen=True)
+class RankMark:
+    """One prefix in one column."""
+
+    level: int
+    prefix: ComparedPrefix
+    x: float
+    rank: int
+
+
+def rank_marks(levels: Sequence[LevelAgreement], shared: bool) -> list[RankMark]:
+    """The marks of the prefixes that both kept, or of those that one kept alone."""
+    return [
+        RankMark(level.level, prefix, level.level + side, rank)
+        for level in levels
+        for prefix in level.prefixes
+        if prefix.shared is shared
+        for side, rank in ((-HALF, prefix.head.rank), (HALF, prefix.model.rank))
+        if rank is not None
+    ]
+
+
+def chosen_ends(chosen: ComparedPrefix | None) -> tuple[list[float], list[int]]:
+    """Where the chosen prefix is drawn: x and y in the columns that have it."""
+    if chosen is None:
+        return [], []
+    level = len(chosen.codes)
+    both = ((level - HALF, chosen.head.rank), (level + HALF, chosen.model.rank))
+    found = [(x, rank) for x, rank in both if rank is not None]
+    return [x for x, _ in found], [rank for _, rank in found]
+
+
+def ranks_figure(
+    levels: Sequence[LevelAgreement],
+    chosen: ComparedPrefix | None = None,
+    title: str = "The same prefixes, ranked by the head and by the model",
+) -> Figure:
+    """A pair of columns for each level; a line joins a prefix's rank in both.
+
+    The traces are always: lines, the chosen prefix, marks of both, marks of one alone, counts.
+
+    Args:
+        levels: from `compare_prefixes`.
+        chosen: drawn thick.
+        title: plain text.
+    """
+    deepest = max((mark.rank for s in (True, False) for mark in rank_marks(levels, s)), default=1)
+    pairs = rank_marks(levels, shared=True)
+    joins = [(left, right) for left, right in zip(pairs[::2], pairs[1::2], strict=True)]
+    lines = go.Scatter(
+        x=[x for left, right in joins for x in (left.x, right.x, None)],
+        y=[y for left, right in joins for y in (left.rank, right.rank, None)],
+        mode="lines",
+        line={"color": "#999999", "width": 1.5},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    marks = [
+        go.Scatter(
+            x=[mark.x for mark in rank_marks(levels, shared)],
+            y=[mark.rank for mark in rank_marks(levels, shared)],
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "color": colour, "size": 9},
+            hoverinfo="text",
+            hovertext=[
+                plot_text(describe(mark.prefix)).replace("; ", "<br>")
+                for mark in rank_marks(levels, shared)
+            ],
+        )
+        for shared, (symbol, colour, name) in MARKS.items()
+    ]
+    xs, ys = chosen_ends(chosen)
+    ring = go.Scatter(
+        x=xs,
+        y=ys,
+        mode="lines+markers",
+        line={"color": "#000000", "width": 3},
+        marker={
+            "symbol": "circle-open",
+            "size": 17,
+            "color": "#000000",
+            "line": {"width": 2.5},
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    height = min(MOST, max(LEAST, ROW * deepest))
+    pixel = (deepest + 1.6) / height  # in ranks, and rather too large
+    above = 1 - max(1, ABOVE * pixel)
+    counts = go.Scatter(
+        x=[level.level for level in levels],
+        y=[above] * len(levels),
+        mode="text",
+        text=[f"level {one.level}: {one.shared} of {one.model_kept}" for one in levels],
+        textposition="middle center",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    numbers = range(1, len(levels) + 1)
+    ranks = [1, *range(5, deepest + 1, 5)] if deepest > 10 else list(range(1, deepest + 1))
+    layout = headed(
+        title,
+        "Above each pair: how many of the model's prefixes the head kept too. A flat line is the "
+        "same rank in both. A cross is kept by one alone: on the model's side, the head lost it.",
+        height,
+        showlegend=True,
+        hovermode="closest",
+        xaxis={
+            "tickvals": [number + side for number in numbers for side in (-HALF, HALF)],
+            "ticktext": ["head", "model"] * len(levels),
+            "range": [0.5, len(levels) + 0.5],
+            "showgrid": False,
+        },
+        yaxis={
+            "title": {"text": "rank in the beam"},
+            "tickvals": ranks,
+            "ticktext": [str(rank) for rank in ranks],
+            "range": [deepest + 0.8, above - ABOVE / 2 * pixel],
+            "showgrid": False,
+        },
+    )
+    return Figure([lines, ring, *marks, counts], layout)
+
+
+def shares_figure(
+    series: Mapping[str, Sequence[float]],
+    title: str = "How much of the model's beam the head foresees",
+    caption: str = "",
+) -> Figure:
+    """Bars side by side for each level: shares of the model's beam.
+
+    Args:
+        series: at most three, name → share at level 1, 2, …; one may end before the others.
+        title: plain text.
+        caption: what to see, in a sentence.
+
+    Raises:
+        ValueError: for more than three series.
+    """
+    if len(series) > len(LOOKS):
+        raise ValueError(f"There are {len(series)} series, but at most {len(LOOKS)} fit.")
+    levels = max((len(shares) for shares in series.values()), default=1)
+    width = 0.84 / max(1, len(series))
+    traces: list[go.Bar | go.Scatter] = []
+    texts: list[tuple[float, float]] = []
+    for place, ((name, shares), (colour, pattern)) in enumerate(
+        zip(series.items(), LOOKS, strict=False)
+    ):
+        xs = [
+            level + (place - (len(series) - 1) / 2) * width for level in range(1, len(shares) + 1)
+        ]
+        heights = [100 * share for share in shares]
+        texts += zip(xs, heights, strict=True)
+        traces.append(
+            go.Bar(
+                x=xs,
+                y=heights,
+                width=0.9 * width,
+                name=plot_text(name),
+                marker={
+                    "color": colour,
+                    "pattern": {"shape": pattern, "fillmode": "overlay", "fgcolor": "#FFFFFF"},
+                },
+                hoverinfo="name+y",
+            )
+        )
+    traces.append(
+        go.Scatter(
+            x=[x for x, _ in texts],
+            y=[height for _, height in texts],
+            mode="text",
+            text=[f"{height:.0f} %" for _, height in texts],
+            textposition="top center",
+            textfont={"size": 11},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    numbers = list(range(1, levels + 1))
+    layout = headed(
+        title,
+        caption,
+        180,
+        showlegend=True,
+        barmode="overlay",
+        xaxis={
+            "tickvals": numbers,
+            "ticktext": [f"level {number}" for number in numbers],
+            "range": [0.5, levels + 0.5],
+            "showgrid": False,
+        },
+        yaxis={
+            "title": {"text": "share (%)"},
+            "tickvals": [0, 25, 50, 75, 100],
+            "ticktext": ["0", "25", "50", "75", "100"],
+            "range": [0, 116],
+        },
+    )
+    return Figure(traces, layout)
+
+
+def describe(prefix: ComparedPrefix) -> str:
+    """What both searches made of a prefix, in one line of plain text."""
+    codes = "-".join(map(str, prefix.codes))
+    return f"Prefix {codes}: {_said(prefix.head, 'head')}; {_said(prefix.model, 'model')}."
+
+
+def _said(opinion: Opinion, whose: str) -> str:
+    place = "not kept" if opinion.rank is None else f"rank {opinion.rank}"
+    if opinion.log_prob is None:
+        return f"{place} by the {whose}, which had lost what it continues"
+    return f"{place} by the {whose} (probability {percent(opinion.log_prob)})"

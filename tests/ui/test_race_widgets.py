@@ -1,0 +1,175 @@
+"""The race of decoders and the head beside the model, in JupyterLab, with keyboard and mouse.
+
+On throwaway notebooks whose item titles are hostile.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import SCREENSHOTS
+from lab import Lab, Notebook
+from playwright.sync_api import Browser, Locator, Page, expect
+from toy_notebooks import slide, toy_notebooks, widget_in
+
+SETUP = """
+import torch
+from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
+from nezha_lite.datasets import ItemText
+from nezha_lite.widgets import DecoderRace, DraftAgainstModel
+
+draw = torch.Generator().manual_seed(1)
+ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
+sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
+image = '<img src=x onerror="hacked = 1">'
+hostile = ("<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>")
+texts = tuple(ItemText(f"Thing {item} {hostile[item % 3]}") for item in range(90))
+dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
+model = NezhaModel.from_preset("tiny", ids)
+"""
+CALLS = {
+    "race.ipynb": "DecoderRace(model, ids, dataset)",
+    "agreement.ipynb": "DraftAgainstModel(model, ids, dataset)",
+}
+PENDING = "What is chosen above differs from this race"
+
+
+@pytest.fixture(scope="module")
+def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    yield from toy_notebooks(browser, tmp_path_factory.mktemp("toy"), SETUP, CALLS)
+
+
+def shoot(box: Locator, name: str) -> Path:
+    path = SCREENSHOTS / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    box.screenshot(path=path)
+    return path
+
+
+def eventually(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait until it holds: figures are redrawn a moment after texts have changed."""
+    for _ in range(50):
+        if holds():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("it did not come to hold within 10 seconds")
+
+
+def assert_titles_stayed_text(notebook: Notebook) -> None:
+    shown = notebook.page.get_by_text(re.compile("<script>hacked = 1</script>|<b>Pepper</b>"))
+    expect(shown.first).to_be_visible()
+    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
+    assert notebook.page.locator("img[src='x']").count() == 0
+    assert notebook.page.locator("b", has_text="Pepper").count() == 0
+
+
+def bars(box: Locator) -> int:
+    return box.locator(".barlayer .point path").count()
+
+
+def test_the_race(toy: Callable[[str], Notebook]) -> None:
+    notebook = toy("race.ipynb")
+    notebook.run_all()
+    box = widget_in(notebook, "Beam width")
+    page = notebook.page
+    # A first race was run already.
+    expect(box.get_by_text("NEZHA called the backbone once")).to_be_visible()
+    expect(box.locator(".gtitle")).to_contain_text("One list at beam 10")
+    eventually(page, lambda: bars(box) == 4)
+    expect(box.get_by_text(PENDING)).to_be_visible()
+    shoot(box, "toy-race-first")
+
+    # With the keyboard: another decoder, and the start.
+    tick = box.get_by_role("checkbox", name="parallel heads")
+    tick.focus()
+    tick.press("Space")
+    expect(tick).to_be_checked()
+    box.get_by_role("button", name="Start the race").press("Enter")
+    expect(box.get_by_text("Done.")).to_be_visible(timeout=60_000)
+    expect(box.get_by_text(PENDING)).to_have_count(0)
+    eventually(page, lambda: bars(box) == 6)
+    expect(box.locator("svg").get_by_text("backbone calls").first).to_be_visible()
+    heads = box.locator("table thead th")
+    expect(
+        heads.filter(has_text="autoregressive; speculative; generate, constrained")
+    ).to_have_count(1)
+    expect(box.locator("table tbody tr")).to_have_count(10)
+    expect(
+        box.get_by_text(re.compile(r"'NEZHA, unchecked' lists \d+ IDs? that no item has"))
+    ).to_be_visible()
+    shoot(box, "toy-race-done")
+
+    # With the mouse: everything at a wide beam, and cancelled on the way.
+    for name in ("generate", "exact, draft head", "exact, backbone"):
+        box.get_by_role("checkbox", name=name, exact=True).check()
+    slide(box, "Beam width", "End")
+    expect(box.get_by_text(PENDING)).to_be_visible()
+    table = box.locator("table").inner_text()
+    box.get_by_role("button", name="Start the race").click()
+    cancel = box.get_by_role("button", name="Cancel")
+    expect(cancel).to_be_enabled()
+    expect(box.get_by_text(re.compile(r"Timing|Warming up"))).to_be_visible()
+    expect(box.locator(".widget-hprogress")).to_be_visible()
+    shoot(box, "toy-race-running")
+    cancel.click()
+    expect(box.get_by_text("Cancelled; what is shown is as it was.")).to_be_visible(timeout=30_000)
+    expect(cancel).to_be_disabled()
+    assert box.locator("table").inner_text() == table
+    expect(box.locator(".gtitle")).to_contain_text("One list at beam 10")
+    assert bars(box) == 6
+
+    # The figure grows with what is raced.
+    slide(box, "Beam width", "PageDown", 2)
+    box.get_by_role("button", name="Start the race").press("Enter")
+    expect(box.get_by_text("Done.")).to_be_visible(timeout=120_000)
+    eventually(page, lambda: bars(box) == 9)
+    shoot(box, "toy-race-all")
+    assert_titles_stayed_text(notebook)
+
+
+def marks(box: Locator) -> int:
+    return box.locator(".scatterlayer .points path").count()
+
+
+def test_the_head_beside_the_model(toy: Callable[[str], Notebook]) -> None:
+    notebook = toy("agreement.ipynb")
+    notebook.run_all()
+    box = widget_in(notebook, "Level")
+    page = notebook.page
+    expect(
+        box.get_by_text("Of the prefixes in the model's beam, the head's beam holds")
+    ).to_be_visible()
+    expect(box.get_by_text("Speculative decoding drafts twice as wide")).to_be_visible()
+    shoot(box, "toy-agreement-first")
+    before = marks(box)
+
+    slide(box, "Beam width", "ArrowRight", 5)
+    eventually(page, lambda: marks(box) > before)
+    expect(box.get_by_text(re.compile(r"level 3: \d+ of 15"))).to_be_visible()
+
+    slide(box, "Level", "ArrowRight", 1)
+    expect(box.get_by_text(re.compile(r"^Prefix \d-\d: .* by the model"))).to_be_visible()
+    slide(box, "Prefix", "ArrowRight", 2)
+    chosen = box.locator(".widget-slider", has_text="Prefix").locator(".widget-readout")
+    eventually(page, lambda: box.get_by_text(f"Prefix {chosen.inner_text()}:").count() == 1)
+    expect(box.get_by_text(re.compile(r"rank 3 by the model"))).to_be_visible()
+    shoot(box, "toy-agreement-prefix")
+
+    alone = box.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").nth(3)
+    lost = box.locator("p", has_text=re.compile(r"Prefix \d-\d-\d: .*not kept by the"))
+
+    def explained_on_click() -> bool:  # a mark may be redrawn under the mouse
+        alone.locator(".points path").last.click(force=True)
+        page.wait_for_timeout(500)
+        return lost.is_visible()
+
+    eventually(page, explained_on_click)
+    shoot(box, "toy-agreement-click")
+
+    box.get_by_role("button", name="off", exact=True).press("Enter")
+    expect(box.get_by_text("Verification off:")).to_be_visible()
+    slide(box, "Beam width", "End")
+    expect(box.get_by_text(re.compile(r"level 3: \d+ of 64"))).to_be_visible()
+    shoot(box, "toy-agreement-wide")
+    assert_titles_stayed_text(notebook)
