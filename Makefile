@@ -12,12 +12,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 # Waiting threads must not spin: two processes of torch on two cores would starve each other.
 export OMP_WAIT_POLICY := PASSIVE
-notebooks unit nbval ui: export OMP_NUM_THREADS ?= 1
-notebooks unit nbval ui: export HF_HUB_OFFLINE := 1
+notebooks demo unit nbval ui picture: export OMP_NUM_THREADS ?= 1
+notebooks demo unit nbval ui picture: export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help notebooks lab test lint unit nbval ui clean
+.PHONY: help notebooks lab demo test lint unit nbval ui picture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ notebooks: $(READY) ## run every notebook; executed copies land in build/noteboo
 
 lab: $(READY) ## open the course in JupyterLab
 	@$(BIN)/jupyter lab $(ARGS) $(firstword $(wildcard notebooks/00_*.ipynb) notebooks)
+
+demo: $(READY) ## serve the decode explorer and the race as a page without code
+	@cd notebooks && $(abspath $(BIN))/python -m voila demo.ipynb $(ARGS)
 
 test: lint unit nbval ui ## lint, unit, nbval and ui, in this order
 
@@ -45,6 +48,9 @@ nbval: $(READY) ## run the notebooks again and compare every stored output
 
 ui: $(READY) ## drive the widgets in JupyterLab with Chromium
 	@$(BIN)/pytest tests/ui -q -m ui $(ARGS)
+
+picture: $(READY) ## take the README's picture from the demo page, with Chromium
+	@$(BIN)/python tests/ui/picture.py
 
 clean: ## remove build/ and caches (.venv stays; delete it to install afresh)
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

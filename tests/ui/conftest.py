@@ -6,22 +6,17 @@ skipped, unless NEZHA_REQUIRE_BROWSER=1 says that it must be there.
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chromium import ARGUMENTS, find_chromium
 from lab import Lab, Notebook
 from playwright.sync_api import Browser, sync_playwright
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Containers have no user namespaces for the sandbox and a tiny /dev/shm; the rest keeps it quiet.
-ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run")
-ARGUMENTS += ("--disable-background-networking", "--disable-component-update", "--disable-sync")
-
 FAILED = pytest.StashKey[bool]()
 
 
@@ -41,27 +36,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def find_chromium() -> str:
+def require_chromium() -> str:
     """The browser's path; skips the test, or fails it where a browser is required."""
-    chosen = os.environ.get("NEZHA_CHROMIUM")
-    for name in (chosen,) if chosen else NAMES:
-        path = shutil.which(name)
-        if path:
-            return path
-    missing = (
-        f"NEZHA_CHROMIUM is {chosen!r}, which is no program"
-        if chosen
-        else "no Chromium on the PATH; install it with: apt-get install chromium"
-    )
-    if os.environ.get("NEZHA_REQUIRE_BROWSER") == "1":
-        pytest.fail(missing)
-    pytest.skip(missing)
+    try:
+        return find_chromium()
+    except FileNotFoundError as error:
+        if os.environ.get("NEZHA_REQUIRE_BROWSER") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium for the whole run."""
-    path = find_chromium()
+    path = require_chromium()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
         yield chromium

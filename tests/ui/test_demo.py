@@ -1,0 +1,81 @@
+"""`make demo`: the decode explorer and the race as a page without code."""
+
+import re
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from conftest import ROOT, SCREENSHOTS
+from demo import Demo
+from playwright.sync_api import Browser, Page, expect
+
+
+@pytest.fixture(scope="module")
+def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    log = tmp_path_factory.mktemp("demo") / "voila.log"
+    with Demo(browser, ROOT / "notebooks", log) as running:
+        yield running
+
+
+@pytest.fixture
+def page(demo: Demo) -> Iterator[Page]:
+    page = demo.open()
+    yield page
+    page.context.close()
+    assert not demo.errors, demo.errors
+
+
+def press(page: Page, button: str) -> None:
+    page.get_by_role("button", name=button, exact=True).first.press("Enter")
+
+
+def shoot(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def test_a_reader_steps_through_a_decode(page: Page) -> None:
+    expect(page.get_by_role("heading", name="NEZHA at work")).to_be_visible()
+    expect(page.get_by_text("10 of 10 places are filled")).to_be_visible()
+    shoot(page, "demo")
+    press(page, "Next step")
+    expect(page.get_by_text("No code is drafted yet.")).to_be_visible()
+    press(page, "Next step")
+    expect(page.get_by_text(re.compile(r"Level 1: 10 drafts kept"))).to_be_visible()
+    for _ in range(4):
+        press(page, "Next step")
+    expect(page.get_by_text("10 of 10 places are filled")).to_be_visible()
+
+
+def test_a_race_is_run_on_the_page(page: Page) -> None:
+    press(page, "Start the race")
+    expect(page.get_by_role("status").get_by_text("Done.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile("called the backbone once")).first).to_be_visible()
+    shoot(page, "demo-race")
+
+
+def test_no_code_is_shown(page: Page) -> None:
+    expect(page.get_by_text("load_dataset")).to_have_count(0)
+    expect(page.get_by_text("import")).to_have_count(0)
+
+
+def test_without_its_token_the_page_is_not_served(demo: Demo) -> None:
+    with urllib.request.urlopen(demo.url + "/", timeout=20) as answer:
+        text = answer.read().decode()
+    assert "login" in answer.url
+    assert "NEZHA" not in text
+
+
+def test_the_page_may_load_nothing_from_elsewhere(demo: Demo) -> None:
+    with urllib.request.urlopen(demo.address, timeout=60) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+    sources = policy.removeprefix("default-src ").split()
+    assert set(sources) <= {
+        "'self'",
+        "'unsafe-inline'",
+        "'unsafe-eval'",
+        "data:",
+        "blob:",
+        "ws:",
+        "wss:",
+    }
