@@ -22,13 +22,17 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # A room imports from its own floor and the floors below, never from above and never in a circle.
 FLOORS = {
+    "checkpoints": 1,
     "datasets": 1,
     "downloads": 1,
+    "out_of_memory": 1,
     "progress": 1,
     "results": 1,
     "sample": 1,
     "tables": 2,
+    "semantic_id_files": 1,
     "semantic_ids": 1,
+    "strict_json": 1,
     "whole_files": 1,
     "watched_trainer": 1,
     "batching": 2,
@@ -44,18 +48,21 @@ FLOORS = {
     "quantizers": 2,
     "text": 2,
     "tokenize": 2,
+    "sid_map": 2,
     "tokenizer_config": 2,
     "tokenizer_report": 2,
     "attention": 3,
     "config": 3,
     "draft_head": 3,
     "model": 3,
+    "model_files": 3,
     "verifiers": 3,
     "decoding": 4,
     "training": 4,
     "training_config": 4,
     "baselines": 5,
     "bench": 5,
+    "capacity": 5,
     "study": 5,
     "tokenizer_bench": 5,
     "comparison": 5,
@@ -233,6 +240,8 @@ def test_modules_are_short_finished_and_safe(path: Path) -> None:
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             # torch.load and a plain eval run whatever a file holds; model.eval() is another thing.
+            if "weights_only=True" in map(ast.unparse, node.keywords):
+                continue  # tensors and numbers: nothing is run
             assert called not in {"eval", "exec", "torch.load"}, f"{path.name} calls {called}"
             pickles = [word for word in node.keywords if word.arg == "allow_pickle"]
             assert not pickles, f"{path.name} passes allow_pickle"

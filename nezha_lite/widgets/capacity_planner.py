@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
+from markupsafe import Markup
 
 from nezha_lite.capacity import Cluster, Forecast, Service, servers_needed, simulate
 from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_look
 from nezha_lite.plots.charts import number
-from nezha_lite.widgets.controls import Panel, figure_widget, link, paragraph, slider
-from nezha_lite.widgets.item_list import CELL, NUMBER
+from nezha_lite.widgets.controls import Panel, figure_widget, link, paragraph, redraw, slider
+from nezha_lite.widgets.html_table import html_table
 
 RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEADLINES = (5, 10, 20, 50, 100, 200, 500, 2000, 5000)
@@ -144,8 +144,8 @@ class CapacityPlanner(Panel):
 
     def _refresh(self, change: Any = None) -> None:
         self._plan()
-        _redraw(self.responses, self._responses())
-        _redraw(self.counts, self._counts())
+        redraw(self.responses, self._responses())
+        redraw(self.counts, self._counts())
         self._tell()
 
     def _responses(self) -> Any:
@@ -207,21 +207,11 @@ class CapacityPlanner(Panel):
         )
 
     def _table_html(self) -> str:
-        heads = "".join(
-            f'<th scope="col" {NUMBER if place else CELL}>{head}</th>'
-            for place, head in enumerate(HEADS)
-        )
-        body = ""
-        for place, (name, *figures) in enumerate(self.rows()):
-            weight = "font-weight:600" if place == self.decoder else "font-weight:400"
-            cells = "".join(f"<td {NUMBER}>{figure}</td>" for figure in figures)
-            named = f'<th scope="row" {CELL}><span style="{weight}">{html.escape(name)}</span></th>'
-            body += f"<tr>{named}{cells}</tr>"
-        return (
-            '<table style="line-height:1.4;margin-top:8px">'
-            f'<caption style="text-align:left;padding-bottom:4px">{html.escape(self._caption())}'
-            f"</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        rows = [
+            (Markup("<b>{}</b>").format(name) if place == self.decoder else name, *figures)
+            for place, (name, *figures) in enumerate(self.rows())
+        ]
+        return html_table(self._caption(), HEADS, rows, range(1, len(HEADS)), row_heads=True)
 
     def blocks(self) -> list[Any]:
         """The state on show: sentences, both figures, and the table as lines."""
@@ -230,16 +220,6 @@ class CapacityPlanner(Panel):
             for name, *figures in self.rows()
         ]
         return [self.sentences(), self._counts(), self._responses(), [self._caption(), *lines]]
-
-
-def _redraw(live: Any, fresh: Any) -> None:
-    with live.batch_update():
-        for old, new in zip(live.data, fresh.data, strict=True):
-            fields = ("x", "y", "text", "hovertext", "name", "line")
-            old.update({name: new[name] for name in fields})
-        # The caption names what is overloaded: with its lines the height changes too.
-        changed = ("title", "height", "margin", "xaxis", "yaxis")
-        live.layout.update({name: fresh.layout[name] for name in changed})
 
 
 def _options(values: Sequence[int], unit: str) -> list[tuple[str, int]]:

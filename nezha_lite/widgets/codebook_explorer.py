@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +13,11 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.plots.collision_figures import percent
 from nezha_lite.plots.prefix_figures import prefix_zoom_figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.controls import Panel, figure_widget, paragraph, slider
-from nezha_lite.widgets.item_list import CELL, NUMBER
+from nezha_lite.widgets.controls import Panel, figure_widget, paragraph, redraw, slider
+from nezha_lite.widgets.html_table import html_table
 from nezha_lite.widgets.prefix_index import Prefix, PrefixIndex
 
 SHOWN_ITEMS, SHOWN_NEIGHBOURS, EXAMPLES = 12, 5, 2
-CAPTION = "text-align:left;padding-bottom:4px;white-space:nowrap"  # often wider than its table
 ANY = -1  # a slider's first option: no code chosen
 
 
@@ -85,12 +83,7 @@ class CodebookExplorer(Panel):
 
     def _draw(self, change: Any) -> None:
         self._tell()
-        fresh = prefix_zoom_figure(self.semantic_ids, self.prefix)
-        with self.figure.batch_update():
-            for old, new in zip(self.figure.data, fresh.data, strict=True):
-                old.update(x=new.x, y=new.y, text=new.text, hovertext=new.hovertext)
-            layout = fresh.layout
-            self.figure.layout.update(height=layout.height, title=layout.title, yaxis=layout.yaxis)
+        redraw(self.figure, prefix_zoom_figure(self.semantic_ids, self.prefix))
 
     def _tell(self) -> None:
         """Everything but the figure."""
@@ -193,24 +186,7 @@ def _items(count: int) -> str:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table, every cell of it escaped; columns of figures are set to the right."""
     if not rows:
         return paragraph(caption)
-    styles = [NUMBER if head in ("here", "everywhere", "distance") else CELL for head in heads]
-    head = "".join(
-        f'<th scope="col" {style}>{html.escape(name)}</th>'
-        for name, style in zip(heads, styles, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td {style}>{html.escape(text)}</td>" for text, style in zip(row, styles, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        '<table style="line-height:1.4;margin-top:8px">'
-        f'<caption style="{CAPTION}">{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    figures = [n for n, head in enumerate(heads) if head in ("here", "everywhere", "distance")]
+    return html_table(caption, heads, rows, figures)

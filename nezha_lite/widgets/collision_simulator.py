@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import ipywidgets as widgets
@@ -26,9 +25,10 @@ from nezha_lite.widgets.controls import (
     figure_widget,
     link,
     paragraph,
+    redraw,
     slider,
 )
-from nezha_lite.widgets.item_list import CELL
+from nezha_lite.widgets.html_table import html_table
 
 CODES = (8, 16, 32, 64, 128, 256)
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -142,20 +142,14 @@ class CollisionSimulator(Panel):
     def _refresh(self, change: Any = None) -> None:
         self._choose()
         if self.point is not None:
-            self._redraw(self.collisions, collision_figure(self._points(), self.point))
-            self._redraw(self.occupancy, occupancy_figure(self._points(), self.point))
+            redraw(self.collisions, collision_figure(self._points(), self.point))
+            redraw(self.occupancy, occupancy_figure(self._points(), self.point))
         self._tell()
 
     def _tell(self) -> None:
         """Everything but the figures."""
         self.summary.value = "".join(map(paragraph, self.sentences()))
         self.table.value = self._table_html()
-
-    def _redraw(self, live: Any, fresh: Any) -> None:
-        with live.batch_update():
-            for old, new in zip(live.data, fresh.data, strict=True):
-                old.update(x=new.x, y=new.y, hovertext=new.hovertext)
-            live.layout.update(title=fresh.layout.title, yaxis=fresh.layout.yaxis)
 
     def _points(self) -> list[CollisionPoint]:
         fits = [fit for (_, items), fit in sorted(self._fits.items()) if items == self.items]
@@ -212,17 +206,7 @@ class CollisionSimulator(Panel):
         ways = self.resolutions()
         if not ways:
             return paragraph(self._table_caption())
-        rows = "".join(
-            f'<tr><th scope="row" {CELL}>{html.escape(way)}</th>'
-            f"<td {CELL}>{html.escape(effect)}</td></tr>"
-            for way, effect in ways
-        )
-        caption = html.escape(self._table_caption())
-        return (
-            '<table style="line-height:1.4;margin-top:8px;max-width:90ch">'
-            f'<caption style="text-align:left;padding-bottom:4px">{caption}</caption>'
-            f"<tbody>{rows}</tbody></table>"
-        )
+        return html_table(self._table_caption(), (), ways, row_heads=True)
 
     def _table_caption(self) -> str:
         if self.point is None:

@@ -22,6 +22,8 @@ from nezha_lite.widgets.keyboard import CLASS, OwnKeys
 DESCRIPTION = {"description_width": "120px"}
 WIDE = {"width": "560px"}
 NAME_LENGTH = 20
+REDRAWN_TRACE = ("x", "y", "text", "hovertext", "name", "line")
+REDRAWN_LAYOUT = ("title", "height", "margin", "xaxis", "yaxis")
 MODES = {
     "off": "nothing is checked, so the list may hold items that do not exist",
     "final": "finished drafts are checked, and those that do not exist leave the list shorter",
@@ -155,6 +157,15 @@ def figure_widget(figure: go.Figure) -> go.FigureWidget:
     live = go.FigureWidget(figure.data, {**figure.to_dict()["layout"], "width": WIDTH})
     live._config = {**live._config, **CONFIG}
     return live
+
+
+def redraw(live: go.FigureWidget, fresh: go.Figure) -> None:
+    """Let a live figure show another one made of the same kinds of traces, in the same order."""
+    # Each trace by itself: in a batch over all of them, one whose y stays as it is while another's
+    # changes is sent "undefined" for it, and the page forgets what it had.
+    for old, new in zip(live.data, fresh.data, strict=True):
+        old.update({field: new[field] for field in REDRAWN_TRACE if field in new})
+    live.layout.update({part: fresh.layout[part] for part in REDRAWN_LAYOUT})
 
 
 def paragraph(text: str) -> str:

@@ -26,6 +26,7 @@ from nezha_lite.widgets.controls import (
     figure_widget,
     link,
     paragraph,
+    redraw,
     slider,
     user_control,
     verification_control,
@@ -123,8 +124,7 @@ class DecodeExplorer(Panel):
         )
         self._decode()
         # Drawn at once as it is to be: a page that is still loading may miss a redrawing.
-        traces, layout = self._tree(upto=self.step)
-        self.figure = figure_widget(Figure([*traces, RING], layout))
+        self.figure = figure_widget(self._figure())
         for trace in self.figure.data[FIRST_FATE:-1]:
             trace.on_click(self._clicked)
         self._tell()
@@ -165,11 +165,7 @@ class DecodeExplorer(Panel):
         self._draw()
 
     def _draw(self, change: Any = None) -> None:
-        traces, layout = self._tree(upto=self.step)
-        with self.figure.batch_update():
-            for old, new in zip(self.figure.data[:-1], traces, strict=True):
-                old.update(x=new.x, y=new.y, text=new.text, hovertext=new.hovertext)
-            self.figure.layout.height = layout["height"]
+        redraw(self.figure, self._figure())
         self._tell()
 
     def _tell(self) -> None:
@@ -191,11 +187,9 @@ class DecodeExplorer(Panel):
             self.node = _name(nodes[index])
 
     def _explain(self, change: Any = None) -> None:
-        placed = self._selected()
-        with self.figure.batch_update():
-            ring = {"x": [placed.node.level], "y": [placed.y]} if placed else {"x": [], "y": []}
-            self.figure.data[-1].update(ring)
-        self.explanation.value = paragraph(self.explain(placed.node) if placed else HOW_TO_ASK)
+        self.figure.data[-1].update(self._spot())
+        chosen = next((node for node in self._nodes() if _name(node) == self.node), None)
+        self.explanation.value = paragraph(self.explain(chosen) if chosen else HOW_TO_ASK)
 
     # ---- what is said -----------------------------------------------------------------------
 
@@ -217,14 +211,20 @@ class DecodeExplorer(Panel):
     def _nodes(self) -> list[Node]:
         return [row.node for row in self.placed]
 
-    def _selected(self) -> PlacedNode | None:
-        return next((row for row in self.placed if _name(row.node) == self.node), None)
-
     # ---- what is drawn ----------------------------------------------------------------------
 
     def _tree(self, upto: int) -> tuple[Any, Any]:
         ids = self.subject.semantic_ids
         return tree_parts(self.placed, ids.levels, upto, ids, self.subject.dataset, "The beam tree")
+
+    def _figure(self) -> Figure:
+        traces, layout = self._tree(upto=self.step)
+        return Figure([*traces, go.Scatter(RING).update(self._spot())], layout)
+
+    def _spot(self) -> dict[str, list[float]]:
+        """Where the draft that is being explained stands."""
+        placed = next((row for row in self.placed if _name(row.node) == self.node), None)
+        return {"x": [placed.node.level], "y": [placed.y]} if placed else {"x": [], "y": []}
 
     def _recent(self) -> list[str]:
         history = self.subject.histories[self.user][-SHOWN_HISTORY:]

@@ -25,6 +25,7 @@ from nezha_lite.widgets.controls import (
     figure_widget,
     link,
     paragraph,
+    redraw,
     user_control,
     verification_control,
 )
@@ -157,13 +158,7 @@ class DecoderRace(Panel):
 
     def _show(self) -> None:
         self.raced, self.problem = self._prepared, ""
-        fresh = self._figure()
-        layout = fresh.to_dict()["layout"]
-        with self.figure.batch_update():
-            for old, new in zip(self.figure.data, fresh.data, strict=True):
-                old.update(x=new.x, y=new.y, text=new.text, hovertext=new.hovertext)
-            shown = {key: layout[key] for key in ("title", "height", "margin", "xaxis", "yaxis")}
-            self.figure.layout.update(shown)
+        redraw(self.figure, self._figure())
         self._tell()
 
     # ---- reactions --------------------------------------------------------------------------

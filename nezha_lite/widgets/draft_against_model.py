@@ -32,6 +32,7 @@ from nezha_lite.widgets.controls import (
     figure_widget,
     link,
     paragraph,
+    redraw,
     slider,
     user_control,
     verification_control,
@@ -127,17 +128,10 @@ class DraftAgainstModel(Panel):
 
     def _refresh(self, change: Any) -> None:
         self._search(again=change.name != "user")
-        self._redraw(self.ranks, self._ranks())
-        self._redraw(self.bars, self._bars())
+        redraw(self.ranks, self._ranks())
+        redraw(self.bars, self._bars())
         self.summary.value = "".join(map(paragraph, self.sentences()))
         self._offer()
-
-    def _redraw(self, live: Any, fresh: Figure) -> None:
-        layout = fresh.to_dict()["layout"]
-        with live.batch_update():
-            for old, new in zip(live.data, fresh.data, strict=True):
-                old.update(x=new.x, y=new.y, text=new.text, hovertext=new.hovertext)
-            live.layout.update(height=layout["height"], yaxis=layout["yaxis"])
 
     def _offer(self, change: Any = None) -> None:
         """The prefixes of the level; the one explained stays if it is among them."""
@@ -150,8 +144,7 @@ class DraftAgainstModel(Panel):
     def _explain(self, change: Any = None) -> None:
         chosen = self._chosen()
         xs, ys = chosen_ends(chosen)
-        with self.ranks.batch_update():
-            self.ranks.data[CHOSEN].update(x=xs, y=ys)
+        self.ranks.data[CHOSEN].update(x=xs, y=ys)
         self.explanation.value = paragraph(describe(chosen)) if chosen else ""
 
     def _clicked(self, shared: bool, trace: Any, points: Any, state: Any) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from markupsafe import Markup, escape
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeResult
 from nezha_lite.plots.beam_figures import item_label
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.widgets.html_table import MISSING, html_table
 
-CELL = 'style="padding:2px 12px 2px 0;text-align:left;vertical-align:top"'
-NUMBER = 'style="padding:2px 12px 2px 0;text-align:right;font-variant-numeric:tabular-nums"'
+CHOSEN = Markup(" <b>★ chosen next</b>")
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,20 @@ class ListRow:
         codes: its semantic ID.
         score: its log-probability.
         items: those that carry the ID; empty for a hallucination.
+        note: what else is to be said of it, in plain text.
     """
 
     place: int
     codes: tuple[int, ...]
     score: float
     items: tuple[int, ...]
+    note: str = ""
 
     def text(self, dataset: InteractionDataset) -> str:
-        """The title, or that there is none, in plain text."""
-        if self.items:
-            return item_label(list(self.items), dataset)
-        return f"✕ does not exist (codes {'-'.join(map(str, self.codes))})"
+        """The title, or that there is none, and the note, in plain text."""
+        missing = f"✕ does not exist (codes {'-'.join(map(str, self.codes))})"
+        text = item_label(list(self.items), dataset) if self.items else missing
+        return f"{text} ← {self.note}" if self.note else text
 
 
 def list_rows(
@@ -75,27 +78,22 @@ def list_html(
         caption: plain text.
         target: the item that the user really chose next, to be marked.
     """
-    lines, before = [], 0
+    cells: list[tuple[str, str, str]] = []
+    before = 0
     for row in rows:
         if row.place > before + 1:
-            lines.append(f"<tr><td {NUMBER}>⋮</td><td {CELL}>⋮</td><td></td></tr>")
+            cells.append(("⋮", "⋮", ""))
         before = row.place
-        text = html.escape(row.text(dataset))
-        if not row.items:
-            text = f'<span style="color:#C04A00;font-weight:600">{text}</span>'
-        if target is not None and target in row.items:
-            text += " <b>★ chosen next</b>"
-        lines.append(
-            f"<tr><td {NUMBER}>{row.place}</td><td {CELL}>{text}</td>"
-            f"<td {NUMBER}>{row.score:.2f}</td></tr>"
-        )
-    heads = zip(("place", "item", "log-probability"), (NUMBER, CELL, NUMBER), strict=True)
-    head = "".join(f'<th scope="col" {style}>{name}</th>' for name, style in heads)
-    return (
-        f'<table style="line-height:1.4"><caption style="text-align:left;padding-bottom:4px">'
-        f"{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table>"
-    )
+        cells.append((str(row.place), item_cell(row, dataset, target), f"{row.score:.2f}"))
+    return html_table(caption, ("place", "item", "log-probability"), cells, numbers=(0, 2))
+
+
+def item_cell(row: ListRow, dataset: InteractionDataset, target: int | None = None) -> Markup:
+    """A row's title; what does not exist stands out, and what was really chosen is marked."""
+    text = row.text(dataset)
+    if not row.items:
+        return MISSING.format(text)
+    return escape(text) + (CHOSEN if target in row.items else "")
 
 
 def list_lines(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.widgets.item_list import CELL, NUMBER, ListRow, list_lines
+from nezha_lite.widgets.html_table import NARROW, html_table
+from nezha_lite.widgets.item_list import ListRow, item_cell, list_lines
 from nezha_lite.widgets.race_outcome import PLACES, Entrant
 
 STRANGER = "△"
-NARROW = CELL.replace("vertical-align", "max-width:24ch;vertical-align")
-PLACE = NUMBER.replace("text-align", "vertical-align:top;text-align")
 
 
 def columns(entrants: Sequence[Entrant]) -> list[tuple[str, list[ListRow]]]:
@@ -39,38 +37,35 @@ def lists_html(
         reference: items that are not among its first ten are marked.
     """
     lists = columns(entrants)
-    heads = "".join(f'<th scope="col" {NARROW}>{html.escape(name)}</th>' for name, _ in lists)
-    lines = []
-    for place in range(max((len(rows) for _, rows in lists), default=0)):
-        cells = "".join(
-            f"<td {NARROW}>{_cell(rows[place], dataset, target, reference)}</td>"
-            if place < len(rows)
-            else f"<td {NARROW}>(empty)</td>"
-            for _, rows in lists
-        )
-        lines.append(f"<tr><td {PLACE}>{place + 1}</td>{cells}</tr>")
-    return (
-        '<div style="overflow-x:auto"><table style="line-height:1.4">'
-        f'<caption style="text-align:left;padding-bottom:4px">{_caption(reference)}</caption>'
-        f'<thead><tr><th scope="col" {PLACE}>place</th>{heads}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    rows = [
+        (str(place + 1), *(_cell(found, place, dataset, target, reference) for _, found in lists))
+        for place in range(max((len(found) for _, found in lists), default=0))
+    ]
+    heads = ("place", *(name for name, _ in lists))
+    table = html_table(_caption(reference), heads, rows, numbers=(0,), cell=NARROW)
+    return f'<div style="overflow-x:auto">{table}</div>'
 
 
 def _caption(reference: Entrant | None) -> str:
     text = f"The first {PLACES} places. Decoders whose lists are equal share a column."
     if reference is not None:
         text += f" {STRANGER}: not in the list of the {reference.name} decoder."
-    return html.escape(text)
+    return text
 
 
-def _cell(row: ListRow, dataset: InteractionDataset, target: int, reference: Entrant | None) -> str:
-    text = html.escape(row.text(dataset))
-    if not row.items:
-        return f'<span style="color:#C04A00;font-weight:600">{text}</span>'
-    if reference is not None and not {*row.items} & {*reference.items[:PLACES]}:
-        text = f"{STRANGER} {text}"
-    return text + (" <b>★ chosen next</b>" if target in row.items else "")
+def _cell(
+    rows: Sequence[ListRow],
+    place: int,
+    dataset: InteractionDataset,
+    target: int,
+    reference: Entrant | None,
+) -> str:
+    if place >= len(rows):
+        return "(empty)"
+    row = rows[place]
+    known = reference is None or {*row.items} & {*reference.items[:PLACES]}
+    mark = "" if known or not row.items else f"{STRANGER} "
+    return mark + item_cell(row, dataset, target)
 
 
 def lists_lines(

@@ -21,6 +21,7 @@ from nezha_lite.widgets.controls import (
     figure_widget,
     link,
     paragraph,
+    redraw,
     slider,
     user_control,
     verification_control,
@@ -104,11 +105,7 @@ class VerifierLab(Panel):
         else:
             assert self.result.trace is not None  # asked for
             self.problem, self.counts = "", draft_counts(self.result.trace, 0)
-        fresh = drafts_figure(self.counts)
-        with self.figure.batch_update():
-            for old, new in zip(self.figure.data, fresh.data, strict=True):
-                old.update(y=new.y, text=new.text)
-            self.figure.layout.yaxis.range = fresh.layout.yaxis.range
+        redraw(self.figure, drafts_figure(self.counts))
         self.summary.value = "".join(map(paragraph, self.sentences()))
         self.table.value = list_html(*self._list()) if self.result else ""
 

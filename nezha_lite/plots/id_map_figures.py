@@ -1,0 +1,178 @@
+"""The ID space as a map of what exists, and where drafts land on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import plotly.graph_objects as go
+import torch
+
+from nezha_lite.plots.style import BLACK, BLUE, GREEN, VERMILLION, Figure, headed
+from nezha_lite.semantic_ids import SemanticIds
+
+# (fewest items, name, grey): light enough for every mark to stand out in front of them.
+SHADES = ((1, "1 item", "#E2E2E2"), (2, "2 or 3 items", "#CCCCCC"), (4, "4 or more", "#B4B4B4"))
+LOWEST, HIGHEST, ROW = 56, 352, 26  # pixels: of the plot, and of a row where there is room
+SIDE_BY_SIDE = 0.015  # of the plot's width, between the marks of one square
+BOTTOM = 116  # pixels below the plot: the axis, and two rows of the legend
+
+
+Square = tuple[int, int]
+
+
+class Landing(StrEnum):
+    """What becomes of an ID that lies on the map."""
+
+    ACCEPTED = "accepted: it exists"
+    REJECTED = "rejected: no item has it"
+    WITHDRAWN = "rejected: not on offer"
+    INSTEAD = "on the list, not drafted"
+
+
+MARKS = {
+    Landing.ACCEPTED: {"symbol": "circle", "color": BLUE, "size": 9},
+    Landing.REJECTED: {"symbol": "x", "color": VERMILLION, "size": 9},
+    Landing.WITHDRAWN: {"symbol": "triangle-down", "color": BLACK, "size": 10},
+    Landing.INSTEAD: {"symbol": "diamond-open", "color": GREEN, "size": 10, "line": {"width": 2}},
+}
+
+
+@dataclass(frozen=True)
+class Landed:
+    """One ID on the map: its L codes, and what became of it."""
+
+    codes: tuple[int, ...]
+    landing: Landing
+
+
+def id_map_figure(
+    semantic_ids: SemanticIds,
+    landed: Sequence[Landed],
+    removed: Collection[int] = (),
+    prefix: Sequence[int] = (),
+) -> Figure:
+    """Which IDs exist, two codes at a time, and where drafts land.
+
+    Each square is a prefix: the codes of `prefix` and two more, one where only one is left. Seven
+    traces, whatever there is to see: a grey for each of `SHADES`, a mark for each `Landing`.
+
+    Args:
+        semantic_ids: the catalogue.
+        landed: IDs to mark; those with another prefix are left out.
+        removed: items that are out of the catalogue.
+        prefix: 0 to L − 1 codes, level 1 first.
+
+    Raises:
+        ValueError: if the prefix leaves no code to draw.
+    """
+    prefix, depth = tuple(prefix), len(prefix)
+    if depth >= semantic_ids.levels:
+        raise ValueError(
+            f"prefix {prefix} has {depth} codes, but a map needs one to draw: IDs here have "
+            f"{semantic_ids.levels}."
+        )
+    shown = min(2, semantic_ids.levels - depth)  # codes drawn
+    columns, rows = (*semantic_ids.radices[depth : depth + shown], 1)[:2]
+    squares = _items_in_squares(semantic_ids, removed, prefix, shown)
+    height = max(LOWEST, min(HIGHEST, ROW * rows))
+    traces: list[go.Scatter] = []
+    for place, (fewest, name, grey) in enumerate(SHADES):
+        most = SHADES[place + 1][0] if place + 1 < len(SHADES) else semantic_ids.n_items + 1
+        chosen = [square for square, items in squares.items() if fewest <= items < most]
+        traces.append(_squares(chosen, name, grey, max(1.5, height / rows - 1)))
+    marks = Counter(
+        (_square(mark.codes[depth:]), mark.landing)
+        for mark in landed
+        if mark.codes[:depth] == prefix
+    )
+    for landing, marker in MARKS.items():
+        here = {square: count for (square, kind), count in marks.items() if kind is landing}
+        traces.append(
+            go.Scatter(
+                x=[square[0] + _aside(square, landing, marks, columns) for square in here],
+                y=[y for _, y in here],
+                mode="markers",
+                name=landing.value,
+                marker=marker,
+                cliponaxis=False,
+                hoverinfo="text",
+                hovertext=[
+                    f"{'-'.join(map(str, (*prefix, *square[:shown])))}: {count} {landing.value}"
+                    for square, count in here.items()
+                ],
+            )
+        )
+    levels = [depth + 1, depth + 2][:shown]
+    layout = headed(
+        f"Inside {'-'.join(map(str, prefix))}" if prefix else "The ID space, and what exists",
+        _caption(len(squares), columns * rows, depth + shown == semantic_ids.levels),
+        height,
+        BOTTOM,
+        showlegend=True,
+        hovermode="closest",
+        xaxis=_axis(levels[0], columns),
+        yaxis=_axis(levels[1], rows) if shown == 2 else {"visible": False, "range": [-0.5, 0.5]},
+    )
+    return Figure(traces, layout)
+
+
+def _aside(
+    square: Square,
+    landing: Landing,
+    marks: Counter[tuple[Square, Landing]],
+    columns: int,
+) -> float:
+    """How far to the right a mark is moved, so that all of a square's marks can be seen."""
+    kinds = [kind for kind in MARKS if (square, kind) in marks]
+    return (kinds.index(landing) - (len(kinds) - 1) / 2) * SIDE_BY_SIDE * columns
+
+
+def _items_in_squares(
+    semantic_ids: SemanticIds, removed: Collection[int], prefix: tuple[int, ...], shown: int
+) -> dict[Square, int]:
+    """(code, next code or 0) → how many items that are still there lie in that square."""
+    here = torch.ones(semantic_ids.n_items, dtype=torch.bool)  # (N,)
+    here[list(removed)] = False
+    for level, code in enumerate(prefix):
+        here &= semantic_ids.codes[:, level] == code
+    codes = semantic_ids.codes[here, len(prefix) : len(prefix) + shown]  # (items, 1 or 2)
+    return dict(Counter(map(_square, codes.tolist())))
+
+
+def _square(codes: Sequence[int]) -> Square:
+    """Where codes stand on a map: the first two of them, 0 for a second that there is not."""
+    return codes[0], codes[1] if len(codes) > 1 else 0
+
+
+def _squares(squares: Sequence[Square], name: str, grey: str, thickness: float) -> go.Scatter:
+    """Thick strokes: as SVG they take a third of what a heat map's cells would."""
+    return go.Scatter(
+        x=[edge for x, _ in squares for edge in (x - 0.42, x + 0.42, None)],
+        y=[edge for _, y in squares for edge in (y, y, None)],
+        mode="lines",
+        name=name,
+        # Simplified, plotly would merge a short stroke's ends, and turn or lose its square.
+        line={"color": grey, "width": thickness, "simplify": False},
+        hoverinfo="skip",
+    )
+
+
+def _caption(filled: int, all_squares: int, whole: bool) -> str:
+    square = "is one whole ID" if whole else "stands for all IDs that begin with its codes"
+    marks = "" if whole else "; marks of one square stand side by side"
+    return f"Grey squares hold items: {filled:,} of {all_squares:,}. A square {square}{marks}."
+
+
+def _axis(level: int, codes: int) -> dict[str, object]:
+    ticks = list(range(0, codes, max(1, codes // 8)))
+    return {
+        "title": {"text": f"code {level}"},
+        "tickvals": ticks,
+        "ticktext": [str(tick) for tick in ticks],
+        "range": [-0.5, codes - 0.5],
+        "showgrid": False,
+        "fixedrange": True,
+    }

@@ -1,0 +1,219 @@
+"""Quality against time: which decoder and beam to take, and which never to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import plotly.graph_objects as go
+
+from nezha_lite.plots.charts import number
+from nezha_lite.plots.labelled_lines import Look, decimal_ticks
+from nezha_lite.plots.speed_figures import decoder_look, rows_by_decoder
+from nezha_lite.plots.style import BLACK, Figure, headed, plot_text
+from nezha_lite.results import ResultRow
+
+HOLE = {"color": "white", "size": 5}  # makes a mark of ten pixels hollow
+
+
+@dataclass(frozen=True)
+class TradeoffPoint:
+    """One decoder at one beam, measured for both time and quality.
+
+    Attributes:
+        decoder: its name in the results.
+        verifier: when it checks; None where it never does.
+        beam: K.
+        milliseconds: median for one list.
+        value: the quality asked for.
+        dominated: whether another point is as fast and as good, and better in one of the two.
+    """
+
+    decoder: str
+    verifier: str | None
+    beam: int
+    milliseconds: float
+    value: float
+    dominated: bool = False
+
+    @property
+    def look(self) -> Look:
+        """How figures show it."""
+        return decoder_look(self.decoder, self.verifier)
+
+    def beats(self, other: TradeoffPoint) -> bool:
+        """Whether the other one is dominated by this one."""
+        slower = self.milliseconds - other.milliseconds
+        worse = other.value - self.value
+        return max(slower, worse) <= 0 and min(slower, worse) < 0
+
+
+def tradeoff_points(
+    latency: Sequence[ResultRow], quality: Sequence[ResultRow], metric: str
+) -> list[TradeoffPoint]:
+    """What was measured for both, decoder by decoder, by rising beam.
+
+    Args:
+        latency: rows with median_ms, at one batch size and history.
+        quality: rows with `metric`.
+        metric: such as "recall@10".
+
+    Raises:
+        ValueError: if nothing was measured for both.
+    """
+    scores = {(r.decoder, r.verifier, r.beam): r.metrics.get(metric) for r in quality}
+    points = [
+        TradeoffPoint(decoder, verifier, row.beam or 0, row.metrics["median_ms"], value)
+        for (decoder, verifier), group in rows_by_decoder(latency).items()
+        for row in group
+        if (value := scores.get((decoder, verifier, row.beam))) is not None
+    ]
+    if not points:
+        raise ValueError(f"No decoder was measured for both median_ms and {metric}.")
+    return with_dominated(points)
+
+
+def with_dominated(points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
+    """The same points, each compared with these alone."""
+    return [
+        replace(point, dominated=any(other.beats(point) for other in points)) for point in points
+    ]
+
+
+def tradeoff_figure(
+    latency: Sequence[ResultRow],
+    quality: Sequence[ResultRow],
+    metric: str,
+    y_title: str,
+    title: str,
+    caption: str = "",
+) -> Figure:
+    """Quality against time: a mark per decoder, verifier and beam that were measured for both.
+
+    Args:
+        latency: rows with median_ms, at one batch size and history.
+        quality: rows with `metric`.
+        metric: such as "recall@10".
+        y_title: the quantity, with its unit.
+        title: plain text.
+        caption: what to see; which beams the marks are is added.
+
+    Raises:
+        ValueError: if nothing was measured for both.
+    """
+    points = tradeoff_points(latency, quality, metric)
+    traces = [_series(look, _of(look, points), look.symbol) for look in _looks(points)]
+    return Figure(traces, _layout(points, points, y_title, title, caption))
+
+
+def chosen_points_figure(
+    chosen: Sequence[TradeoffPoint],
+    everything: Sequence[TradeoffPoint],
+    y_title: str,
+    title: str,
+    caption: str = "",
+    budget: float = math.inf,
+) -> Figure:
+    """The same figure for some of the points, those hollow that are dominated, with a budget.
+
+    Its axes and its traces depend on `everything` alone: for every decoder its marks and, behind
+    them, their holes; the budget comes last.
+
+    Args:
+        chosen: the points shown, those of one decoder by rising beam.
+        everything: at least one point; those among which the choice is made.
+        y_title: the quantity, with its unit.
+        title: plain text.
+        caption: what to see; which beams the marks are is added.
+        budget: milliseconds, drawn as an upright line where it is finite.
+    """
+    traces = []
+    for look in _looks(everything):
+        # Hollow has a meaning here, so no decoder's marks may be hollow by themselves.
+        symbol, points = look.symbol.removesuffix("-open"), _of(look, chosen)
+        holes = [point for point in points if point.dominated]
+        traces.append(_series(look, points, symbol))
+        traces.append(
+            go.Scatter(
+                x=[point.milliseconds for point in holes],
+                y=[point.value for point in holes],
+                mode="markers",
+                marker={**HOLE, "symbol": symbol},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+    layout = _layout(chosen, everything, y_title, title, caption)
+    ends = _y_ends(everything)
+    traces.append(
+        go.Scatter(
+            x=[budget, budget] if math.isfinite(budget) else [],
+            y=ends if math.isfinite(budget) else [],
+            name="latency budget",
+            mode="lines",
+            line={"color": BLACK, "dash": "dash", "width": 1.5},
+            hoverinfo="skip",
+        )
+    )
+    layout["yaxis"]["range"] = ends
+    times = [math.log10(point.milliseconds) for point in everything]
+    layout["xaxis"]["range"] = [min(times) - 0.05, max(times) + 0.05]
+    return Figure(traces, layout)
+
+
+def _looks(points: Sequence[TradeoffPoint]) -> list[Look]:
+    return list(dict.fromkeys(point.look for point in points))
+
+
+def _of(look: Look, points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
+    return [point for point in points if point.look == look]
+
+
+def _series(look: Look, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
+    return go.Scatter(
+        x=[point.milliseconds for point in points],
+        y=[point.value for point in points],
+        name=plot_text(look.name),
+        mode="lines+markers",
+        line={"color": look.colour, "dash": look.dash, "width": 2},
+        marker={"color": look.colour, "symbol": symbol, "size": 10},
+        hoverinfo="text",
+        hovertext=[
+            f"{plot_text(look.name)}, beam {point.beam}: {number(point.milliseconds)} ms, "
+            f"{number(point.value)}"
+            for point in points
+        ],
+    )
+
+
+def _y_ends(points: Sequence[TradeoffPoint]) -> list[float]:
+    values = [point.value for point in points]
+    room = 0.06 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 0.5
+    return [min(values) - room, max(values) + room]
+
+
+def _layout(
+    chosen: Sequence[TradeoffPoint],
+    everything: Sequence[TradeoffPoint],
+    y_title: str,
+    title: str,
+    caption: str,
+) -> dict[str, Any]:
+    times = [math.log10(point.milliseconds) for point in everything]
+    widths = ", ".join(str(beam) for beam in sorted({point.beam for point in chosen}))
+    return headed(
+        title,
+        f"{caption} Marks along a line: beam {widths or 'none'}.".strip(),
+        260,
+        104 if len(_looks(everything)) < 9 else 122,  # a third row of the legend
+        showlegend=True,
+        hovermode="closest",
+        xaxis={
+            "type": "log",
+            "title": {"text": "milliseconds per list (median)"},
+            **decimal_ticks(min(times) - 0.05, max(times) + 0.02),
+        },
+        yaxis={"title": {"text": plot_text(y_title)}},
+    )
