@@ -6,7 +6,7 @@ A README holds marked blocks, and `python -m nezha_lite.tables README.md` fills 
     …
     <!-- end table -->
 
-`toy.json where verifier=off: …` keeps the rows of which that is true.
+`toy.json where verifier=off, beam=10: …` keeps the rows of which all of that is true.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nezha_lite.results import ResultRow, read_results
 
 RESULTS = Path("data") / "results"
 _BLOCK = re.compile(
-    r"(<!-- table (\S+?)(?: where (\w+)=(\w+))?: (.+?) -->\n).*?(<!-- end table -->)", re.DOTALL
+    r"(<!-- table (\S+?)(?: where ([^:\n]+))?: (.+?) -->\n).*?(<!-- end table -->)", re.DOTALL
 )
 
 
@@ -45,9 +45,10 @@ def filled_in(text: str, results: Path) -> str:
     """The text with every marked block remade from the files in the folder `results`."""
 
     def remade(block: re.Match[str]) -> str:
-        mark, name, field, value, columns, end = block.groups()
+        mark, name, conditions, columns, end = block.groups()
         rows = read_results(results / name)
-        if field:
+        for condition in conditions.split(", ") if conditions else ():
+            field, _, value = condition.partition("=")
             rows = [row for row in rows if str(_cell(row, field)) == value]
         return mark + markdown_table(rows, [column.strip() for column in columns.split(",")]) + end
 

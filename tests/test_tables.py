@@ -69,6 +69,14 @@ def test_a_condition_chooses_rows(tmp_path: Path) -> None:
     assert filled_in(text, tmp_path).splitlines()[3:] == ["| prefix | 7 |", "<!-- end table -->"]
 
 
+def test_several_conditions_must_all_hold(tmp_path: Path) -> None:
+    rows = [row(verifier=kind, beam=beam) for kind in ("off", "prefix") for beam in (7, 10)]
+    write_results(tmp_path / "toy.json", rows)
+    mark = "<!-- table toy.json where verifier=prefix, beam=7: verifier, beam -->"
+    text = f"{mark}\n<!-- end table -->\n"
+    assert filled_in(text, tmp_path).splitlines()[3:] == ["| prefix | 7 |", "<!-- end table -->"]
+
+
 def test_a_forgotten_mark_is_refused(tmp_path: Path) -> None:
     write_results(tmp_path / "toy.json", [row()])
     text = "<!-- table toy.json: decoder -->\nno end\n"
