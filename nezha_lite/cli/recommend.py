@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nezha_lite.cli.lower import lower
 from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load
 
 if TYPE_CHECKING:
     from nezha_lite.datasets import InteractionDataset
 
 
+@lower("--beam")
 def recommend(
     folder: Folder,
     dataset: Data,
@@ -37,6 +39,8 @@ def recommend(
     """Recommend items, with their titles, to a user or after a history."""
     if (user is None) == (item is None):
         raise ValueError("Name either a --user or the --item names of a history, and not both.")
+    from nezha_lite.datasets import shown_text
+
     found, trained = load(dataset, folder, device)
     history = (
         found.sequences[_number(user, found.users, "User", found.name)]
@@ -60,7 +64,7 @@ def recommend(
         exclude_seen=exclude_seen,
     )
     for place, best in enumerate(ranked, start=1):
-        print(f"  {place:2d}. {found.title(best.item)}  (item {best.name}, {best.score:.2f})")
+        print(f"  {place:2d}. {found.title(best.item)}  (item {shown_text(best.name)}, {best.score:.2f})")
 
 
 def _number(name: str, names: tuple[str, ...], what: str, dataset: str) -> int:

@@ -12,7 +12,7 @@ A data set is a folder of one to three JSON files, the layout of LETTER (Wang et
 from pathlib import Path
 
 from nezha_lite.datasets.dataset import InteractionDataset, Split
-from nezha_lite.datasets.item_text import ItemText, plain_text
+from nezha_lite.datasets.item_text import ItemText, plain_text, shown_text
 from nezha_lite.datasets.reading import load_folder, part_file
 from nezha_lite.datasets.table_layout import TableLayout
 from nezha_lite.datasets.table_problems import Problem, TableReport
@@ -33,6 +33,7 @@ __all__ = [
     "load_folder",
     "plain_text",
     "read_tables",
+    "shown_text",
     "write_folder",
 ]
 

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from nezha_lite.datasets.item_text import ItemText, plain_text
+from nezha_lite.datasets.item_text import ItemText, shown_text
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,17 @@ class InteractionDataset:
         return sum(map(len, self.sequences))
 
     def title(self, item: int) -> str:
-        """The item's title in clean text, or "item <name>" where the files give none."""
-        text = plain_text(self.texts[item].title) if self.texts is not None else ""
-        return text or f"item {self.items[item]}"
+        """The item's title for a reader, or "item <name>" where the files give none.
+
+        One line of at most 200 letters, without control characters (see `shown_text`); it is still
+        text, to be escaped wherever HTML is made of it.
+        """
+        text = shown_text(self.texts[item].title) if self.texts is not None else ""
+        return text or f"item {shown_text(self.items[item]) or item}"
+
+    def user_name(self, user: int) -> str:
+        """The user's name for a reader, in the same way."""
+        return shown_text(self.users[user]) or f"number {user}"
 
     def train_sequences(self) -> list[list[int]]:
         """One list per user: all but the last two items, so empty for fewer than three."""

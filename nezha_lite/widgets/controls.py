@@ -119,7 +119,7 @@ class Subject:
     def introduction(self, user: int) -> str:
         """A user in a sentence: name, and the item chosen last."""
         last = self.dataset.title(self.histories[user][-1])
-        return f"User {self.dataset.users[user]} last chose {last}."
+        return f"User {self.dataset.user_name(user)} last chose {last}."
 
 
 def slider(description: str, options: Sequence[tuple[str, Any]]) -> widgets.SelectionSlider:
@@ -134,8 +134,8 @@ def slider(description: str, options: Sequence[tuple[str, Any]]) -> widgets.Sele
 
 def user_control(subject: Subject) -> widgets.SelectionSlider:
     """A choice among the subject's users."""
-    names = subject.dataset.users
-    return slider("User", [(names[user][:NAME_LENGTH], user) for user in subject.users])
+    name = subject.dataset.user_name
+    return slider("User", [(name(user)[:NAME_LENGTH], user) for user in subject.users])
 
 
 def verification_control() -> widgets.ToggleButtons:

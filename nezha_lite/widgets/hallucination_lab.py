@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from nezha_lite.datasets import InteractionDataset
+from nezha_lite.datasets import InteractionDataset, shown_text
 from nezha_lite.decoding import VERIFICATIONS, Verification
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots.id_map_figures import Landed, id_map_figure
@@ -96,7 +96,9 @@ class HallucinationLab(Panel):
             min=1, max=MAX_BEAM, description="Beam width", style=DESCRIPTION, layout=WIDE
         )
         categories = self.catalogue.categories.items()
-        names = [(_short(f"{name} ({len(items):,})"), name) for name, items in categories]
+        names = [
+            (_short(f"{shown_text(name)} ({len(items):,})"), name) for name, items in categories
+        ]
         forbid_choice = slider("Forbid category", [("none", ""), *names])
         changes = [self.item_choice, self.removed_choice, forbid_choice]
         looks = [self.square_choice, self.inside] if self.deep else []
@@ -219,7 +221,9 @@ class HallucinationLab(Panel):
         """What is to be seen, or what went wrong, in plain text."""
         if self.problem:
             return [self.problem]
-        forbidden = f"category {self.forbidden} is" if self.forbidden else "no category is"
+        forbidden = (
+            f"category {shown_text(self.forbidden)} is" if self.forbidden else "no category is"
+        )
         out = {0: "No item is", 1: "1 item is"}.get(
             len(self.removed), f"{len(self.removed):,} items are"
         )

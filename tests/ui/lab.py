@@ -25,8 +25,9 @@ from playwright.sync_api import Browser, Error, Page, Request, Route
 
 LAB, NOTEBOOK_7 = "lab/tree", "notebooks"  # two front ends of one server
 NOT_OURS = (
-    # Notebook 7.6 raises this by itself, for an empty notebook too, when it loads its settings.
+    # Notebook 7.6 raises these by itself, for an empty notebook too, while it loads.
     "Cannot read properties of undefined (reading 'schema')",
+    "Command 'filebrowser:open-path' not registered.",
     # A figure that took longer than two seconds to load. Whether it came, the tests look for.
     "[anywidget] Failed to initialize model.",
 )

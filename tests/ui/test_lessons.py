@@ -23,8 +23,9 @@ draw = torch.Generator().manual_seed(1)
 ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
 sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
 image = '<img src=x onerror="hacked = 1">'
-hostile = ("<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>")
-texts = tuple(ItemText(f"Thing {item} {hostile[item % 3]}") for item in range(90))
+hostile = ["<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>"]
+hostile += ["</table></div><h1>gone</h1>", "\\u202egnp.exe", "=1+1", "long" * 250_000, "$x^2$"]
+texts = tuple(ItemText(f"Thing {item} {hostile[item % len(hostile)]}") for item in range(90))
 dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
 model = NezhaModel.from_preset("tiny", ids)
 """
@@ -138,6 +139,9 @@ def assert_titles_stayed_text(notebook: Notebook) -> None:
     assert notebook.page.evaluate("typeof window.hacked") == "undefined"
     assert notebook.page.locator("img[src='x']").count() == 0
     assert notebook.page.locator("b", has_text="Pepper").count() == 0
+    assert notebook.page.get_by_role("heading", name="gone").count() == 0
+    assert "\u202e" not in notebook.page.inner_text("body")
+    assert notebook.page.locator(".MathJax, mjx-container").count() == 0
 
 
 def test_verifier_lab_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
