@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import ipywidgets as widgets
@@ -29,8 +30,10 @@ from nezha_lite.widgets.controls import (
     slider,
 )
 from nezha_lite.widgets.html_table import html_table
+from nezha_lite.widgets.slow_work import Progress, SlowWork
 
 CODES = (8, 16, 32, 64, 128, 256)
+Setting = tuple[int, int]  # codes per level, items
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
@@ -48,7 +51,8 @@ class CollisionSimulator(Panel):
         seed: of the draws and fits.
 
     The traits `levels`, `codes` and `items` may be set and observed; `point` is the
-    `CollisionPoint` on show, or None where fitting failed; the widget then says why.
+    `CollisionPoint` on show, or None where fitting failed; the widget then says why. A setting that
+    was not measured yet is fitted by `work` first, which can be cancelled and waited for.
     """
 
     levels = traitlets.Int(min=1, max=MAX_LEVELS)
@@ -72,20 +76,17 @@ class CollisionSimulator(Panel):
         self.order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
         self.point: CollisionPoint | None = None
         self.problem = ""
-        self._fits: dict[tuple[int, int], list[CollisionPoint]] = {}
+        self._fits: dict[Setting, list[CollisionPoint]] = {}
+        self._problems: dict[Setting, str] = {}
+        self._every_size = False
         self.summary, self.table = widgets.HTML(), widgets.HTML()
         level_choice = widgets.IntSlider(
             min=1, max=MAX_LEVELS, description="Levels", style=DESCRIPTION, layout=WIDE
         )
         code_choice = slider("Codes per level", [(str(count), count) for count in CODES])
         item_choice = slider("Items", [(f"{size:,}", size) for size in self.sizes])
-        self.button = widgets.Button(
-            description="Measure every codebook size",
-            tooltip="Fit RQ-KMeans with 8 to 256 codes on this catalogue",
-            layout={"width": "260px"},
-        )
-        self.button.on_click(lambda _: self.measure_all())
         super().__init__(levels=levels, codes=codes, items=len(vectors) if items is None else items)
+        self._fit(self.codes, self.items)
         self._choose()
         # Drawn at once as they are to be: a page that is still loading may miss a redrawing.
         nothing = CollisionPoint(levels, codes, self.items, 0, self.items, self.items)
@@ -93,7 +94,15 @@ class CollisionSimulator(Panel):
         self.collisions = figure_widget(collision_figure(*shown))
         self.occupancy = figure_widget(occupancy_figure(*shown))
         self._tell()
-        controls = [level_choice, code_choice, item_choice, self.button]
+        self.work = SlowWork(
+            "Measure every codebook size",
+            self._pieces,
+            self._finished,
+            "Fit RQ-KMeans with 8 to 256 codes on this catalogue",
+            self._ask_for_every_size,
+        )
+        self.work.observe(self._ended, "running")
+        controls = [level_choice, code_choice, item_choice, self.work]
         self.children = [*controls, self.summary, self.collisions, self.occupancy, self.table]
         link(self, "levels", level_choice)
         link(self, "codes", code_choice)
@@ -112,39 +121,70 @@ class CollisionSimulator(Panel):
 
     def measure_all(self) -> None:
         """Fit every codebook size on the catalogue on show, so that the figures hold them all."""
-        for codes in CODES:
-            try:
-                self._fit(codes, self.items)
-            except ValueError:  # fewer items than codes; said when that setting is chosen
-                continue
-        self._refresh()
+        self._every_size = True
+        for _ in self._pieces():
+            pass
+        self._finished()
 
-    def _fit(self, codes: int, items: int) -> list[CollisionPoint]:
-        """One point for each number of levels, measured at most once."""
-        if (codes, items) not in self._fits:
-            self.summary.value = paragraph(f"Fitting RQ-KMeans: {codes} codes, {items:,} items …")
-            rows = self.order[:items].sort().values
+    def _pieces(self) -> Iterator[Progress]:
+        """Fit what is chosen, also if that changes meanwhile, and every size if asked for."""
+        done = 0
+        while pending := self._pending():
+            codes, items = pending[0]
+            total = done + len(pending)
+            yield done, total, f"Fitting RQ-KMeans: {codes} codes, {items:,} items"
+            self._fit(codes, items)
+            done += 1
+
+    def _pending(self) -> list[Setting]:
+        sizes = (self.codes, *CODES) if self._every_size else (self.codes,)
+        wanted = dict.fromkeys((codes, self.items) for codes in sizes)
+        return [setting for setting in wanted if setting not in self._fits]
+
+    def _fit(self, codes: int, items: int) -> None:
+        """Measure one point for each number of levels, or keep the reason why there is none."""
+        rows = self.order[:items].sort().values
+        try:
             quantizer = make_quantizer("rq-kmeans", MAX_LEVELS, codes, self.seed)
             found = quantizer.fit(self.vectors[rows]).encode(self.vectors[rows])  # (n, 4)
-            self._fits[codes, items] = [
-                _measure(found[:, :levels], codes) for levels in range(1, MAX_LEVELS + 1)
-            ]
-        return self._fits[codes, items]
+        except ValueError as error:  # fewer items than codes
+            self._fits[codes, items], self._problems[codes, items] = [], str(error)
+            return
+        levels = range(1, MAX_LEVELS + 1)
+        self._fits[codes, items] = [_measure(found[:, :level], codes) for level in levels]
 
     def _choose(self) -> None:
-        """Measure what is chosen."""
-        try:
-            self.point = self._fit(self.codes, self.items)[self.levels - 1]
-            self.problem = ""
-        except ValueError as error:
-            self.point, self.problem = None, str(error)
+        """Take what was measured for the chosen setting."""
+        self._shown = self.codes, self.items
+        points = self._fits[self._shown]
+        self.point = points[self.levels - 1] if points else None
+        self.problem = self._problems.get(self._shown, "")
 
     def _refresh(self, change: Any = None) -> None:
+        if (self.codes, self.items) not in self._fits:
+            self.work.start()  # where it is at work already, it comes to this setting too
+            return
         self._choose()
         if self.point is not None:
             redraw(self.collisions, collision_figure(self._points(), self.point))
             redraw(self.occupancy, occupancy_figure(self._points(), self.point))
         self._tell()
+
+    def _ask_for_every_size(self) -> None:
+        self._every_size = True
+
+    def _finished(self) -> None:
+        self._every_size = False
+        self._refresh()
+
+    def _ended(self, change: Any) -> None:
+        if change.new or (self.codes, self.items) in self._fits:
+            return
+        if self.work.completed:  # chosen in the very moment in which the work ended
+            self.work.start()
+        else:
+            self._every_size = False
+            self.codes, self.items = self._shown
 
     def _tell(self) -> None:
         """Everything but the figures."""

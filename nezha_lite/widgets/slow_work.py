@@ -26,8 +26,10 @@ class SlowWork(widgets.HBox):
         finished: called after the last piece, and not after a cancellation or an error. It should
             show all that `pieces` prepared, so that a cancelled start changes nothing.
         tooltip: of the start button.
+        pressed: called first when the start button is pressed, and not when `start` is called.
 
-    The trait `running` may be observed.
+    The trait `running` may be observed; `completed` says of the last start whether it came to its
+    end, neither cancelled nor stopped by an error.
     """
 
     running = traitlets.Bool(False)
@@ -38,8 +40,9 @@ class SlowWork(widgets.HBox):
         pieces: Callable[[], Iterator[Progress]],
         finished: Callable[[], None],
         tooltip: str = "",
+        pressed: Callable[[], None] | None = None,
     ) -> None:
-        self.pieces, self.finished = pieces, finished
+        self.pieces, self.finished, self.pressed = pieces, finished, pressed
         self.start_button = widgets.Button(
             description=description,
             tooltip=tooltip or description,
@@ -60,15 +63,17 @@ class SlowWork(widgets.HBox):
             [self.start_button, self.cancel_button, self.bar, self.message],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
+        self.completed = False
         self._cancelled = Event()
         self._thread: Thread | None = None
-        self.start_button.on_click(lambda _: self.start())
+        self.start_button.on_click(lambda _: self._press())
         self.cancel_button.on_click(lambda _: self.cancel())
 
     def start(self) -> None:
         """Begin, unless it is running already."""
         if self.running:
             return
+        self.completed = False
         self._cancelled.clear()
         self._show(running=True)
         self._thread = Thread(target=self._work, daemon=True)
@@ -79,9 +84,17 @@ class SlowWork(widgets.HBox):
         self._cancelled.set()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Return when the work has ended, or after so many seconds."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+        """Return when the work has ended, or after so many seconds without an end."""
+        thread = None
+        while thread is not self._thread:  # one start may have led to another
+            thread = self._thread
+            if thread is not None:
+                thread.join(seconds)
+
+    def _press(self) -> None:
+        if self.pressed is not None:
+            self.pressed()
+        self.start()
 
     def _work(self) -> None:
         try:
@@ -94,6 +107,7 @@ class SlowWork(widgets.HBox):
                 self._say("Cancelled; what is shown is as it was.")
             else:
                 self.finished()
+                self.completed = True
                 self._say("Done.")
         except Exception as error:  # on a thread nobody else would hear of it
             self._say(f"Stopped: {error}")
