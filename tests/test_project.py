@@ -205,6 +205,14 @@ def test_every_room_looks_down_only(path: Path) -> None:
         )
 
 
+def test_the_readme_shows_the_floors_as_they_are() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = {}
+    for number, rooms in re.findall(r"^\| (\d) \| (.+) \|$", readme, flags=re.MULTILINE):
+        shown |= {room.rstrip("/"): int(number) for room in re.findall(r"`([a-z_]+/?)`", rooms)}
+    assert shown == {room: floor for room, floor in FLOORS.items() if room != "__main__"}
+
+
 def test_no_rooms_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = {}
     for path in MODULES:
