@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -63,15 +64,21 @@ class NezhaConfig(PreTrainedConfig):
         label_smoothing: float = 0.0,
         **kwargs: Any,  # transformers' own fields
     ) -> None:
-        for name, value, fits, valid in (
-            ("max_items", max_items, max_items >= 1, "at least 1"),
-            ("draft_weight", draft_weight, draft_weight >= 0, "0 or more"),
-            ("next_code_weight", next_code_weight, next_code_weight >= 0, "0 or more"),
-            ("dropout", dropout, 0 <= dropout < 1, "in [0, 1)"),
-            ("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)"),
+        whole, number = (int,), (int, float)
+        for name, value, types, low, high, valid in (
+            ("token_offset", token_offset, whole, 0, inf, "a whole number of 0 or more"),
+            ("max_items", max_items, whole, 1, inf, "a whole number of at least 1"),
+            ("draft_weight", draft_weight, number, 0, inf, "0 or more"),
+            ("next_code_weight", next_code_weight, number, 0, inf, "0 or more"),
+            ("dropout", dropout, number, 0, 1, "in [0, 1)"),
+            ("label_smoothing", label_smoothing, number, 0, 1, "in [0, 1)"),
+            ("placeholders", placeholders, (bool,), 0, 2, "True or False"),
         ):
-            if not fits:
-                raise ValueError(f"{name} is {value}, but must be {valid}.")
+            if type(value) not in types or not low <= value < high:
+                raise ValueError(f"{name} is {value!r:.40}, but must be {valid}.")
+        for radix in radices:
+            if type(radix) is not int or not 1 <= radix < 2**63:
+                raise ValueError(f"radices holds {radix!r:.40}, but each must be at least 1.")
         if draft_weight == next_code_weight == 0:
             raise ValueError("draft_weight and next_code_weight are both 0: nothing is trained.")
         self.backbone = backbone

@@ -7,14 +7,23 @@ repository holds only their addresses and hashes.
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    import requests
 
 BASE_URL = (
     "https://raw.githubusercontent.com/HonghuiBao2000/LETTER/"
     "8d0154e28de37dbb6e24871c508ad8ddb1921cda/data"
 )
+
+LARGEST = 2**28  # bytes, far more than any pinned file has, so that an endless answer ends
 
 
 @dataclass(frozen=True)
@@ -124,18 +133,21 @@ def fetch(
 
 def _fetch_file(url: str, path: Path, file: PinnedFile, timeout: float, progressbar: bool) -> None:
     # Imported here so that reading the sample neither needs nor waits for the network libraries.
-    import pooch
     import requests
+    from urllib3.exceptions import HTTPError as StreamError
 
-    # pooch leaves a response open when reading it fails; the hook lets us close its socket.
-    answers: list[requests.Response] = []
+    temporary = path.with_name(f".{uuid4().hex[:16]}.part")  # a name of its own for each download
+    answers: list[requests.Response] = []  # those that redirect, too: all are to be closed
     hooks = {"response": lambda answer, **_: answers.append(answer)}
-    download = pooch.HTTPDownloader(
-        progressbar=progressbar, chunk_size=1 << 16, timeout=timeout, hooks=hooks
-    )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        download(url, str(temporary), None)
+        try:
+            answer = requests.get(url, stream=True, timeout=timeout, hooks=hooks)
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # a length or a new address that cannot be read
+            raise requests.RequestException from error
+        answer.raise_for_status()
+        _write_body(answer, temporary, progressbar)
         if not file.matches(temporary):
             raise ValueError(
                 f"{url} is not the file that was pinned: {temporary.stat().st_size} bytes came, "
@@ -149,7 +161,7 @@ def _fetch_file(url: str, path: Path, file: PinnedFile, timeout: float, progress
             f"{url} answered HTTP {status}; place {path.name} in {path.parent} by hand, "
             "or try again later."
         ) from None
-    except requests.RequestException as error:
+    except (requests.RequestException, StreamError) as error:
         if _timed_out(error):
             raise TimeoutError(
                 f"{url} sent nothing for {timeout:g} seconds; run it again to go on at this "
@@ -159,10 +171,35 @@ def _fetch_file(url: str, path: Path, file: PinnedFile, timeout: float, progress
             f"{url} could not be read to its end ({type(error).__name__}); check the network and "
             "run it again to go on at this file."
         ) from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}; nothing was kept", str(path)) from None
     finally:
         for answer in answers:
             answer.close()
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_body(answer: "requests.Response", path: Path, progressbar: bool) -> None:
+    """The answer's content to a file; ValueError once it is larger than any file could be."""
+    from tqdm import tqdm
+
+    length = answer.headers.get("content-length", "")
+    total = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+    with (
+        path.open("wb") as file,
+        tqdm(total=total, unit="B", unit_scale=True, disable=not progressbar) as bar,
+    ):
+        for chunk in answer.iter_content(1 << 16):
+            file.write(chunk)
+            bar.update(len(chunk))
+            if file.tell() > LARGEST:
+                raise ValueError(
+                    f"{answer.url} is not the file that was pinned: it has more than {LARGEST:,} "
+                    "bytes; nothing was kept, try again later."
+                )
 
 
 def _timed_out(error: Exception) -> bool:
@@ -170,4 +207,5 @@ def _timed_out(error: Exception) -> bool:
     import requests
     from urllib3.exceptions import TimeoutError as StreamTimeout
 
-    return isinstance(error, requests.Timeout) or isinstance(error.args[0], StreamTimeout)
+    inner = error.args[0] if error.args else None
+    return isinstance(error, requests.Timeout | StreamTimeout) or isinstance(inner, StreamTimeout)

@@ -118,7 +118,7 @@ class _Encoder:
             with without_progress_bar():
                 tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
                 encoder = AutoModel.from_pretrained(
-                    model, trust_remote_code=False, dtype=torch.float32
+                    model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
                 )
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = str(error).strip().split("\n")[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen3Config
 
@@ -40,6 +41,11 @@ class NezhaModel(PreTrainedModel):
             )
         fields = dict(config.backbone)
         backbone_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        if backbone_config.vocab_size < config.vocabulary.size:
+            raise ValueError(
+                f"The backbone has {backbone_config.vocab_size} tokens, but radices and "
+                f"token_offset need {config.vocabulary.size}."
+            )
         # Packed prefixes bring their own (B, 1, T, T) boolean mask, which sdpa takes as it is.
         self.backbone = AutoModelForCausalLM.from_config(
             backbone_config, attn_implementation="sdpa"
@@ -110,13 +116,12 @@ class NezhaModel(PreTrainedModel):
         Its embeddings are enlarged: the semantic IDs' tokens follow its own vocabulary.
 
         Raises:
-            OSError: from transformers, if nothing can be loaded from `name_or_folder`.
+            ValueError: if nothing can be loaded from `name_or_folder`. Code of its own is not run,
+                and weights must be safetensors, not pickles.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # CUDA's stay as they are
-            backbone = AutoModelForCausalLM.from_pretrained(
-                name_or_folder, attn_implementation="sdpa", dtype=torch.float32
-            )
+            backbone = _pretrained(name_or_folder)
             offset = int(backbone.config.vocab_size)
             vocabulary = Vocabulary(semantic_ids.radices, offset)
             backbone.resize_token_embeddings(vocabulary.size, mean_resizing=False)
@@ -260,3 +265,20 @@ class NezhaModel(PreTrainedModel):
 
     def _drop_residual(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return F.dropout(output, self.config.dropout, training=self.training)
+
+
+def _pretrained(name_or_folder: str | Path) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            name_or_folder,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"backbone {str(name_or_folder)!r} cannot be loaded: a Hugging Face name, or a folder "
+            f"with config and weights in safetensors, is needed ({reason})"
+        ) from error

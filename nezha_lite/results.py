@@ -7,7 +7,6 @@ there; nobody types a number.
 
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -20,7 +19,20 @@ from typing import Any, TypedDict, cast
 
 import torch
 
-KINDS = ("quality", "latency", "training", "tokenizer")
+from nezha_lite.strict_json import parse_json
+from nezha_lite.whole_files import write_whole
+
+KINDS = ("quality", "latency", "training", "tokenizer", "reliability")
+
+
+# What JSON makes of a row's fields; numbers are looked at one by one.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "dataset", "device", "commit", "date"), (str,)),
+    **dict.fromkeys(("decoder", "verifier"), (str, type(None))),
+    **dict.fromkeys(("model", "metrics", "std", "per_seed", "settings", "versions"), (dict,)),
+    "beam": (int, type(None)),
+    "seeds": (list,),
+}
 
 
 class Provenance(TypedDict):
@@ -92,9 +104,10 @@ class ResultRow:
         for name, value in self.std.items():
             _check_number(f"std[{name!r}]", value)
         for name, values in self.per_seed.items():
-            if len(values) != len(self.seeds):
+            if not isinstance(values, Sequence) or len(values) != len(self.seeds):
+                found = len(values) if isinstance(values, Sequence) else "no"
                 raise ValueError(
-                    f"per_seed[{name!r}] has {len(values)} values; there must be one for each of "
+                    f"per_seed[{name!r}] has {found} values; there must be one for each of "
                     f"the {len(self.seeds)} seeds"
                 )
             for value in values:
@@ -143,12 +156,7 @@ def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be written as JSON: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, text)
 
 
 def read_results(path: str | Path) -> list[ResultRow]:
@@ -158,7 +166,7 @@ def read_results(path: str | Path) -> list[ResultRow]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     objects = content["rows"] if isinstance(content, dict) and "rows" in content else [content]
@@ -205,6 +213,10 @@ def _to_object(row: ResultRow) -> dict[str, Any]:
 def _from_object(entry: object) -> ResultRow:
     if not isinstance(entry, dict):
         raise ValueError(f"a row must be an object, this is {type(entry).__name__}")
+    for name, types in _TYPES.items():
+        if name in entry and not isinstance(entry[name], types):
+            kinds = " or ".join(kind.__name__ for kind in types)
+            raise ValueError(f"{name} is {entry[name]!r:.40}; it must be {kinds}")
     unknown = sorted(set(entry) - {known.name for known in fields(ResultRow)})
     if unknown:
         raise ValueError(f"unknown field {unknown[0]!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nezha_lite.datasets import InteractionDataset
+from nezha_lite.strict_json import parse_json
 from nezha_lite.whole_files import write_whole
 
 ASKED_FILE = "asked.json"
@@ -56,12 +57,17 @@ def _differing(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
             yield inner
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object that is not empty; ValueError names a damaged file and the remedy."""
+def read_object(path: Path, *needed: str) -> dict[str, Any]:
+    """A JSON object that is not empty and has what is needed.
+
+    ValueError names a damaged file and the remedy.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or not found:
             raise ValueError("it holds no settings or figures")
+        if missing := [name for name in needed if name not in found]:
+            raise ValueError(f"it has no {missing[0]!r}")
     except ValueError as error:
         raise ValueError(f"{path} is damaged, delete its folder to run again: {error}") from error
     return found

@@ -10,8 +10,6 @@ Level 1 is the least significant digit, so a prefix's key is simply the key of i
 
 from __future__ import annotations
 
-import json
-import os
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,13 +17,14 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from nezha_lite.datasets import InteractionDataset
+from nezha_lite.semantic_id_files import read_parts, write_parts
 
 _INT64_MAX = 2**63 - 1
+_INVALID = "does not hold valid semantic IDs (copy or make them again)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,22 +223,7 @@ class SemanticIds:
     def save(self, path: str | Path) -> Path:
         """Write to a .json or .safetensors file, whole or not at all."""
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        header = {"radices": list(self.radices), "items": list(self.items)}
-        try:
-            if path.suffix == ".json":
-                content = json.dumps({**header, "codes": self.codes.tolist()}, ensure_ascii=False)
-                temporary.write_text(content + "\n", encoding="utf-8")
-            elif path.suffix == ".safetensors":
-                metadata = {name: json.dumps(value) for name, value in header.items()}
-                save_file({"codes": self.codes.contiguous()}, temporary, metadata=metadata)
-            else:
-                raise ValueError(
-                    f"Semantic IDs are saved as .json or .safetensors, but the path is {path}."
-                )
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_parts(path, self.codes, self.radices, self.items)
         return path
 
     @classmethod
@@ -254,17 +238,12 @@ class SemanticIds:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file: expected semantic IDs saved by `save`.")
         try:
-            if path.suffix == ".json":
-                content = json.loads(path.read_text(encoding="utf-8"))
-                codes, radices, items = content["codes"], content["radices"], content["items"]
-            else:
-                with safe_open(path, framework="pt") as file:
-                    metadata = file.metadata() or {}
-                    codes = file.get_tensor("codes")
-                radices, items = json.loads(metadata["radices"]), json.loads(metadata["items"])
+            codes, radices, items = read_parts(path)
             return cls.from_codes(codes, radices, items)
-        except (KeyError, TypeError, ValueError, OverflowError, SafetensorError) as error:
-            raise ValueError(f"{path} does not hold valid semantic IDs: {error}") from error
+        except KeyError as error:
+            raise ValueError(f"{path} {_INVALID}: it has no {error}.") from error
+        except (TypeError, ValueError, SafetensorError) as error:
+            raise ValueError(f"{path} {_INVALID}: {error}") from error
 
 
 def radix_strides(radices: Sequence[int]) -> tuple[int, ...]:
@@ -289,4 +268,7 @@ def released_semantic_ids(dataset: InteractionDataset) -> SemanticIds:
         )
     codes = torch.tensor(dataset.released_codes, dtype=torch.int64)
     radix = int(codes.max()) + 1
-    return SemanticIds.from_codes(codes, [radix] * codes.shape[1], dataset.items)
+    try:
+        return SemanticIds.from_codes(codes, [radix] * codes.shape[1], dataset.items)
+    except ValueError as error:
+        raise ValueError(f"The released IDs of data set {dataset.name!r}: {error}") from None

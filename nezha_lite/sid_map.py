@@ -79,7 +79,8 @@ def read_sid_map(path: str | Path) -> SemanticIds:
     radices = [int(level[2]) for level in levels if level is not None]
     numbered = [f"code_{level}_of_{radix}" for level, radix in enumerate(radices, 1)]
     expected = ["item", *numbered, "key", "title"]
-    if not findings.has_errors(path) and (header != expected or not radices):
+    if header != expected or not radices:
+        findings.report(0, 0, 0).check()  # what is wrong before the header, where anything is
         raise ValueError(
             f"{path}, line 1: the columns must be item, code_1_of_…, …, key and title, as "
             "`write_sid_map` writes them."

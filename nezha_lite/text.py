@@ -7,7 +7,6 @@ without a known word gives a zero row.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +14,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
+
+from nezha_lite.strict_json import parse_json
+from nezha_lite.whole_files import write_whole
 
 # Lengths and singular values below this share are rounding noise, which scaling would blow up.
 _NOISE = 1e-6
@@ -118,19 +120,17 @@ class TfidfVectors:
                 f"{len(terms)} terms, idf {idf.shape} and directions {directions.shape} do not "
                 f"make TF-IDF vectors of {vectors.dim} columns"
             )
+        for name, numbers in (("idf", idf), ("directions", directions)):
+            if numbers.dtype != np.float64 or not np.isfinite(numbers).all():
+                kind = "NaN or infinite numbers" if numbers.dtype == np.float64 else numbers.dtype
+                raise ValueError(f"{name} holds {kind}, but must hold finite float64")
         vectors._terms, vectors._idf, vectors._directions = terms, idf, directions
         return vectors
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, settings as JSON in its header; replaced in one step."""
-        path = Path(path)
         tensors, settings = self.state()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(tensors, temporary, {"tfidf": json.dumps(settings)})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, to_safetensors_bytes(tensors, {"tfidf": json.dumps(settings)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -139,7 +139,7 @@ class TfidfVectors:
             raise FileNotFoundError(f"no TF-IDF file at {path}")
         try:
             with safe_open(path, framework="pt") as file:
-                settings = json.loads((file.metadata() or {})["tfidf"])
+                settings = parse_json((file.metadata() or {})["tfidf"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls.from_state(tensors, settings)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from torch import Tensor
@@ -21,6 +22,7 @@ from nezha_lite.quantizers import (
     make_quantizer,
 )
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
+from nezha_lite.strict_json import parse_json
 from nezha_lite.tokenizer_config import TOKENIZERS, TokenizerConfig, default_vectors, named
 from nezha_lite.vectors import ItemVectorizer, VectorConfig
 from nezha_lite.whole_files import write_whole
@@ -113,16 +115,25 @@ class ItemTokenizer:
         return new
 
     def save(self, folder: str | Path) -> Path:
-        """Write config, vectorizer, quantizer and IDs into `folder`, `tokenizer.json` last."""
+        """Write config, vectorizer, quantizer and IDs into `folder`.
+
+        Everything is written beside it first, so that a full disk or an error leaves an earlier
+        tokenizer as it was; `tokenizer.json` comes last, so that two are never mixed.
+        """
         folder, semantic_ids = Path(folder), self.semantic_ids
         folder.mkdir(parents=True, exist_ok=True)
-        config_file, quantizer_file, ids_file = (folder / name for name in _FILES)
-        # Without this file nothing loads: an interrupted overwrite leaves no mix of two tokenizers.
-        config_file.unlink(missing_ok=True)
-        self.vectorizer.save(folder / "vectorizer")
-        self.quantizer.save(quantizer_file)
-        semantic_ids.save(ids_file)
-        write_whole(config_file, json.dumps(asdict(self.config), indent=1) + "\n")
+        with TemporaryDirectory(prefix=".", suffix=".part", dir=folder) as beside:
+            config_file, quantizer_file, ids_file = (Path(beside) / name for name in _FILES)
+            self.vectorizer.save(Path(beside) / "vectorizer")
+            self.quantizer.save(quantizer_file)
+            semantic_ids.save(ids_file)
+            write_whole(config_file, json.dumps(asdict(self.config), indent=1) + "\n")
+            (folder / _FILES[0]).unlink(missing_ok=True)
+            written = [path for path in Path(beside).rglob("*") if path.is_file()]
+            for path in sorted(written, key=lambda path: path == config_file):
+                target = folder / path.relative_to(beside)
+                target.parent.mkdir(exist_ok=True)
+                path.replace(target)
         return folder
 
     @classmethod
@@ -134,8 +145,9 @@ class ItemTokenizer:
                 raise FileNotFoundError(f"{folder} has no {name}: it was not written by `save`.")
         config_file, quantizer_file, ids_file = (folder / name for name in _FILES)
         try:
-            fields = json.loads(config_file.read_text(encoding="utf-8"))
-            vectors = _tuples(fields.pop("vectors"))
+            fields = parse_json(config_file.read_text(encoding="utf-8"))
+            # A file does not say into which folder others are written.
+            vectors = _tuples(fields.pop("vectors")) | {"cache": None}
             fields = _tuples(fields)
             config = TokenizerConfig(vectors=VectorConfig(**vectors), **fields)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

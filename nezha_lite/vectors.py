@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +11,16 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
 from nezha_lite.collaborative import collaborative_vectors
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.encoders import encoder_vectors, model_identity
 from nezha_lite.item_texts import item_sentences
+from nezha_lite.strict_json import parse_json
 from nezha_lite.text import TfidfVectors
+from nezha_lite.whole_files import write_whole
 
 Source = Literal["tfidf", "encoder", "collaborative"]
 _FILE = "vectors.safetensors"
@@ -70,7 +71,7 @@ class VectorConfig:
         weights = (1.0,) * len(self.sources) if self.weights is None else self.weights
         if (
             len(weights) != len(self.sources)
-            or not all(0 < w < math.inf for w in weights)
+            or not all(isinstance(w, int | float) and 0 < w < math.inf for w in weights)
             or (math.isinf(sum(weights)))
         ):
             raise ValueError(
@@ -200,30 +201,30 @@ class ItemVectorizer:
             "encoder_identity": self._identity,
             "tfidf": settings,
         }
-        temporary = folder / f".{_FILE}.{os.getpid()}.tmp"
-        try:
-            save_file(tensors, temporary, {"item_vectors": json.dumps(header)})
-            os.replace(temporary, folder / _FILE)
-        finally:
-            temporary.unlink(missing_ok=True)
+        metadata = {"item_vectors": json.dumps(header)}
+        write_whole(folder / _FILE, to_safetensors_bytes(tensors, metadata))
         return folder
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote. FileNotFoundError, or ValueError naming file and reason."""
+        """Read what `save` wrote, but for the cache, which is not taken from a file.
+
+        Raises FileNotFoundError, or ValueError naming file and reason.
+        """
         path = Path(folder) / _FILE
         if not path.is_file():
             raise FileNotFoundError(f"{folder} has no {_FILE}: it was not written by `save`")
         try:
             with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["item_vectors"])
+                header = parse_json((file.metadata() or {})["item_vectors"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             fields: dict[str, Any] = header["config"]
             lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
-            config = VectorConfig(**(fields | lists))  # JSON has no tuples
+            # JSON has no tuples; and a file does not say into which folder others are written.
+            config = VectorConfig(**(fields | lists | {"cache": None}))
             vectorizer = cls(config)
-            vectorizer._widths = tuple(header["widths"])
-            vectorizer._identity = header["encoder_identity"]
+            vectorizer._widths = _read_widths(header["widths"], config)
+            vectorizer._identity = str(header["encoder_identity"])
             if "tfidf" in config.sources:
                 vectorizer._tfidf = TfidfVectors.from_state(tensors, header["tfidf"])
         except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -243,3 +244,16 @@ class ItemVectorizer:
     def _join(self, blocks: list[Tensor]) -> Tensor:
         scaled = [block * scale for block, scale in zip(blocks, self.config.scales, strict=True)]
         return torch.cat(scaled, dim=1)
+
+
+def _read_widths(widths: Any, config: VectorConfig) -> tuple[int, ...]:
+    """Columns of each block; only an encoder's are not known beforehand."""
+    known = [None if source == "encoder" else config.dim for source in config.sources]
+    if (
+        not isinstance(widths, list)
+        or len(widths) != len(known)
+        or not all(type(width) is int and width > 0 for width in widths)
+        or any(width not in (None, found) for width, found in zip(known, widths, strict=True))
+    ):
+        raise ValueError(f"widths is {widths!r:.40}, but must fit {config.sources}")
+    return tuple(widths)

@@ -129,7 +129,7 @@ def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
 MALFORMED = {
     "broken JSON": ({"inter": '{"u": [1,\n 2'}, "inter.json.*line 2 column 3"),
     "not UTF-8": ({"inter": b'{"\xff": [1]}'}, "inter.json.*UTF-8.*0xff.*position 2"),
-    "too deep": ({"inter": "[" * 100_000}, "inter.json.*recursion"),
+    "too deep": ({"inter": "[" * 100_000}, "inter.json.*nested too deeply"),
     "a list on top": ({"inter": [[1, 2]]}, "inter.json must be a JSON object.*per user"),
     "the same user twice": ({"inter": '{"u": [1], "u": [2]}'}, "inter.json.*'u' occurs 2 times"),
     "history is a string": ({"inter": {"u": "1 2"}}, "inter.json, user 'u'.*'1 2'.*a list"),

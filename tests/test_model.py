@@ -125,8 +125,8 @@ def test_a_pretrained_backbone_keeps_its_weights(tmp_path: Path, kind: str) -> N
     assert same_outputs(NezhaModel.from_pretrained(tmp_path / "model"), model)
 
 
-def test_a_missing_backbone_is_transformers_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="absent"):
+def test_a_missing_backbone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="absent' cannot be loaded"):
         NezhaModel.from_backbone(tmp_path / "absent", IDS)
 
 

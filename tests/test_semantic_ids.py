@@ -213,7 +213,7 @@ def test_an_extra_level_that_would_overflow_is_refused() -> None:
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
 @given(
     ids=catalogues(),
-    names=st.lists(st.text(st.characters(codec="utf-8")), min_size=20, max_size=20),
+    names=st.lists(st.text(st.characters(codec="utf-8")), min_size=20, max_size=20, unique=True),
 )
 @settings(max_examples=20)
 def test_a_file_gives_back_what_was_saved(

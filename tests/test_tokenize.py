@@ -197,10 +197,12 @@ def test_parts_of_different_tokenizers_are_refused(tmp_path: Path) -> None:
             ItemTokenizer.load(mixed)
 
 
-def test_an_interrupted_overwrite_leaves_nothing_that_loads(
+def test_an_interrupted_overwrite_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = ItemTokenizer(SMALL).fit(toy_dataset()).save(tmp_path / "ids")
+    old = ItemTokenizer(SMALL).fit(toy_dataset())
+    folder = old.save(tmp_path / "ids")
+    (folder / "notes.txt").write_text("the user's own")
     other = ItemTokenizer(replace(SMALL, codes=5)).fit(toy_dataset())
 
     def full(*_: object) -> None:
@@ -209,9 +211,12 @@ def test_an_interrupted_overwrite_leaves_nothing_that_loads(
     monkeypatch.setattr(other.quantizer, "save", full)
     with pytest.raises(OSError, match="No space left"):
         other.save(folder)
-    with pytest.raises(FileNotFoundError, match=r"has no tokenizer\.json"):
-        ItemTokenizer.load(folder)
+    assert torch.equal(ItemTokenizer.load(folder).semantic_ids.codes, old.semantic_ids.codes)
     assert not list(folder.glob(".*"))
+    monkeypatch.undo()
+    other.save(folder)
+    assert ItemTokenizer.load(folder).config.codes == 5
+    assert (folder / "notes.txt").read_text() == "the user's own"
     with pytest.raises(RuntimeError, match="call fit or load first"):
         ItemTokenizer(SMALL).save(tmp_path / "unfitted")
     assert not (tmp_path / "unfitted").exists()

@@ -132,7 +132,8 @@ def _codes(value: Any) -> tuple[int, ...]:
         raise ValueError(f'the semantic ID is {value!r:.40}; write a list such as ["<a_183>"]')
     codes = []
     for letter, token in zip(ascii_lowercase, value, strict=False):
-        match = re.fullmatch(f"<{letter}_([0-9]{{1,9}})>", token) if isinstance(token, str) else None
+        form = f"<{letter}_([0-9]{{1,9}})>"
+        match = re.fullmatch(form, token) if isinstance(token, str) else None
         if match is None:
             valid = f"<{letter}_183>, with any code below a billion"
             raise ValueError(f"the token {token!r:.40} must read {valid}")

@@ -16,7 +16,13 @@ from torch import Tensor
 
 from nezha_lite.quantizers.base import QuantizerConfig
 from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
-from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import (
+    check_shape,
+    codebooks_of,
+    damage_named,
+    read_quantizer,
+    write_quantizer,
+)
 from nezha_lite.quantizers.kmeans import cluster, means
 from nezha_lite.quantizers.residual import (
     encode_residuals,
@@ -156,9 +162,9 @@ class BalancedRQKMeans:
         fields, tensors = read_quantizer(path, cls.kind)
         with damage_named(path):
             quantizer = cls(BalancedRQKMeansConfig(**fields))
-            levels = range(quantizer.config.levels)
-            quantizer._levels = (
-                tuple(tensors[f"codebook.{level}"] for level in levels),
-                tuple(tensors[f"prices.{level}"] for level in levels),
-            )
+            books = codebooks_of(quantizer.config, tensors)
+            prices = tuple(tensors[f"prices.{level}"] for level in range(len(books)))
+            for level, (book, price) in enumerate(zip(books, prices, strict=True)):
+                check_shape(f"prices.{level}", price, len(book))
+            quantizer._levels = (books, prices)
         return quantizer

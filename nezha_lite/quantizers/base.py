@@ -9,6 +9,9 @@ from torch import Tensor
 
 from nezha_lite.quantizers.checks import check_range
 
+# More than any ID has; a file that asks for a billion is refused before they are made.
+_MOST_LEVELS = 64
+
 
 class Quantizer(Protocol):
     """Item vectors in, one code per level out. L levels, C_l codes at level l, D the input width.
@@ -70,7 +73,7 @@ class QuantizerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_range("levels", self.levels, 1)
+        check_range("levels", self.levels, 1, _MOST_LEVELS)
         if isinstance(self.codes, tuple) and len(self.codes) != self.levels:
             raise ValueError(
                 f"codes is {self.codes!r}: one number, or one per level ({self.levels}), is needed"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from nezha_lite.quantizers.base import QuantizerConfig
-from nezha_lite.quantizers.checks import check_prefix, check_rows, check_vectors
-from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
+from nezha_lite.quantizers.checks import check_prefix, check_range, check_rows, check_vectors
+from nezha_lite.quantizers.files import check_shape, damage_named, read_quantizer, write_quantizer
 from nezha_lite.quantizers.projection import project
 
 
@@ -111,7 +111,10 @@ class LSH:
         fields, tensors = read_quantizer(path, cls.kind)
         with damage_named(path):
             quantizer = cls(LSHConfig(**fields))
-            quantizer._planes = (tensors["mean"], tensors["normals"])
+            mean, normals = tensors["mean"], tensors["normals"]
+            check_shape("normals", normals, sum(quantizer.config.bits), normals.shape[-1])
+            check_shape("mean", mean, normals.shape[-1])
+            quantizer._planes = (mean, normals)
         return quantizer
 
 
@@ -180,6 +183,7 @@ class RandomCodes:
         with damage_named(path):
             quantizer = cls(QuantizerConfig(**fields))
             quantizer._width = int(tensors["width"])
+            check_range("width", quantizer._width, 1)
         return quantizer
 
 

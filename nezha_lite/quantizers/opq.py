@@ -22,7 +22,13 @@ from nezha_lite.quantizers.checks import (
     check_rows,
     check_vectors,
 )
-from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import (
+    check_shape,
+    codebooks_of,
+    damage_named,
+    read_quantizer,
+    write_quantizer,
+)
 from nezha_lite.quantizers.kmeans import cluster, means
 from nezha_lite.quantizers.projection import project
 from nezha_lite.quantizers.residual import nearest_codes, squared_distances
@@ -176,9 +182,12 @@ class OPQ:
         fields, tensors = read_quantizer(path, cls.kind)
         with damage_named(path):
             quantizer = cls(OPQConfig(**fields))
-            names = [f"codebook.{level}" for level in range(quantizer.config.levels)]
-            quantizer._codebooks = tuple(tensors[name] for name in names)
-            quantizer._mean, quantizer._rotation = tensors["mean"], tensors["rotation"]
+            books = codebooks_of(quantizer.config, tensors)
+            mean, rotation = tensors["mean"], tensors["rotation"]
+            parts, width = len(books), books[0].shape[1]
+            check_shape("mean", mean, range(1, parts * width + 1))
+            check_shape("rotation", rotation, len(mean), parts * width)
+            quantizer._codebooks, quantizer._mean, quantizer._rotation = books, mean, rotation
         return quantizer
 
 

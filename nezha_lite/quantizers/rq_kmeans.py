@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nezha_lite.quantizers.base import QuantizerConfig
 from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
-from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import codebooks_of, damage_named, read_quantizer, write_quantizer
 from nezha_lite.quantizers.kmeans import cluster
 from nezha_lite.quantizers.residual import (
     encode_residuals,
@@ -128,6 +128,5 @@ class RQKMeans:
         fields, tensors = read_quantizer(path, cls.kind)
         with damage_named(path):
             quantizer = cls(RQKMeansConfig(**fields))
-            names = [f"codebook.{level}" for level in range(quantizer.config.levels)]
-            quantizer._codebooks = tuple(tensors[name] for name in names)
+            quantizer._codebooks = codebooks_of(quantizer.config, tensors)
         return quantizer

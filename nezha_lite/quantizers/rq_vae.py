@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nezha_lite.quantizers.base import QuantizerConfig
 from nezha_lite.quantizers.checks import check_range, check_rows, check_vectors
-from nezha_lite.quantizers.files import damage_named, read_quantizer, write_quantizer
+from nezha_lite.quantizers.files import check_shape, damage_named, read_quantizer, write_quantizer
 from nezha_lite.quantizers.residual import (
     encode_residuals,
     nearest_codes,
@@ -175,6 +175,7 @@ class RQVAE:
         fields, tensors = read_quantizer(path, cls.kind)
         with damage_named(path):
             quantizer = cls(RQVAEConfig(**fields))
+            check_shape("mean", tensors["mean"], range(1, 2**31))
             with torch.device("meta"):  # nothing is drawn for weights about to be replaced
                 network = _Network(len(tensors["mean"]), quantizer.config)
             network.load_state_dict(tensors, assign=True)
