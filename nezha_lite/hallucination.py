@@ -7,7 +7,6 @@ modes on the same users and weights.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from nezha_lite.decoding import VERIFICATIONS, NezhaDecoder
 from nezha_lite.evaluation import evaluate, recall_at
 from nezha_lite.recommender import Recommender
 from nezha_lite.results import ResultRow, provenance
+from nezha_lite.run_folders import read_object
 from nezha_lite.training import read_training_record
 from nezha_lite.verifiers import SortedVerifier
 
@@ -63,10 +63,16 @@ def by_removal(
 
 
 def epochs_trained(folder: str | Path) -> float:
-    """How many epochs the model in a trained folder, or in a checkpoint of a run, has seen."""
+    """How many epochs the model in a trained folder, or in a checkpoint of a run, has seen.
+
+    Raises FileNotFoundError if nothing there tells, ValueError if what tells is damaged.
+    """
     state = Path(folder) / "trainer_state.json"
     if state.is_file():
-        return float(json.loads(state.read_text(encoding="utf-8"))["epoch"])
+        epoch = read_object(state).get("epoch")
+        if isinstance(epoch, bool) or not isinstance(epoch, int | float):
+            raise ValueError(f"{state}: epoch is {epoch!r:.40}, but must be a number.")
+        return float(epoch)
     return float(read_training_record(folder)["config"]["epochs"])
 
 

@@ -77,6 +77,10 @@ class TrainingRows(Dataset[TrainingRow]):
         max_items: history limit, at least 1.
         stride: how far a long user's window jumps, 1 … max_items; 1 is the authors' window.
         packed: packed prefixes, or the authors' one prefix per row.
+
+    Attributes:
+        rows: all of them, a user's behind each other.
+        users: whose each row is, by the place of the sequence.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class TrainingRows(Dataset[TrainingRow]):
         if not 1 <= stride <= max_items:
             raise ValueError(f"stride is {stride}, but must be between 1 and {max_items}.")
         make = packed_prefixes if packed else one_prefix_per_row
-        self.rows = [row for sequence in sequences for row in make(sequence, max_items, stride)]
+        made = [make(sequence, max_items, stride) for sequence in sequences]
+        self.rows = [row for rows in made for row in rows]
+        self.users = [user for user, rows in enumerate(made) for _ in rows]
         if not self.rows:
             raise ValueError(
                 "No training sequence has two items or more, so there is nothing to predict."
@@ -105,6 +111,7 @@ class TrainingRows(Dataset[TrainingRow]):
             TrainingRow((*history[-max_items:], target), (min(len(history), max_items),))
             for history, target in zip(split.histories, split.targets, strict=True)
         ]
+        rows.users = list(range(len(rows.rows)))
         return rows
 
     def __len__(self) -> int:

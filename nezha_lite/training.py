@@ -18,17 +18,18 @@ from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
 from nezha_lite.batching import LengthGroupedOrder
+from nezha_lite.checkpoints import saving
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.packing import Collator, TrainingRows
 from nezha_lite.progress import without_progress_bar
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.strict_json import parse_json
 from nezha_lite.training_config import PAPER_RECIPE, TrainingConfig
 from nezha_lite.watched_trainer import (
     Score,
     WatchedTrainer,
     best_epoch,
-    last_checkpoint,
     watching,
 )
 from nezha_lite.whole_files import write_whole
@@ -65,7 +66,8 @@ def train(
     reseeded, as the Trainer does.
 
     Args:
-        resume: go on from the newest checkpoint under `output`, if there is one.
+        resume: go on from the newest checkpoint under `output`, if there is one. A warning names
+            newer ones that are unfinished or damaged and are not used.
         progress: show the Trainer's progress bar.
         score: called after every epoch, with the model in evaluation mode, for figures of which the
             first is watched, such as NDCG on validation users: the weights left are those of the
@@ -77,10 +79,12 @@ def train(
     Raises:
         ValueError: if semantic IDs, model, data set and the run to resume do not fit together, or
             there is a score to watch but no checkpoints to go back to, a validation loss as well,
-            or a score that is not finite.
+            or a score that is not finite; if all checkpoints of the run to resume are damaged.
         FileExistsError: if `output` already holds a model or checkpoints and `resume` is off:
             nothing is overwritten.
-        FileNotFoundError: if the run to resume has lost its best epoch's checkpoint.
+        FloatingPointError: if the loss becomes NaN or infinite, naming step, users and the last
+            good checkpoint.
+        OSError: if the disk is full; the checkpoints written before are whole.
     """
     config = config or TrainingConfig()
     if semantic_ids.n_items != dataset.n_items:
@@ -109,10 +113,11 @@ def train(
         config,
         score,
         args=_arguments(config, checkpoints, progress, watch=score is not None),
+        collate=collator,
+        users=[dataset.users[user] for user in rows.users],
         eval_dataset=TrainingRows.of_split(dataset.split("validation"), max_items),
-        data_collator=collator,
     )
-    last = last_checkpoint(checkpoints) if resume else None
+    last = trainer.newest_checkpoint() if resume else None
     if trainer.is_world_process_zero():
         _claim(output, semantic_ids)
     started, started_cpu = time.perf_counter(), time.process_time()
@@ -130,7 +135,7 @@ def train(
         log=trainer.state.log_history,
     )
     if trainer.is_world_process_zero():
-        with without_progress_bar():
+        with without_progress_bar(), saving(output, "make room on the disk, then resume"):
             model.save_pretrained(output)
         # Last, so that it stands for a whole folder.
         write_whole(output / TRAINING_FILE, json.dumps(record, indent=1) + "\n")
@@ -156,11 +161,22 @@ class TrainingRecord(TypedDict):
 
 
 def read_training_record(folder: str | Path) -> TrainingRecord:
-    """The record that `train` left in `folder`; FileNotFoundError if there is none."""
+    """The record that `train` left in `folder`.
+
+    Raises FileNotFoundError if there is none, ValueError if it is damaged.
+    """
     path = Path(folder) / TRAINING_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {TRAINING_FILE}: it was not written by `train`.")
-    record: TrainingRecord = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record: TrainingRecord = parse_json(path.read_text(encoding="utf-8"))
+        for name in ("epochs", "seed"):
+            if type(found := record["config"][name]) is not int:
+                raise ValueError(f"config.{name} is {found!r:.40}, but must be a whole number")
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged, train again: it has no {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, train again: {error}.") from error
     return record
 
 
@@ -246,6 +262,7 @@ def _arguments(
         **({"eval_strategy": "epoch" if config.validate else "no"} | watching(watch)),
         prediction_loss_only=True,
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # training stops at such a loss
         remove_unused_columns=False,
         label_names=["codes"],
         report_to=[],

@@ -1,6 +1,7 @@
 """The decode bench runs every decoder on a toy, and its rows hold together: no speed is judged."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from toys import shared_ids, toy_dataset, toy_ids, toy_model
 
 from nezha_lite.bench import DECODERS, DecodeBench, bench_decoding
 from nezha_lite.bench import cases as cases_module
+from nezha_lite.bench.contestants import HuggingFaceForward
 from nezha_lite.bench.gpu import GPU_CASES, GpuCase, bench_gpu
 from nezha_lite.bench.report import json_lines, latency_table
 from nezha_lite.bench.roofline import Peaks, forward_cost
 from nezha_lite.bench.workload import histories_of, prompts_of, synthetic_ids
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.decoding.beam import no_mark
+from nezha_lite.prompts import Prompts
 from nezha_lite.results import ResultRow, read_results, write_results
 
 PEAKS = Peaks("toy", flops=1e9, bandwidth=1e9, source="made up")
@@ -212,6 +215,32 @@ def test_a_capture_broken_by_a_lack_of_memory_is_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("nezha_lite.bench.contestants.HuggingFaceForward.decode", explode)
     with pytest.raises(MemoryError, match="too little memory for one forward pass"):
         bench_decoding(toy_model().eval(), toy_ids(), config=config, peaks=PEAKS)
+
+
+@pytest.mark.parametrize("where", ["HuggingFaceForward.decode", "prompts"])
+def test_what_was_measured_outlives_a_lack_of_memory(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "nezha_lite.bench.contestants.HuggingFaceForward.decode"
+    original: Callable[..., object] = HuggingFaceForward.decode
+    if where == "prompts":
+        place, original = "nezha_lite.bench.decode.prompts_of", prompts_of
+
+    def lacking(*arguments: object) -> object:
+        if 2 in arguments or any(len(a) == 2 for a in arguments if isinstance(a, Prompts)):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return original(*arguments)
+
+    monkeypatch.setattr(place, lacking)
+    told: list[str] = []
+    config = replace(SHORT, decoders=("nezha-eager",), batches=(2, 1), beams=(3,), repeats=1)
+    rows = bench_decoding(toy_model().eval(), toy_ids(), None, config, told.append, PEAKS)
+    assert {row.settings["batch"] for row in rows} == {1}
+    assert {row.decoder for row in rows} == {"forward", "nezha-eager"}
+    (left_out,) = [line for line in told if line.startswith("Left out: ")]
+    assert left_out.startswith(
+        "Left out: there is too little memory for one forward pass of 2 prompts of "
+    )
 
 
 def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from transformers.trainer_callback import TrainerState
 from nezha_lite.model import NezhaModel
 from nezha_lite.training import TrainingRecord, read_training_record, train
 from nezha_lite.training_config import TrainingConfig
-from nezha_lite.watched_trainer import WATCHED, _is_over, last_checkpoint
+from nezha_lite.watched_trainer import WATCHED, _is_over
 
 pytestmark = pytest.mark.usefixtures("random_state")
 
@@ -205,17 +205,8 @@ def test_a_best_checkpoint_that_is_gone_is_missed(
 ) -> None:
     shutil.copytree(whole[1], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
-    with pytest.raises(FileNotFoundError, match=r"checkpoint-4 is missing: .* best epoch"):
+    with pytest.raises(ValueError, match=r"checkpoint-4, which held the best .* is missing"):
         Watch().train(tmp_path / "run", replace(SIX, patience=3), resume=True)
-
-
-def test_the_last_checkpoint_is_the_newest_whole_one(tmp_path: Path) -> None:
-    assert last_checkpoint(tmp_path) is None
-    for step, whole in ((4, True), (12, True), (100, False)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if whole:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
 
 
 # ---- refusals ------------------------------------------------------------------------------------

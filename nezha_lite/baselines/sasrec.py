@@ -30,7 +30,6 @@ from nezha_lite.watched_trainer import (
     WATCHED,
     WatchedTrainer,
     best_epoch,
-    last_checkpoint,
     watching,
 )
 from nezha_lite.whole_files import write_whole
@@ -145,11 +144,13 @@ class _Rows(Dataset[list[int]]):
 
     def __init__(self, sequences: Sequence[Sequence[int]], max_items: int) -> None:
         self.rows: list[list[int]] = []
-        for sequence in sequences:
+        self.users: list[int] = []
+        for user, sequence in enumerate(sequences):
             end = len(sequence)
             while end > 1:
                 start = max(0, end - max_items - 1)
                 self.rows.append(list(sequence[start:end]))
+                self.users.append(user)
                 end = start + 1  # the first item of this row is the last target of the one before
         if not self.rows:
             raise ValueError("No training sequence has two items or more: nothing to predict.")
@@ -169,8 +170,9 @@ def train_sasrec(
 ) -> tuple[SasRec, dict[str, Any]]:
     """Train until validation NDCG@10 stops rising, and keep the best epoch's weights.
 
-    An interrupted run in the folder `output` goes on from its last checkpoint. The global random
-    state is reseeded, as the Trainer does.
+    An interrupted run in the folder `output` goes on from its last good checkpoint. The global
+    random state is reseeded, as the Trainer does. ValueError, FloatingPointError and OSError as
+    `WatchedTrainer`.
 
     Returns:
         The model in evaluation mode, and the record also written to `output`/sasrec.json:
@@ -187,15 +189,17 @@ def train_sasrec(
         scored = evaluate_scorer(model, validation, min(10, dataset.n_items))
         return {"ndcg@10": float(ndcg_at(scored.ranks, 10).mean())}
 
+    rows = _Rows(dataset.train_sequences(), config.max_items)
     trainer = WatchedTrainer(
         model,
-        _Rows(dataset.train_sequences(), config.max_items),
+        rows,
         score,
         config.patience,
-        data_collator=lambda rows: _collate(rows, dataset.n_items),
+        collate=lambda rows: _collate(rows, dataset.n_items),
+        users=[dataset.users[user] for user in rows.users],
         args=_arguments(config, output / "checkpoints", progress),
     )
-    last = last_checkpoint(output / "checkpoints")
+    last = trainer.newest_checkpoint()
     started, started_cpu = time.perf_counter(), time.process_time()
     with without_progress_bar():
         trainer.train(resume_from_checkpoint=last)
@@ -232,6 +236,7 @@ def _arguments(config: SasRecConfig, folder: Path, progress: bool) -> TrainingAr
         save_total_limit=2,
         **watching(True),
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # training stops at such a loss
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=[],

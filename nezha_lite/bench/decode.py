@@ -24,6 +24,7 @@ from nezha_lite.bench.turns import Report, collect, measure_in_turns, silent
 from nezha_lite.bench.workload import histories_of, prompts_of
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
+from nezha_lite.out_of_memory import out_of_memory
 from nezha_lite.prompts import Prompts
 from nezha_lite.results import ResultRow, provenance
 from nezha_lite.semantic_ids import SemanticIds
@@ -58,6 +59,7 @@ def bench_decoding(
 
     Raises:
         ValueError: if a history is longer than the backbone's positions, or IDs do not fit.
+        MemoryError: if nothing could be measured for lack of memory.
     """
     config = config or DecodeBench()
     backbone = model.backbone.config
@@ -78,13 +80,13 @@ def bench_decoding(
         **provenance(model.device),
     }
     rows: list[ResultRow] = []
+    lacking = "all of it was left out"
     for history in lengths:
         tokens = _tokens(history, levels)
         for batch in config.batches:
             histories, origin = histories_of(
                 history, PROMPT_BATCHES * batch, semantic_ids.n_items, dataset, config.seed
             )
-            prompts = prompts_of(model, semantic_ids, histories, batch)
             cost = forward_cost(backbone, batch, tokens, model.dtype)
             settings = {
                 "batch": batch,
@@ -101,13 +103,24 @@ def bench_decoding(
                 "peak_gbytes": round(peaks.bandwidth / 1e9, 1),
             }
             started = time.perf_counter()
-            with _longest_history(model, history):
-                cases = _cases(model, verifiers, prompts, config, report)
-                measure_in_turns(cases, config, model.device, report)
-            seconds = round(time.perf_counter() - started, 2)
-            rows += _rows(cases, cost, peaks, settings, {**facts, "seconds": seconds})
+            prompts: Sequence[Prompts] = ()
+            cases: Sequence[Case] = ()
+            try:
+                prompts = prompts_of(model, semantic_ids, histories, batch)
+                with _longest_history(model, history):
+                    cases = _cases(model, verifiers, prompts, config, report)
+                    measure_in_turns(cases, config, model.device, report)
+                seconds = round(time.perf_counter() - started, 2)
+                rows += _rows(cases, cost, peaks, settings, {**facts, "seconds": seconds})
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                lacking = f"there is too little memory for one forward pass of {batch} prompts"
+                report(f"Left out: {lacking} of {history} items.")
             del cases, prompts
             collect(model.device)
+    if not rows:
+        raise MemoryError(f"Nothing was measured: {lacking}.")
     return rows
 
 

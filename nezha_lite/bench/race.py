@@ -7,7 +7,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from nezha_lite.bench.cases import QUICK_MS, Case
 from nezha_lite.bench.contestants import CAPTURED, GENERATES
@@ -22,6 +21,7 @@ from nezha_lite.decoding import (
 )
 from nezha_lite.decoding.exact import Under
 from nezha_lite.model import NezhaModel
+from nezha_lite.out_of_memory import out_of_memory
 from nezha_lite.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import Verifier
@@ -139,7 +139,9 @@ class Race:
                 case = Case(decoder, checked, None, beam, made, [prompts])
                 quick = time_calls(case.call, 1, 0, device)[0] < QUICK_MS
                 case.planned = turns * (calls if quick else 1)
-            except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
+            except (ValueError, MemoryError, RuntimeError) as error:
+                if not isinstance(error, ValueError) and not out_of_memory(error):
+                    raise
                 case, finish = None, Finish(decoder, checked, failure=str(error) or NO_MEMORY)
             finishes.append(finish)
             cases.append(case)

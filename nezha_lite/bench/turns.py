@@ -9,6 +9,7 @@ import torch
 
 from nezha_lite.bench.cases import Case
 from nezha_lite.bench.decode_config import DecodeBench
+from nezha_lite.out_of_memory import out_of_memory
 
 TURNS = 5
 Report = Callable[[str], None]
@@ -30,7 +31,7 @@ def measure_in_turns(
             try:
                 step(case)
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 case.failure = "there is too little memory for it"
                 collect(device)
@@ -58,14 +59,3 @@ def collect(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether it is, or came of, a lack of memory: a broken capture is an error of its own."""
-    while error is not None:
-        # PyTorch's CPU allocator raises a plain RuntimeError.
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if lacking or "can't allocate memory" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -23,6 +23,7 @@ from nezha_lite.bench.workload import histories_of, prompts_of, synthetic_ids
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.decoding.captured import CapturedDecoder
 from nezha_lite.model import NezhaModel
+from nezha_lite.out_of_memory import out_of_memory
 from nezha_lite.results import ResultRow, provenance
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, Verifier, make_verifier
 
@@ -112,7 +113,9 @@ def bench_verifiers(
             try:
                 catalogue = CatalogueKeys(keys, tuple(radices))
                 metrics, calls = _measure(kind, catalogue, step, repeats, place)
-            except (MemoryError, ValueError, torch.OutOfMemoryError) as error:
+            except (MemoryError, ValueError, RuntimeError) as error:
+                if not isinstance(error, ValueError) and not out_of_memory(error):
+                    raise
                 report(f"Left out: {kind} at {size:,} items: {error}")
                 continue
             baseline = metrics if kind == BASELINE else baseline

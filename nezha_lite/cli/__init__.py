@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -40,9 +43,32 @@ def main() -> None:
     """Run the command line; bad input is one sentence on stderr and exit status 2."""
     debug = "--debug" in sys.argv
     try:
-        app([argument for argument in sys.argv[1:] if argument != "--debug"])
-    except (ValueError, OSError, MemoryError, ArithmeticError) as error:
-        if debug:
+        with _one_line_warnings():
+            app([argument for argument in sys.argv[1:] if argument != "--debug"])
+    except (ValueError, OSError, MemoryError, ArithmeticError, RuntimeError) as error:
+        if debug or not (sentence := _sentence(error)):
             raise
-        print(f"nezha-lite: {error}", file=sys.stderr)
+        print(f"nezha-lite: {sentence}", file=sys.stderr)
         sys.exit(2)
+
+
+def _sentence(error: Exception) -> str:
+    """What is said of it; nothing of a defect, which a RuntimeError is unless memory ran out."""
+    if isinstance(error, RuntimeError):
+        from nezha_lite.out_of_memory import out_of_memory
+
+        return "Memory ran out." if out_of_memory(error) else ""
+    if isinstance(error, MemoryError):
+        return str(error) or "Memory ran out."
+    return str(error)
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Warnings without the place in the package that gave them."""
+    kept = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = kept

@@ -1,4 +1,7 @@
-"""`nezha-lite bench decode`, `verify`, `train`, `gpu` and `tokenize`: how long things take."""
+"""`nezha-lite bench decode`, `verify`, `train`, `gpu` and `tokenize`: how long things take.
+
+What answers must keep to is beside it, in `bench_equal` and `bench_reliability`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nezha_lite.cli import bench_reliability
 from nezha_lite.cli.bench_equal import equal
 from nezha_lite.cli.bench_output import keep_rows, listed, show, tell, using_threads
+from nezha_lite.cli.lower import lower
 from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load
 
 if TYPE_CHECKING:
     from nezha_lite.results import ResultRow
 
 app = typer.Typer(
-    help="Time decoding, verifying, training or tokenizing, on an otherwise idle machine."
+    help="Time decoding, verifying, training or tokenizing, on an otherwise idle machine; or count "
+    "whether answers stay right: equal, soak, recommend, membership."
 )
 Repeats = Annotated[int, typer.Option(help="timed calls or training steps")]
 Json = Annotated[
@@ -25,6 +31,7 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; by default PyTor
 
 
 @app.command()
+@lower("--batch", "--beam", "--history")
 def decode(
     model: Annotated[
         Path | None, typer.Option(help="folder written by `train`, instead of random weights")
@@ -99,6 +106,7 @@ def decode(
     from nezha_lite.bench.report import latency_table
     from nezha_lite.bench.roofline import measured_peaks
     from nezha_lite.cli.bench_catalogues import catalogues, random_model
+    from nezha_lite.out_of_memory import out_of_memory
     from nezha_lite.recommender import find_device
 
     asked = DecodeBench(
@@ -123,14 +131,20 @@ def decode(
         setups = list(catalogues(model, preset, dataset, levels, codes, items, place, seed))
         peaks = measured_peaks(place, dtype)
         for found, ids, trained in setups:
-            timed = trained or random_model(preset, ids, asked, seed)
-            timed.to(place, dtype)  # type: ignore[arg-type]  # transformers wraps it
-            rows += bench_decoding(timed, ids, found, asked, tell, peaks)
+            try:
+                timed = trained or random_model(preset, ids, asked, seed)
+                timed.to(place, dtype)  # type: ignore[arg-type]  # transformers wraps it
+                rows += bench_decoding(timed, ids, found, asked, tell, peaks)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                tell(f"Left out: {ids.levels} levels: there is too little memory.")
         show(rows, latency_table, json)
     keep_rows(results, rows, json)
 
 
 @app.command()
+@lower("--items", "--beam")
 def verify(
     items: Annotated[
         list[int] | None, typer.Option(help="sizes of catalogues, repeated; 10⁴ to 10⁷")
@@ -226,6 +240,9 @@ def train(
 
 
 app.command()(equal)
+app.command()(bench_reliability.soak)
+app.command()(bench_reliability.recommend)
+app.command()(bench_reliability.membership)
 
 
 @app.command()

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 import typer
 
 from nezha_lite.cli.bench_output import listed, tell
+from nezha_lite.cli.lower import lower
 from nezha_lite.cli.options import Data, Device, Folder, Results, keep, load
 
 
+@lower("--beam")
 def equal(
     folder: Folder,
     dataset: Data,
@@ -37,16 +39,19 @@ def equal(
 
     found, trained = load(dataset, folder, device)
     rows = []
-    for row in bench_equality(
-        trained.model.to(getattr(torch, precision)),
-        trained.semantic_ids,
-        found,
-        paths or tuple(PAIRS),
-        beams or (10, 50),
-        users,
-        compile=None if compile else False,
-        report=tell,
-    ):
-        rows.append(row)
-        print(listed([row], lambda row: f"{row.decoder} at {row.beam}"))
-    keep(results, rows)
+    try:
+        for row in bench_equality(
+            trained.model.to(getattr(torch, precision)),
+            trained.semantic_ids,
+            found,
+            paths or tuple(PAIRS),
+            beams or (10, 50),
+            users,
+            compile=None if compile else False,
+            report=tell,
+        ):
+            rows.append(row)
+            print(listed([row], lambda row: f"{row.decoder} at {row.beam}"))
+    finally:  # what is measured is kept, whatever stops the rest
+        if rows:
+            keep(results, rows)

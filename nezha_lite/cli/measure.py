@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from nezha_lite.cli.lower import lower
 from nezha_lite.cli.options import Beam, Data, Device, Folder, Results, Verified, keep, load
 
 DECODERS = {
@@ -21,6 +22,7 @@ CONSTRAINED = ("generate", "prefix")  # which `bench decode` calls by another na
 MOST_POPULAR = {"baseline": "the most popular items of the training part, for everyone"}
 
 
+@lower("--beam")
 def evaluate(
     folder: Folder,
     dataset: Data,
@@ -101,6 +103,7 @@ def evaluate(
     keep(results, rows)
 
 
+@lower("--beam")
 def hallucination(
     folder: Folder,
     dataset: Data,

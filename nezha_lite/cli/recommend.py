@@ -64,7 +64,10 @@ def recommend(
         exclude_seen=exclude_seen,
     )
     for place, best in enumerate(ranked, start=1):
-        print(f"  {place:2d}. {found.title(best.item)}  (item {shown_text(best.name)}, {best.score:.2f})")
+        print(
+            f"  {place:2d}. {found.title(best.item)}  "
+            f"(item {shown_text(best.name)}, {best.score:.2f})"
+        )
 
 
 def _number(name: str, names: tuple[str, ...], what: str, dataset: str) -> int:

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from nezha_lite.cli.lower import lower
 from nezha_lite.cli.options import Data, Device, Results, keep
 
 
+@lower("--workers")
 def study(
     dataset: Data,
     output: Annotated[Path, typer.Argument(help="the study's folder", file_okay=False)],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from nezha_lite.cli.lower import lower
 from nezha_lite.cli.options import (
     Cache,
     Codes,
@@ -74,6 +75,7 @@ def data(dataset: Data) -> None:
         )
 
 
+@lower("--batch-rows", "--max-items")
 def train(
     dataset: Data,
     output: Annotated[Path, typer.Argument(help="folder for the model; must not hold a run yet")],
@@ -116,7 +118,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of weights, order and dropout")] = 0,
     checkpoints: Annotated[bool, typer.Option(help="write one after every epoch")] = True,
     validate: Annotated[bool, typer.Option(help="validation loss after every epoch")] = False,
-    resume: Annotated[bool, typer.Option(help="go on from the newest checkpoint")] = False,
+    resume: Annotated[bool, typer.Option(help="go on from the newest good checkpoint")] = False,
 ) -> None:
     """Train a model with its draft head."""
     from nezha_lite.datasets import load_dataset

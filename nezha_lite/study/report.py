@@ -232,14 +232,15 @@ class Report:
 
     def _occupancy(self, name: str) -> float:
         path = self.study / name / f"seed-{self.config.seeds[0]}" / TRAINED_FILE
-        return float(f"{read_object(path)['occupancy']:.3g}")
+        return float(f"{read_object(path, 'occupancy')['occupancy']:.3g}")
 
     def _model(self, name: str) -> dict[str, Any]:
         if name in ("popularity", "item-knn"):
             settings = asdict(self.config.knn) if name == "item-knn" else {}
             return {"preset": name, **settings}
         path = self.study / name / f"seed-{self.config.seeds[0]}" / TRAINED_FILE
-        trained = read_object(path)
+        needed = ("parameters", "config") if name == "sasrec" else ("model",)
+        trained = read_object(path, *needed)
         if name == "sasrec":
             return {"preset": name, "parameters": trained["parameters"], **trained["config"]}
         return dict(trained["model"])

@@ -22,6 +22,7 @@ from nezha_lite.study.work import Work
 
 Say = Callable[[str], None]
 
+KINDS = (ValueError, OSError, MemoryError, FloatingPointError)  # what a job fails with
 TRUSTED = 60.0  # seconds of expectation: one job that was quick says little about the others
 
 
@@ -94,8 +95,9 @@ def run_study(
 
     Raises:
         ValueError: if there is no worker or no such device, or as `status`: nothing is run then.
-        ValueError, OSError, RuntimeError: at the end, naming the jobs that failed and the first
-            one's reason, which decides the kind; a killed job's is an OSError.
+        ValueError, OSError, MemoryError, FloatingPointError: at the end, naming the jobs that
+            failed and the first one's reason, which decides the kind; of all others, as of a job
+            that was killed, it is a ChildProcessError, an OSError.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}, but must be at least 1.")
@@ -116,7 +118,7 @@ def run_study(
             left.remove(job)
             if error := future.exception():
                 failed[job] = error
-                say(f"{job.name} (seed {job.seed}) failed: {error}")
+                say(f"{job.name} (seed {job.seed}) failed: {_reason(error)}")
                 continue
             done.append(job)
             spent, expected = spent + future.result(), expected + job.expected
@@ -130,12 +132,16 @@ def run_study(
         first, error = next(iter(failed.items()))
         names = ", ".join(f"{job.name} (seed {job.seed})" for job in failed)
         # Not the error's own class: some take more than a sentence.
-        kind = next(
-            (kind for kind in (ValueError, OSError) if isinstance(error, kind)), RuntimeError
-        )
+        kind = next((kind for kind in KINDS if isinstance(error, kind)), ChildProcessError)
         raise kind(
-            f"{len(failed)} of {len(running)} jobs failed ({names}); {first.name}: {error}"
+            f"{len(failed)} of {len(running)} jobs failed ({names}); {first.name}: {_reason(error)}"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """On one line; the name of what nobody has foreseen says more than its sentence."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, KINDS) else f"{type(error).__name__}: {text}"
 
 
 def _alone(work: Work) -> float:
@@ -150,7 +156,8 @@ def _alone(work: Work) -> float:
             return process.submit(work.run).result()
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "its process was killed, perhaps because memory ran out; the same call goes on"
+                "its process was killed, perhaps because memory ran out; the same call goes on, "
+                "with fewer workers if there are several"
             ) from error
 
 

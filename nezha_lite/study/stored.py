@@ -14,7 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from nezha_lite.evaluation import NOT_FOUND, Evaluation
+from nezha_lite.strict_json import parse_json
 from nezha_lite.whole_files import write_whole
+
+_COUNTS = ("ranks", "sid_ranks", "returned", "existing", "lengths")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +49,25 @@ def load_lists(path: Path) -> Stored:
         with safe_open(path, framework="numpy") as file:
             heading = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about, beam = json.loads(heading["about"]), int(heading["beam"])
+        about, beam = parse_json(heading["about"]), int(heading["beam"])
+        if not isinstance(about, dict):
+            raise ValueError("about holds no object")
+        users = len(arrays["ranks"])
+        shapes = dict.fromkeys(_COUNTS, (users,)) | {"lists": (users, *arrays["lists"].shape[1:2])}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or arrays[name].dtype != np.int32:
+                found = f"{arrays[name].dtype} of shape {arrays[name].shape}"
+                raise ValueError(f"{name} is {found}, but must be int32 of {users} users")
+        lengths, longest = arrays["lengths"], arrays["lists"].shape[1]
+        if ((lengths < 0) | (lengths > longest)).any():
+            raise ValueError(f"lengths are not all in 0..{longest}")
         lists = [
-            row[:length].tolist()
-            for row, length in zip(arrays["lists"], arrays["lengths"], strict=True)
+            row[:length].tolist() for row, length in zip(arrays["lists"], lengths, strict=True)
         ]
         ranks, sid_ranks, returned, existing = (
-            arrays[name].astype(np.int64) for name in ("ranks", "sid_ranks", "returned", "existing")
+            arrays[name].astype(np.int64) for name in _COUNTS[:4]
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, delete it to decode again: {error}") from error
     return Stored(Evaluation(ranks, sid_ranks, lists, returned, existing, beam), about)
 

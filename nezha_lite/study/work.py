@@ -19,6 +19,7 @@ from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder, ParallelHea
 from nezha_lite.decoding.beam import BeamSearchDecoder
 from nezha_lite.evaluation import evaluate, evaluate_popularity, ndcg_at
 from nezha_lite.model import NezhaModel
+from nezha_lite.out_of_memory import out_of_memory
 from nezha_lite.recommender import Recommender
 from nezha_lite.results import provenance
 from nezha_lite.run_folders import claim, fingerprint, write_object
@@ -44,6 +45,12 @@ DECODERS: Mapping[str, type[BeamSearchDecoder]] = {
     "autoregressive": AutoregressiveDecoder,
     "parallel-heads": ParallelHeadsDecoder,
 }
+# What a job's memory depends on most.
+LOWER: Mapping[str, str] = {
+    "counting": "beam",
+    "sasrec": "sasrec.batch_users or sasrec.width",
+    "variant": "training.batch_rows, beam or exact_users",
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +75,20 @@ class Work:
 
         Raises:
             ValueError: if the job's folder holds a run of other data or settings.
+            MemoryError: naming what to lower.
         """
         started = time.perf_counter()
         claim(self.folder, {"dataset": fingerprint(self.dataset), "config": self.asked})
-        {"counting": self._count, "sasrec": self._sasrec, "variant": self._variant}[self.job.kind]()
+        do = {"counting": self._count, "sasrec": self._sasrec, "variant": self._variant}
+        try:
+            do[self.job.kind]()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"memory ran out; use fewer workers, or a smaller {LOWER[self.job.kind]} in the "
+                "study's configuration"
+            ) from error
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # nothing left to resume
         return time.perf_counter() - started
 
