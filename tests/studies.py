@@ -61,13 +61,15 @@ def all_lists(study: Path, under: str = "") -> Lists:
 
 
 class FakeWork(Work):
-    """A job that ends at once: "sasrec" is killed, "head-only" fails, the others are done."""
+    """A job that ends at once: "sasrec" is killed, two others fail, the rest are done."""
 
     def run(self) -> float:
         if self.job.name == "sasrec":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.job.name == "head-only":
             json.loads("{")  # whose error cannot be made from a sentence alone
+        if self.job.name == "three-levels":
+            raise RuntimeError("a defect\nin two lines")
         for name in self.job.files:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

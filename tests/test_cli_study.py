@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from shops import Run
-from studies import CONFIG
+from studies import CONFIG, FakeWork
 from test_cli_errors import refused
 
 import nezha_lite.study
@@ -80,6 +80,23 @@ def test_bad_options_are_one_sentence(
     study = tmp_path / "study"
     assert refused(cli("study", shop, study, *options), *words)
     assert not study.exists()
+
+
+def test_a_job_that_fails_is_one_sentence_whatever_it_fails_with(
+    shop: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nezha_lite.study.run, "Work", FakeWork)
+    asked = ("study", shop, tmp_path / "study", "--workers", 1, "--seed", 0)
+    for name, reason in (
+        ("three-levels", "RuntimeError: a defect in two lines"),
+        ("head-only", "Expecting property name"),
+        ("sasrec", "its process was killed, perhaps because memory ran out"),
+    ):
+        answer = cli(*asked, "--only", name)
+        assert answer.status == 2
+        sentence = f"nezha-lite: 1 of 1 jobs failed ({name} (seed 0)); {name}: {reason}"
+        assert answer.err.startswith(sentence)
+        assert len(answer.err.splitlines()) == 1
 
 
 def test_bad_places_are_one_sentence(shop: Path, tmp_path: Path, cli: Run) -> None:
