@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from nezha_lite.decoding import NezhaDecoder, Verification
 from nezha_lite.evaluation import NOT_FOUND, item_lists
 from nezha_lite.model import NezhaModel
-from nezha_lite.progress import without_progress_bar
+from nezha_lite.model_files import MODEL_FILES, load_model
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import SEMANTIC_IDS_FILE
 from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
 from nezha_lite.verifiers.request_filter import ItemSets
-
-MODEL_FILES = ("config.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -30,25 +29,41 @@ class Recommendation:
     score: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Catalogue:
+    """What exists at one moment.
+
+    Nothing here is ever changed: a change makes another one, so that a call that has begun sees
+    the same catalogue to its end.
+
+    Attributes:
+        verifier: the IDs that exist.
+        removed: the items that are gone.
+        outlived: those of them whose ID still exists, because another item carries it too.
+    """
+
+    verifier: Verifier
+    removed: frozenset[int] = frozenset()
+    outlived: frozenset[int] = frozenset()
+
+
 class Recommender:
     """NEZHA's whole inference path behind one method.
 
     The catalogue lives: items can be removed and restored at any time, without training anew.
+    Threads may share a recommender: every list is of the catalogue as it was at one moment during
+    the call, and changes made at once are all made.
 
     Attributes:
         model: the trained model, in eval mode.
         semantic_ids: the catalogue it was trained for.
-        verifier: membership of that catalogue, as it is now.
-        removed: the items that are out of it now.
     """
 
     def __init__(self, model: NezhaModel, semantic_ids: SemanticIds) -> None:
         self.model = model.eval()
         self.semantic_ids = semantic_ids
-        self.verifier: Verifier = make_verifier("auto", semantic_ids, model.device)
-        self.removed: frozenset[int] = frozenset()
-        # Removed items whose ID still exists, because another item carries it too.
-        self._outlived: frozenset[int] = frozenset()
+        self._now = _Catalogue(make_verifier("auto", semantic_ids, model.device))
+        self._changing = threading.Lock()
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Recommender:
@@ -69,23 +84,32 @@ class Recommender:
         """Read a model alone, such as a run's checkpoint, for semantic IDs at hand; see `load`."""
         _check_files(Path(folder), *MODEL_FILES)
         place = find_device(device)
-        try:
-            with without_progress_bar():
-                model: NezhaModel = NezhaModel.from_pretrained(folder)
-        except SafetensorError as error:
-            raise ValueError(f"{Path(folder) / MODEL_FILES[1]} is damaged: {error}") from error
+        model = load_model(folder)
         model.to(place)  # type: ignore[arg-type]  # transformers wraps the signature
         return cls(model, semantic_ids)
+
+    @property
+    def verifier(self) -> Verifier:
+        """Membership of the catalogue as it is now; a change replaces it by another one."""
+        return self._now.verifier
+
+    @property
+    def removed(self) -> frozenset[int]:
+        """The items that are out of the catalogue now."""
+        return self._now.removed
 
     def remove_items(self, items: Collection[int]) -> None:
         """Recommend these items no more; in histories they still make sense.
 
-        An ID that several items share exists until the last of them is removed.
+        An ID that several items share exists until the last of them is removed. Calls that run
+        meanwhile finish with the catalogue they began with.
 
         Raises:
             ValueError: for an unknown item; nothing is changed then.
         """
-        self._change(self.removed | self._known(items))
+        known = self._known(items)
+        with self._changing:
+            self._now = self._changed(self._now.removed | known)
 
     def restore_items(self, items: Collection[int]) -> None:
         """Take removed items back; the others stay as they are.
@@ -93,7 +117,9 @@ class Recommender:
         Raises:
             ValueError: for an unknown item; nothing is changed then.
         """
-        self._change(self.removed - self._known(items))
+        known = self._known(items)
+        with self._changing:
+            self._now = self._changed(self._now.removed - known)
 
     def recommend(
         self,
@@ -124,10 +150,16 @@ class Recommender:
             exclude_seen: also deny every history its own items.
 
         Raises:
-            ValueError: for k below 1, an unknown item, or sets for another number of histories.
+            ValueError: for k below 1, an unknown item, sets for another number of histories, or the
+                popularity of another number of items.
         """
         if k < 1:
             raise ValueError(f"k is {k}, but must be at least 1.")
+        if popularity is not None and len(popularity) != self.semantic_ids.n_items:
+            raise ValueError(
+                f"popularity is of {len(popularity)} items, but the catalogue has "
+                f"{self.semantic_ids.n_items}."
+            )
         allowed = None if allow is None else _checked("allow", allow, histories)
         denied = _checked("deny", [None] if deny is None else deny, histories)
         if exclude_seen:
@@ -136,15 +168,18 @@ class Recommender:
                 for row, seen in zip(_spread(denied, histories), histories, strict=True)
             ]
         prompts = self.model.build_prompts(histories, self.semantic_ids)
+        catalogue = self._now  # one for the whole call
         requests = None
         if allowed is not None or any(denied):
             # A shared ID that outlived an item must not be kept for that item's sake.
-            without = [(row or frozenset()) | self._outlived for row in denied]
+            without = [(row or frozenset()) | catalogue.outlived for row in denied]
             requests = RequestFilter.build(
-                self.semantic_ids, self.verifier, allowed, without, self.model.device
+                self.semantic_ids, catalogue.verifier, allowed, without, self.model.device
             )
-        decoder = NezhaDecoder(self.model, self.verifier, verification)
-        result = decoder.decode(prompts, max(beam, k), requests=requests)
+        decoder = NezhaDecoder(self.model, catalogue.verifier, verification)
+        # More places than there are IDs would stay empty, and cost memory.
+        most = catalogue.verifier.n_ids if verification == "prefix" else self.semantic_ids.space
+        result = decoder.decode(prompts, max(1, min(max(beam, k), most)), requests=requests)
         lists = []
         for keys, scores, wanted, refused in zip(
             result.keys.cpu(),
@@ -153,10 +188,10 @@ class Recommender:
             _spread(denied, histories),
             strict=True,
         ):
-            gone = self.removed | (refused or frozenset())
+            gone = catalogue.removed | (refused or frozenset())
             ranked: list[Recommendation] = []
             for key, score in zip(keys, scores, strict=True):
-                if len(ranked) >= k:
+                if len(ranked) >= k or key < 0:  # empty places come last
                     break
                 (items,) = item_lists(key.view(1, 1), self.semantic_ids, popularity, gone)
                 ranked.extend(
@@ -176,18 +211,22 @@ class Recommender:
                 )
         return frozenset(items)
 
-    def _change(self, removed: frozenset[int]) -> None:
-        ids = self.semantic_ids
-        changed = torch.tensor(sorted(removed ^ self.removed), dtype=torch.int64)
+    def _changed(self, removed: frozenset[int]) -> _Catalogue:
+        """The catalogue without just these items, made from the one that is now."""
+        ids, now = self.semantic_ids, self._now
+        changed = torch.tensor(sorted(removed ^ now.removed), dtype=torch.int64)
         sharing = {key: ids.items_of(key) for key in ids.keys[changed].tolist()}
         dead = {key for key, items in sharing.items() if removed.issuperset(items)}
         alive = sharing.keys() - dead
-        self.verifier.remove(torch.tensor(sorted(dead), dtype=torch.int64))
-        self.verifier.add(torch.tensor(sorted(alive), dtype=torch.int64))
-        self.removed = removed
-        self._outlived -= frozenset(item for items in sharing.values() for item in items)
-        self._outlived |= frozenset(
-            item for key in alive for item in sharing[key] if item in removed
+        with torch.inference_mode(False):  # inside it a copy could never be changed outside
+            verifier = copy.deepcopy(now.verifier)
+        verifier.remove(torch.tensor(sorted(dead), dtype=torch.int64))
+        verifier.add(torch.tensor(sorted(alive), dtype=torch.int64))
+        outlived = now.outlived.difference(item for items in sharing.values() for item in items)
+        return _Catalogue(
+            verifier,
+            removed,
+            outlived.union(item for key in alive for item in sharing[key] if item in removed),
         )
 
 

@@ -40,10 +40,10 @@ class CapturedDecoder:
 
     The first prompts of a new shape pay for compiling (seconds to a minute); later ones run the
     finished program. Weights are part of it: after training or loading others, make a new
-    `CapturedDecoder`. A living catalogue may change at any time: what a verifier changes in place
-    the program sees, and when it replaced its tensors the programs are made anew, compiled again
-    as for a new shape: only a bitset, and a hash table while it has room, change in place. Threads
-    that share a stream may share a decoder: they take turns.
+    `CapturedDecoder`. A living catalogue may change between any two decodes: what a verifier
+    changes in place the program sees, and when it replaced its tensors the programs are made anew,
+    compiled again as for a new shape: only a bitset, and a hash table while it has room, change in
+    place. Threads that share a stream may share a decoder: they take turns.
 
     Args:
         decoder: what to run; with `trace=True` it runs as it is.

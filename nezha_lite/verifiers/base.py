@@ -55,7 +55,11 @@ class Candidates:
 
 
 class Verifier(Protocol):
-    """Membership of keys in the catalogue, exact: no false accept, no false reject."""
+    """Membership of keys in the catalogue, exact: no false accept, no false reject.
+
+    Threads may ask at once, but not while another one adds or removes: change a copy then, and ask
+    that from there on, as `Recommender` does.
+    """
 
     @property
     def radices(self) -> tuple[int, ...]:
