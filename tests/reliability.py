@@ -1,8 +1,12 @@
 """How many faults of each class were tried, and how many kept their promise: one results file.
 
-Several test runs and programs write into it; each replaces its own classes and leaves the others.
+Several test runs and programs write into it; each replaces its own classes and leaves the others:
+
+    pytest tests/faults --reliability data/results/reliability-faults-kept.json
+    python tests/reliability.py     # takes in the counts of the other reliability-*.json beside it
 """
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where this file is run by itself
 
 from nezha_lite.results import ResultRow, provenance, read_results, write_results
 
@@ -63,6 +69,18 @@ def merge_counts(path: Path, counts: Iterable[Count], seconds: float) -> list[Re
     return merged
 
 
+def counted(paths: Iterable[Path]) -> list[Count]:
+    """The counts of longer runs, added up by class."""
+    tried: dict[str, int] = defaultdict(int)
+    kept: dict[str, int] = defaultdict(int)
+    for path in paths:
+        for row in read_results(path):
+            name = str(row.settings["fault_class"])
+            tried[name] += int(row.metrics["tried"])
+            kept[name] += int(row.metrics["kept"])
+    return [Count(name, tried[name], kept[name]) for name in tried]
+
+
 class Counter:
     """A plugin of pytest that adds up the reports of all tests that have a fault class.
 
@@ -97,3 +115,7 @@ class Counter:
         ]
         if counts:
             merge_counts(self.file, counts, time.perf_counter() - self.started)
+
+
+if __name__ == "__main__":
+    merge_counts(FILE, counted(set(FILE.parent.glob("reliability-*.json")) - {FILE}), seconds=0)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from reliability import FILE, Count, Counter, merge_counts
+from reliability import FILE, Count, Counter, counted, merge_counts
 
 from nezha_lite.results import read_results
 
@@ -66,3 +66,22 @@ def test_nothing_is_written_where_nothing_was_tried(tmp_path: Path) -> None:
 def test_the_kept_file_holds_no_broken_promise() -> None:
     for row in read_results(FILE):
         assert row.metrics["kept"] == row.metrics["tried"] > 0, row.settings
+
+
+def test_counts_of_longer_runs_are_added_up_by_class(tmp_path: Path) -> None:
+    merge_counts(tmp_path / "one.json", [Count("kills", 20, 20), Count("soak", 5, 5)], 1.0)
+    merge_counts(tmp_path / "two.json", [Count("kills", 3, 2)], 1.0)
+    found = counted([tmp_path / "one.json", tmp_path / "two.json"])
+    assert sorted(found, key=lambda count: count.tried) == [
+        Count("soak", 5, 5),
+        Count("kills", 23, 22),
+    ]
+
+
+def test_the_committed_file_holds_every_class_that_was_measured() -> None:
+    others = set(FILE.parent.glob("reliability-*.json")) - {FILE}
+    assert others
+    rows = {row.settings["fault_class"]: row.metrics for row in read_results(FILE)}
+    for count in counted(others):
+        assert rows[count.fault_class] == {"tried": count.tried, "kept": count.kept}
+    assert all(row["kept"] == row["tried"] for row in rows.values())
