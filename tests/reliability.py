@@ -70,12 +70,12 @@ def merge_counts(path: Path, counts: Iterable[Count], seconds: float) -> list[Re
 
 
 def counted(paths: Iterable[Path]) -> list[Count]:
-    """The counts of longer runs, added up by class."""
+    """The counts of longer runs, added up by class; those of all verifiers together."""
     tried: dict[str, int] = defaultdict(int)
     kept: dict[str, int] = defaultdict(int)
     for path in paths:
         for row in read_results(path):
-            name = str(row.settings["fault_class"])
+            name = str(row.settings["fault_class"]).removesuffix(f", {row.verifier}")
             tried[name] += int(row.metrics["tried"])
             kept[name] += int(row.metrics["kept"])
     return [Count(name, tried[name], kept[name]) for name in tried]

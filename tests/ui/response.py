@@ -16,6 +16,7 @@ import numpy as np
 from chromium import ARGUMENTS, find_chromium
 from lab import Lab, Notebook
 from playwright.sync_api import Locator, sync_playwright
+from tqdm import tqdm
 
 from nezha_lite.results import ResultRow, provenance, write_results
 
@@ -31,9 +32,10 @@ LESSONS = (
 KEYS = ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft")
 ROUNDS = 3
 REST = 700  # milliseconds without a change: the widget has come to rest
+LONGEST = 5000  # milliseconds after which nobody waits any more
 
 # Changes of the slider itself, which moves under the finger, do not count as an answer.
-PRESS_AND_WATCH = """(handle, [key, rest]) => new Promise(resolve => {
+PRESS_AND_WATCH = """(handle, [key, rest, longest]) => new Promise(resolve => {
     const panel = handle.closest('.nezha-panel');
     const own = handle.closest('.widget-slider');
     let begun = 0, last = 0;
@@ -41,8 +43,11 @@ PRESS_AND_WATCH = """(handle, [key, rest]) => new Promise(resolve => {
         if (changes.some(change => !own.contains(change.target))) last = performance.now();
     });
     const look = () => {
-        const quiet = performance.now() - Math.max(begun, last);
-        if (quiet < rest) { setTimeout(look, 50); return; }
+        const now = performance.now();
+        if (now - Math.max(begun, last) < rest && now - begun < longest) {
+            setTimeout(look, 50);
+            return;
+        }
         watch.disconnect();
         resolve(last ? last - begun : null);
     };
@@ -63,7 +68,7 @@ def main() -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*ARGUMENTS])
         with Lab(browser, ROOT / "notebooks", Path(folder), Path(folder)) as lab:
-            rows = [row for lesson in LESSONS for row in measured(lab.open(lesson))]
+            rows = [row for lesson in tqdm(LESSONS) for row in measured(lab.open(lesson))]
         browser.close()
     write_results(chosen.results, rows)
 
@@ -105,7 +110,11 @@ def answers(slider: Locator) -> list[float]:
     """Milliseconds from each key to the last change that it caused; keys without one left out."""
     handle = slider.get_by_role("slider")
     slider.scroll_into_view_if_needed()
-    found = [handle.evaluate(PRESS_AND_WATCH, [key, REST]) for _ in range(ROUNDS) for key in KEYS]
+    found = [
+        handle.evaluate(PRESS_AND_WATCH, [key, REST, LONGEST])
+        for _ in range(ROUNDS)
+        for key in KEYS
+    ]
     return [value for value in found[1:] if value is not None]  # the first warms up
 
 
