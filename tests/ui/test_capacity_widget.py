@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
-from conftest import SCREENSHOTS
 from lab import Notebook
 from playwright.sync_api import Locator, expect
-from toy_notebooks import slide, widget_in
+from toy_notebooks import shoot, slide, widget_in
 
 LESSON = "08_capacity_planning.ipynb"
 
@@ -29,13 +27,6 @@ def cells(box: Locator, decoder: str) -> list[str]:
 def lines(box: Locator) -> int:
     """Drawn lines of the figure of response times, its deadline included."""
     return box.locator(".js-plotly-plot").nth(1).locator(".scatterlayer path.js-line").count()
-
-
-def shoot(box: Locator, name: str) -> Path:
-    path = SCREENSHOTS / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    box.screenshot(path=path)
-    return path
 
 
 def test_the_planner_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> None:

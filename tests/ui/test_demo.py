@@ -1,13 +1,17 @@
 """`make demo`: the decode explorer and the race as a page without code."""
 
 import re
+import shutil
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, SCREENSHOTS
 from demo import Demo
 from playwright.sync_api import Browser, Page, expect
+from test_lessons import SETUP
+from toy_notebooks import assert_titles_stayed_text, write_notebook
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +83,17 @@ def test_the_page_may_load_nothing_from_elsewhere(demo: Demo) -> None:
         "ws:",
         "wss:",
     }
+
+
+def test_hostile_titles_are_text_on_the_page_too(browser: Browser, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "notebooks" / "voila.json", tmp_path)
+    shown = ("DecodeExplorer(model, ids, dataset)", "DecoderRace(model, ids, dataset)")
+    setup = SETUP.replace("VerifierLab", "DecoderRace")
+    write_notebook(tmp_path / "demo.ipynb", setup, *shown)
+    with Demo(browser, tmp_path, tmp_path / "voila.log") as demo:
+        page = demo.open()
+        expect(page.get_by_text("Start the race")).to_be_visible(timeout=60_000)
+        assert_titles_stayed_text(page)
+        shoot(page, "demo-hostile")
+        page.context.close()
+        assert not demo.errors, demo.errors

@@ -5,15 +5,23 @@ On throwaway notebooks whose item titles, categories and decoder names are hosti
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from conftest import SCREENSHOTS
 from lab import Lab, Notebook
-from playwright.sync_api import Browser, Locator, Page, expect
-from toy_notebooks import slide, toy_notebooks, widget_in
+from playwright.sync_api import Browser, Locator, expect
+from toy_notebooks import (
+    HOSTILE,
+    assert_titles_stayed_text,
+    eventually,
+    shoot,
+    slide,
+    toy_notebooks,
+    widget_in,
+)
 
-SETUP = """
+SETUP = (
+    HOSTILE
+    + """
 import torch
 from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
 from nezha_lite.datasets import ItemText
@@ -27,10 +35,8 @@ squares = torch.randperm(64, generator=draw)[:48].repeat_interleave(4)
 thirds = torch.rand(48, 8, generator=draw).argsort(dim=1)[:, :4].flatten()
 ids = SemanticIds.from_codes(torch.stack([squares % 8, squares // 8, thirds], dim=1), (8, 8, 8))
 sequences = tuple(map(tuple, torch.randint(0, 192, (12, 15), generator=draw).tolist()))
-image = '<img src=x onerror="hacked = 1">'
-hostile = ("<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>")
 texts = tuple(
-    ItemText(f"Thing {item} {hostile[item % 3]}", "", ("Bath" if item % 2 else image,))
+    ItemText(f"Thing {item} {hostile[item % len(hostile)]}", "", ("Bath" if item % 2 else image,))
     for item in range(192)
 )
 dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
@@ -48,6 +54,7 @@ speed = [row(name, beam, median_ms=ms) for name, beam, ms, _ in measured]
 quality = [row(name, beam, **{"recall@10": value, "ndcg@10": value / 2, "valid": 1.0})
            for name, beam, _, value in measured]
 """
+)
 CALLS = {
     "hallucinations.ipynb": "HallucinationLab(model, ids, dataset, beam=20)",
     "tradeoff.ipynb": "TradeoffExplorer(speed, quality)",
@@ -60,24 +67,8 @@ def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     yield from toy_notebooks(browser, tmp_path_factory.mktemp("toy"), SETUP, CALLS)
 
 
-def shoot(box: Locator, name: str) -> Path:
-    path = SCREENSHOTS / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    box.screenshot(path=path)
-    return path
-
-
 def readout(box: Locator, control: str) -> Locator:
     return box.locator(".widget-slider", has_text=control).locator(".widget-readout")
-
-
-def eventually(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait until it holds: figures are redrawn a moment after texts have changed."""
-    for _ in range(50):
-        if holds():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError("it did not come to hold within 10 seconds")
 
 
 def marks(box: Locator, fill: str) -> int:
@@ -198,21 +189,16 @@ def drive_tradeoff(notebook: Notebook, name: str, decoder: str, other: str) -> N
     shoot(box, f"{name}-valid")
 
 
-def assert_texts_stayed_text(notebook: Notebook) -> None:
-    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
-    assert notebook.page.locator("img[src='x']").count() == 0
-    assert notebook.page.locator("b", has_text="Pepper").count() == 0
-
-
 def test_hallucinations_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
     notebook = toy("hallucinations.ipynb")
     notebook.run_all()
     drive_hallucination_lab(notebook, "toy-hallucinations")
-    assert_texts_stayed_text(notebook)
+    assert_titles_stayed_text(notebook.page)
 
 
 def test_tradeoff_with_hostile_names(toy: Callable[[str], Notebook]) -> None:
     notebook = toy("tradeoff.ipynb")
     notebook.run_all()
     drive_tradeoff(notebook, "toy-tradeoff", "NEZHA", "autoregressive")
-    assert_texts_stayed_text(notebook)
+    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
+    assert notebook.page.locator("img[src='x']").count() == 0

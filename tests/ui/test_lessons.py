@@ -5,15 +5,24 @@ First on a throwaway notebook whose item titles are hostile, then in the course'
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, SCREENSHOTS
+from conftest import ROOT
 from lab import Lab, Notebook
-from playwright.sync_api import Browser, Locator, Page, expect
-from toy_notebooks import slide, toy_notebooks, widget_in
+from playwright.sync_api import Browser, Locator, expect
+from toy_notebooks import (
+    HOSTILE,
+    assert_titles_stayed_text,
+    eventually,
+    shoot,
+    slide,
+    toy_notebooks,
+    widget_in,
+)
 
-SETUP = """
+SETUP = (
+    HOSTILE
+    + """
 import torch
 from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
 from nezha_lite.datasets import ItemText
@@ -22,13 +31,11 @@ from nezha_lite.widgets import DecodeExplorer, VerifierLab
 draw = torch.Generator().manual_seed(1)
 ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
 sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
-image = '<img src=x onerror="hacked = 1">'
-hostile = ["<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>"]
-hostile += ["</table></div><h1>gone</h1>", "\\u202egnp.exe", "=1+1", "long" * 250_000, "$x^2$"]
 texts = tuple(ItemText(f"Thing {item} {hostile[item % len(hostile)]}") for item in range(90))
 dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
 model = NezhaModel.from_preset("tiny", ids)
 """
+)
 CALLS = {
     "04_verifiers.ipynb": "VerifierLab(model, ids, dataset)",
     "05_decoding.ipynb": "DecodeExplorer(model, ids, dataset)",
@@ -50,22 +57,6 @@ def lesson(number: int) -> str:
 def value_of(box: Locator, control: str) -> str:
     """What a slider says it stands at; the page knows at once, the kernel a moment later."""
     return box.locator(".widget-slider", has_text=control).locator(".widget-readout").inner_text()
-
-
-def eventually(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait until it holds: figures are redrawn a moment after texts have changed."""
-    for _ in range(50):
-        if holds():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError("it did not come to hold within 10 seconds")
-
-
-def shoot(box: Locator, name: str) -> Path:
-    path = SCREENSHOTS / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    box.screenshot(path=path)
-    return path
 
 
 def drive_verifier_lab(notebook: Notebook, name: str) -> None:
@@ -135,28 +126,18 @@ def drive_decode_explorer(notebook: Notebook, name: str) -> None:
     shoot(box, f"{name}-click")
 
 
-def assert_titles_stayed_text(notebook: Notebook) -> None:
-    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
-    assert notebook.page.locator("img[src='x']").count() == 0
-    assert notebook.page.locator("b", has_text="Pepper").count() == 0
-    assert notebook.page.get_by_role("heading", name="gone").count() == 0
-    assert "\u202e" not in notebook.page.inner_text("body")
-    assert notebook.page.locator(".MathJax, mjx-container").count() == 0
-
-
 def test_verifier_lab_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
     notebook = toy("04_verifiers.ipynb")
     notebook.run_all()
     drive_verifier_lab(notebook, "toy-04")
-    expect(notebook.page.get_by_text("<script>hacked = 1</script>").first).to_be_visible()
-    assert_titles_stayed_text(notebook)
+    assert_titles_stayed_text(notebook.page)
 
 
 def test_decode_explorer_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
     notebook = toy("05_decoding.ipynb")
     notebook.run_all()
     drive_decode_explorer(notebook, "toy-05")
-    assert_titles_stayed_text(notebook)
+    assert_titles_stayed_text(notebook.page)
 
 
 def test_lesson_04(open_notebook: Callable[[str], Notebook]) -> None:

@@ -5,15 +5,23 @@ On throwaway notebooks whose item titles are hostile.
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from conftest import SCREENSHOTS
 from lab import Lab, Notebook
-from playwright.sync_api import Browser, Locator, Page, expect
-from toy_notebooks import slide, toy_notebooks, widget_in
+from playwright.sync_api import Browser, Locator, expect
+from toy_notebooks import (
+    HOSTILE,
+    assert_titles_stayed_text,
+    eventually,
+    shoot,
+    slide,
+    toy_notebooks,
+    widget_in,
+)
 
-SETUP = """
+SETUP = (
+    HOSTILE
+    + """
 import torch
 from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
 from nezha_lite.datasets import ItemText
@@ -22,12 +30,11 @@ from nezha_lite.widgets import DecoderRace, DraftAgainstModel
 draw = torch.Generator().manual_seed(1)
 ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
 sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
-image = '<img src=x onerror="hacked = 1">'
-hostile = ("<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>")
-texts = tuple(ItemText(f"Thing {item} {hostile[item % 3]}") for item in range(90))
+texts = tuple(ItemText(f"Thing {item} {hostile[item % len(hostile)]}") for item in range(90))
 dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
 model = NezhaModel.from_preset("tiny", ids)
 """
+)
 CALLS = {
     "race.ipynb": "DecoderRace(model, ids, dataset)",
     "agreement.ipynb": "DraftAgainstModel(model, ids, dataset)",
@@ -38,30 +45,6 @@ PENDING = "What is chosen above differs from this race"
 @pytest.fixture(scope="module")
 def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from toy_notebooks(browser, tmp_path_factory.mktemp("toy"), SETUP, CALLS)
-
-
-def shoot(box: Locator, name: str) -> Path:
-    path = SCREENSHOTS / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    box.screenshot(path=path)
-    return path
-
-
-def eventually(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait until it holds: figures are redrawn a moment after texts have changed."""
-    for _ in range(50):
-        if holds():
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError("it did not come to hold within 10 seconds")
-
-
-def assert_titles_stayed_text(notebook: Notebook) -> None:
-    shown = notebook.page.get_by_text(re.compile("<script>hacked = 1</script>|<b>Pepper</b>"))
-    expect(shown.first).to_be_visible()
-    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
-    assert notebook.page.locator("img[src='x']").count() == 0
-    assert notebook.page.locator("b", has_text="Pepper").count() == 0
 
 
 def bars(box: Locator) -> int:
@@ -125,7 +108,7 @@ def test_the_race(toy: Callable[[str], Notebook]) -> None:
     expect(box.get_by_text("Done.")).to_be_visible(timeout=120_000)
     eventually(page, lambda: bars(box) == 9)
     shoot(box, "toy-race-all")
-    assert_titles_stayed_text(notebook)
+    assert_titles_stayed_text(notebook.page)
 
 
 def marks(box: Locator) -> int:
@@ -172,4 +155,4 @@ def test_the_head_beside_the_model(toy: Callable[[str], Notebook]) -> None:
     slide(box, "Beam width", "End")
     expect(box.get_by_text(re.compile(r"level 3: \d+ of 64"))).to_be_visible()
     shoot(box, "toy-agreement-wide")
-    assert_titles_stayed_text(notebook)
+    assert_titles_stayed_text(notebook.page)

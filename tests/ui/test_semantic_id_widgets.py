@@ -5,15 +5,22 @@ First on a throwaway notebook whose item titles are hostile, then in the lesson 
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from conftest import SCREENSHOTS
 from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, expect
-from toy_notebooks import slide, toy_notebooks, widget_in
+from toy_notebooks import (
+    HOSTILE,
+    assert_titles_stayed_text,
+    shoot,
+    slide,
+    toy_notebooks,
+    widget_in,
+)
 
-SETUP = """
+SETUP = (
+    HOSTILE
+    + """
 import torch
 from nezha_lite import InteractionDataset, SemanticIds
 from nezha_lite.datasets import ItemText
@@ -22,11 +29,11 @@ from nezha_lite.widgets import CodebookExplorer, CollisionSimulator
 draw = torch.Generator().manual_seed(1)
 ids = SemanticIds.from_codes(torch.randint(0, 4, (90, 3), generator=draw), (4, 4, 4))
 vectors = torch.randn(90, 8, generator=draw)
-image = '<img src=x onerror="hacked = 1">'
-hostile = ("<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>")
-texts = tuple(ItemText(f"Thing {item} {hostile[item % 3]}", "", (image,)) for item in range(90))
+texts = tuple(ItemText(f"Thing {item} {hostile[item % len(hostile)]}", "", (image,))
+              for item in range(90))
 dataset = InteractionDataset("toy", ids.items, ("u",), ((0, 1, 2),), texts)
 """
+)
 CALLS = {
     "explorer.ipynb": "CodebookExplorer(dataset, ids, vectors)",
     "simulator.ipynb": "CollisionSimulator(vectors.repeat(3, 1), codes=16)",
@@ -41,13 +48,6 @@ def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def readout(box: Locator, control: str) -> Locator:
     return box.locator(".widget-slider", has_text=control).locator(".widget-readout")
-
-
-def shoot(box: Locator, name: str) -> Path:
-    path = SCREENSHOTS / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    box.screenshot(path=path)
-    return path
 
 
 def drive_explorer(notebook: Notebook, name: str) -> None:
@@ -133,11 +133,7 @@ def test_explorer_with_hostile_titles(toy: Callable[[str], Notebook]) -> None:
     notebook = toy("explorer.ipynb")
     notebook.run_all()
     drive_explorer(notebook, "toy-explorer")
-    shown = notebook.page.get_by_text(re.compile("<script>hacked = 1</script>|<b>Pepper</b>"))
-    expect(shown.first).to_be_visible()
-    assert notebook.page.evaluate("typeof window.hacked") == "undefined"
-    assert notebook.page.locator("img[src='x']").count() == 0
-    assert notebook.page.locator("b", has_text="Pepper").count() == 0
+    assert_titles_stayed_text(notebook.page)
 
 
 def test_simulator_on_a_small_catalogue(toy: Callable[[str], Notebook]) -> None:

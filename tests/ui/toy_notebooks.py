@@ -1,13 +1,22 @@
-"""Throwaway notebooks around one widget each, and how a reader's hands get to a widget."""
+"""Throwaway notebooks around one widget each, and a reader's hands and eyes.
+
+Their items have hostile titles: `HOSTILE` is the first lines of a notebook's set-up.
+"""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from conftest import SCREENSHOTS
 from lab import Lab, Notebook
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Page, expect
+
+HOSTILE = r"""
+image = '<img src=x onerror="hacked = 1">'
+hostile = ["<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>"]
+hostile += ["</table></div><h1>gone</h1>", "\u202egnp.exe", "=1+1", "long" * 250_000, "$x^2$"]
+"""
 
 
 def toy_notebooks(
@@ -16,17 +25,22 @@ def toy_notebooks(
     """A lab with one notebook for each of `calls` (file name to expression), after `setup`."""
     notebooks = folder / "notebooks"
     notebooks.mkdir()
-    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     for name, call in calls.items():
-        notebook = {
-            "cells": [_cell(setup), _cell(call)],
-            "metadata": {"kernelspec": kernel},
-            "nbformat": 4,
-            "nbformat_minor": 4,
-        }
-        (notebooks / name).write_text(json.dumps(notebook), encoding="utf-8")
+        write_notebook(notebooks / name, setup, call)
     with Lab(browser, notebooks, folder / "workspace", SCREENSHOTS) as running:
         yield running
+
+
+def write_notebook(path: Path, *sources: str) -> None:
+    """A notebook with these cells of code, not run."""
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook = {
+        "cells": [_cell(source) for source in sources],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
+    path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def widget_in(notebook: Notebook, control: str) -> Locator:
@@ -46,6 +60,35 @@ def slide(box: Locator, control: str, key: str, times: int = 1) -> None:
     handle.focus()
     for _ in range(times):
         handle.press(key)
+
+
+def shoot(box: Locator, name: str) -> Path:
+    """Keep a picture of it among the screenshots."""
+    path = SCREENSHOTS / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    box.screenshot(path=path)
+    return path
+
+
+def eventually(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait until it holds: figures are redrawn a moment after texts have changed."""
+    for _ in range(50):
+        if holds():
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("it did not come to hold within 10 seconds")
+
+
+def assert_titles_stayed_text(page: Page) -> None:
+    """What `HOSTILE` would have done to the page, it did not do."""
+    shown = page.get_by_text(re.compile("<script>hacked = 1</script>|<b>Pepper</b>"))
+    expect(shown.first).to_be_visible()
+    assert page.evaluate("typeof window.hacked") == "undefined"
+    assert page.locator("img[src='x']").count() == 0
+    assert page.locator("b", has_text="Pepper").count() == 0
+    assert page.get_by_role("heading", name="gone").count() == 0
+    assert "\u202e" not in page.inner_text("body")
+    assert page.locator(".MathJax, mjx-container").count() == 0
 
 
 def _cell(source: str) -> dict[str, object]:
