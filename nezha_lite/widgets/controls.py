@@ -22,6 +22,7 @@ from nezha_lite.widgets.keyboard import CLASS, OwnKeys
 DESCRIPTION = {"description_width": "120px"}
 WIDE = {"width": "560px"}
 NAME_LENGTH = 20
+PARAGRAPH = "margin:4px 0;max-width:90ch;line-height:1.4;overflow-wrap:anywhere"
 REDRAWN_TRACE = ("x", "y", "text", "hovertext", "name", "line")
 REDRAWN_LAYOUT = ("title", "height", "margin", "xaxis", "yaxis")
 MODES = {
@@ -170,7 +171,7 @@ def redraw(live: go.FigureWidget, fresh: go.Figure) -> None:
 
 def paragraph(text: str) -> str:
     """Plain text as HTML for an `ipywidgets.HTML`."""
-    return f'<p style="margin:4px 0;max-width:90ch;line-height:1.4">{html.escape(text)}</p>'
+    return f'<p style="{PARAGRAPH}">{html.escape(text)}</p>'
 
 
 def static_form(bundle: dict[str, Any], sentences: list[str], svg: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ RING = go.Scatter(
 )
 CARD = (
     "display:inline-block;border:1px solid #999;border-radius:4px;padding:4px 8px;margin:2px;"
-    "max-width:24ch;line-height:1.3;vertical-align:top"
+    "max-width:24ch;line-height:1.3;vertical-align:top;overflow-wrap:anywhere"
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from markupsafe import Markup, escape
 
-_SPACED = "padding:2px 12px 2px 0;vertical-align:top"
+_SPACED = "padding:2px 12px 2px 0;vertical-align:top;overflow-wrap:anywhere"
 CELL = Markup(f'style="{_SPACED};text-align:left"')
 NUMBER = Markup(f'style="{_SPACED};text-align:right;font-variant-numeric:tabular-nums"')
 NARROW = Markup(f'style="{_SPACED};text-align:left;max-width:24ch"')
