@@ -30,8 +30,8 @@ LESSONS = (
     "08_capacity_planning.ipynb",
 )
 KEYS = ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft")
-ROUNDS = 3
-REST = 700  # milliseconds without a change: the widget has come to rest
+ROUNDS = 2
+REST = 400  # milliseconds without a change: the widget has come to rest
 LONGEST = 5000  # milliseconds after which nobody waits any more
 
 # Changes of the slider itself, which moves under the finger, do not count as an answer.
@@ -68,15 +68,17 @@ def main() -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*ARGUMENTS])
         with Lab(browser, ROOT / "notebooks", Path(folder), Path(folder)) as lab:
-            rows = [row for lesson in tqdm(LESSONS) for row in measured(lab.open(lesson))]
+            rows: list[ResultRow] = []
+            for lesson in tqdm(LESSONS):
+                rows += measured(lab.open(lesson))
+                write_results(chosen.results, rows)
         browser.close()
-    write_results(chosen.results, rows)
 
 
 def measured(notebook: Notebook) -> Iterator[ResultRow]:
     """One row for each slider of the notebook's widgets."""
     notebook.run_all(seconds=600)
-    notebook.page.wait_for_timeout(5000)  # figures come a moment after the last cell
+    notebook.page.wait_for_timeout(3000)  # figures come a moment after the last cell
     panels = notebook.page.locator(".nezha-panel")
     for place in range(panels.count()):
         sliders = panels.nth(place).locator(".widget-slider")
