@@ -10,8 +10,7 @@ import pytest
 from conftest import ROOT, SCREENSHOTS
 from demo import Demo
 from playwright.sync_api import Browser, Page, expect
-from test_lessons import SETUP
-from toy_notebooks import assert_titles_stayed_text, write_notebook
+from toy_notebooks import SHOP, assert_titles_stayed_text, write_notebook
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +87,7 @@ def test_the_page_may_load_nothing_from_elsewhere(demo: Demo) -> None:
 def test_hostile_titles_are_text_on_the_page_too(browser: Browser, tmp_path: Path) -> None:
     shutil.copy(ROOT / "notebooks" / "voila.json", tmp_path)
     shown = ("DecodeExplorer(model, ids, dataset)", "DecoderRace(model, ids, dataset)")
-    setup = SETUP.replace("VerifierLab", "DecoderRace")
+    setup = SHOP + "from nezha_lite.widgets import DecodeExplorer, DecoderRace"
     write_notebook(tmp_path / "demo.ipynb", setup, *shown)
     with Demo(browser, tmp_path, tmp_path / "voila.log") as demo:
         page = demo.open()

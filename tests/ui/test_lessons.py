@@ -11,7 +11,7 @@ from conftest import ROOT
 from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, expect
 from toy_notebooks import (
-    HOSTILE,
+    SHOP,
     assert_titles_stayed_text,
     eventually,
     shoot,
@@ -20,22 +20,7 @@ from toy_notebooks import (
     widget_in,
 )
 
-SETUP = (
-    HOSTILE
-    + """
-import torch
-from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
-from nezha_lite.datasets import ItemText
-from nezha_lite.widgets import DecodeExplorer, VerifierLab
-
-draw = torch.Generator().manual_seed(1)
-ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
-sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
-texts = tuple(ItemText(f"Thing {item} {hostile[item % len(hostile)]}") for item in range(90))
-dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
-model = NezhaModel.from_preset("tiny", ids)
-"""
-)
+SETUP = SHOP + "from nezha_lite.widgets import DecodeExplorer, VerifierLab"
 CALLS = {
     "04_verifiers.ipynb": "VerifierLab(model, ids, dataset)",
     "05_decoding.ipynb": "DecodeExplorer(model, ids, dataset)",

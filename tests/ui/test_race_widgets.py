@@ -10,7 +10,7 @@ import pytest
 from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, expect
 from toy_notebooks import (
-    HOSTILE,
+    SHOP,
     assert_titles_stayed_text,
     eventually,
     shoot,
@@ -19,22 +19,7 @@ from toy_notebooks import (
     widget_in,
 )
 
-SETUP = (
-    HOSTILE
-    + """
-import torch
-from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
-from nezha_lite.datasets import ItemText
-from nezha_lite.widgets import DecoderRace, DraftAgainstModel
-
-draw = torch.Generator().manual_seed(1)
-ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
-sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
-texts = tuple(ItemText(f"Thing {item} {hostile[item % len(hostile)]}") for item in range(90))
-dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
-model = NezhaModel.from_preset("tiny", ids)
-"""
-)
+SETUP = SHOP + "from nezha_lite.widgets import DecoderRace, DraftAgainstModel"
 CALLS = {
     "race.ipynb": "DecoderRace(model, ids, dataset)",
     "agreement.ipynb": "DraftAgainstModel(model, ids, dataset)",

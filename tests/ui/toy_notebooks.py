@@ -18,6 +18,23 @@ hostile = ["<script>hacked = 1</script>", image, "Salt & <b>Pepper</b>"]
 hostile += ["</table></div><h1>gone</h1>", "\u202egnp.exe", "=1+1", "long" * 250_000, "$x^2$"]
 """
 
+# A model of such a shop: `model, ids, dataset` are what most widgets are made of.
+SHOP = (
+    HOSTILE
+    + """
+import torch
+from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
+from nezha_lite.datasets import ItemText
+
+draw = torch.Generator().manual_seed(1)
+ids = SemanticIds.from_codes(torch.randint(0, 8, (90, 3), generator=draw), (8, 8, 8))
+sequences = tuple(map(tuple, torch.randint(0, 90, (12, 15), generator=draw).tolist()))
+texts = tuple(ItemText(f"Thing {item} {hostile[item % len(hostile)]}") for item in range(90))
+dataset = InteractionDataset("toy", ids.items, tuple(map(str, range(12))), sequences, texts)
+model = NezhaModel.from_preset("tiny", ids)
+"""
+)
+
 
 def toy_notebooks(
     browser: Browser, folder: Path, setup: str, calls: Mapping[str, str]
