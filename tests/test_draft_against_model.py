@@ -127,9 +127,9 @@ def test_every_prefix_can_be_chosen_and_is_explained(widget: DraftAgainstModel) 
     unknown = 0
     for level in found.levels:
         widget.level = level.level
-        assert len(widget.prefix_choice.options) == len(level.prefixes)
+        assert len(widget.prefix_choice.slider.options) == len(level.prefixes)
         for one in level.prefixes:
-            widget.prefix_choice.value = one.codes
+            widget.prefix_choice.slider.value = one.codes
             assert widget.prefix == one.codes
             text = html.unescape(widget.explanation.value)
             assert describe(one) in text
@@ -160,18 +160,19 @@ def test_a_click_chooses_the_mark(widget: DraftAgainstModel) -> None:
 def test_a_prefix_that_is_still_there_stays_chosen(widget: DraftAgainstModel) -> None:
     widget.beam = 12
     widget.level = 2
-    kept = widget.prefix_choice.options[0][1]
+    kept = widget.prefix_choice.slider.options[0][1]
     widget.prefix = kept
     widget.beam = 20
-    assert widget.prefix == widget.prefix_choice.value == kept
+    assert widget.prefix == widget.prefix_choice.slider.value == kept
     widget.level = 3
     assert len(widget.prefix) == 3
-    assert widget.prefix == widget.prefix_choice.options[0][1]
+    assert widget.prefix == widget.prefix_choice.slider.options[0][1]
 
 
 def test_controls_and_traits_follow_each_other(model: NezhaModel) -> None:
     widget = DraftAgainstModel(model, IDS, DATASET, users=[3, 5], beam=5, verification="final")
-    named = {c.description: c for c in widget.children if getattr(c, "description", "")}
+    children = [*widget.children, widget.prefix_choice.slider]
+    named = {c.description: c for c in children if getattr(c, "description", "")}
     assert {*named} == {"User", "Beam width", "Verification", "Level", "Prefix"}
     assert (named["User"].value, named["Verification"].value) == (3, "final")
     named["Beam width"].value = 8
@@ -182,7 +183,7 @@ def test_controls_and_traits_follow_each_other(model: NezhaModel) -> None:
     assert widget.agreement.levels[1].model_kept == 8
     with pytest.raises(traitlets.TraitError, match="beam"):
         widget.beam = 65
-    for child in widget.children:
+    for child in children:
         interactive = not isinstance(child, ipywidgets.HTML) and hasattr(child, "value")
         assert not interactive or child.description
 

@@ -221,7 +221,7 @@ def test_the_tree_grows_with_the_steps(explorer: DecodeExplorer) -> None:
         explorer.step = step
         sizes.append(marks(explorer))
         shown = [row for row in explorer.placed if row.node.level <= step]
-        assert len(explorer.node_choice.options) == len(shown) + 1 == sizes[-1] + 1
+        assert len(explorer.node_choice.slider.options) == len(shown) + 1 == sizes[-1] + 1
     assert sizes[0] < sizes[1] < sizes[2] == sizes[3]
     assert "<table" in explorer.table.value
     assert "Backbone calls: 1." in explorer.summary.value
@@ -307,7 +307,7 @@ def test_a_click_on_a_mark_explains_that_mark(explorer: DecodeExplorer) -> None:
 
     explorer._clicked(explorer.figure.data[place], Points, None)
     assert explorer.node == (wanted.level, wanted.candidate)
-    assert explorer.node_choice.value == explorer.node
+    assert explorer.node_choice.slider.value == explorer.node
     assert "-".join(map(str, wanted.codes)) in explorer.explanation.value
 
 

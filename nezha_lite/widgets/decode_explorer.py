@@ -17,6 +17,7 @@ from nezha_lite.plots import Node, beam_nodes
 from nezha_lite.plots.beam_figures import FATES, PlacedNode, place_nodes, tree_parts
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.widgets.choice_box import ChoiceBox
 from nezha_lite.widgets.controls import (
     DESCRIPTION,
     MODES,
@@ -114,7 +115,7 @@ class DecodeExplorer(Panel):
             layout={"width": "120px", "margin": "2px 2px 2px 126px"},
         )
         onward.on_click(lambda _: self.next_step())
-        self.node_choice = slider("Explain draft", [NO_DRAFT])
+        self.node_choice = ChoiceBox("Explain draft", chosen=self._ask)
         super().__init__(
             user=self.subject.users[0],
             beam=beam,
@@ -137,7 +138,6 @@ class DecodeExplorer(Panel):
         link(self, "verification", verification_choice)
         link(self, "temperature", warmth)
         link(self, "step", step_choice)
-        link(self, "node", self.node_choice)
         self.observe(self._refresh, ["user", "beam", "verification", "temperature"])
         self.observe(self._draw, "step")
         self.observe(self._explain, "node")
@@ -174,8 +174,9 @@ class DecodeExplorer(Panel):
         shown = [node for node in self._nodes() if node.level <= self.step]
         options = [NO_DRAFT, *((_option(node), _name(node)) for node in shown)]
         keep = self.node if self.node in [value for _, value in options] else ()
-        self.node_choice.options = options  # this chooses the first
-        self.node_choice.value = keep
+        self.node = keep
+        self.node_choice.offer(options)
+        self.node_choice.choose(keep)
         self.summary.value = "".join(map(paragraph, self.sentences()))
         finished = self.result is not None and self.step > self.subject.semantic_ids.levels
         self.table.value = list_html(*self._list()) if finished else ""
@@ -186,7 +187,11 @@ class DecodeExplorer(Panel):
             nodes = [row.node for row in self.placed if row.node.fate is fate]
             self.node = _name(nodes[index])
 
+    def _ask(self, name: Any) -> None:
+        self.node = name
+
     def _explain(self, change: Any = None) -> None:
+        self.node_choice.choose(self.node)
         self.figure.data[-1].update(self._spot())
         chosen = next((node for node in self._nodes() if _name(node) == self.node), None)
         self.explanation.value = paragraph(self.explain(chosen) if chosen else HOW_TO_ASK)

@@ -23,6 +23,7 @@ from nezha_lite.plots.agreement_figures import (
 from nezha_lite.plots.prefix_agreement import ComparedPrefix, LevelAgreement
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.widgets.choice_box import ChoiceBox
 from nezha_lite.widgets.controls import (
     DESCRIPTION,
     MODES,
@@ -101,14 +102,15 @@ class DraftAgainstModel(Panel):
             min=1, max=MAX_BEAM, description="Beam width", style=DESCRIPTION, layout=WIDE
         )
         names = [(f"level {n}", n) for n in range(1, semantic_ids.levels + 1)]
-        level_choice, self.prefix_choice = slider("Level", names), slider("Prefix", self._options())
+        level_choice = slider("Level", names)
+        self.prefix_choice = ChoiceBox("Prefix", chosen=self._ask)
+        self.prefix_choice.offer(self._options())
         controls = [user_choice, beam_choice, verification_choice, self.summary, self.ranks]
         self.children = [*controls, level_choice, self.prefix_choice, self.explanation, self.bars]
         link(self, "user", user_choice)
         link(self, "beam", beam_choice)
         link(self, "verification", verification_choice)
         link(self, "level", level_choice)
-        link(self, "prefix", self.prefix_choice)
         self.observe(self._refresh, ["user", "beam", "verification"])
         self.observe(self._offer, "level")
         self.observe(self._explain, "prefix")
@@ -135,13 +137,17 @@ class DraftAgainstModel(Panel):
 
     def _offer(self, change: Any = None) -> None:
         """The prefixes of the level; the one explained stays if it is among them."""
-        before, options = self.prefix, self._options()
-        self.prefix_choice.options = options  # this chooses the first
-        if before in [codes for _, codes in options]:
-            self.prefix = before
+        options = self._options()
+        if self.prefix not in [codes for _, codes in options]:
+            self.prefix = options[0][1]
+        self.prefix_choice.offer(options)
         self._explain()
 
+    def _ask(self, prefix: Any) -> None:
+        self.prefix = prefix
+
     def _explain(self, change: Any = None) -> None:
+        self.prefix_choice.choose(self.prefix)
         chosen = self._chosen()
         xs, ys = chosen_ends(chosen)
         self.ranks.data[CHOSEN].update(x=xs, y=ys)

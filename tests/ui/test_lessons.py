@@ -97,6 +97,15 @@ def drive_decode_explorer(notebook: Notebook, name: str) -> None:
     expect(box.get_by_text(re.compile(r"Draft \d+: kept. Probability"))).to_be_visible()
     shoot(box, f"{name}-keyboard")
 
+    # Other drafts are on offer than at first: the key End leads to the last of these.
+    slide(box, "Explain draft", "End", 1)
+    expect(box.get_by_text(re.compile(r"Draft \d+-\d+: "))).to_be_visible()
+    last = value_of(box, "Explain draft")
+    slide(box, "Explain draft", "ArrowRight", 1)
+    assert value_of(box, "Explain draft") == last, "there is none after the last"
+    slide(box, "Explain draft", "Home", 1)
+    expect(box.get_by_text("Click on a mark of the tree")).to_be_visible()
+
     kept = box.locator(".scatterlayer .trace").nth(3)  # after edges, labels and the prompt
     explained = box.get_by_text(re.compile(r"Draft \d+-\d+: kept"))
 
