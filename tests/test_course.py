@@ -128,6 +128,17 @@ def test_no_solutions_without_a_lesson() -> None:
     assert not [path.name for path in SOLUTIONS.glob("*.ipynb") if path.name not in names]
 
 
+@every_lesson
+def test_the_tour_and_the_readme_name_the_lessons_minutes(lesson: Path) -> None:
+    opening = joined(load(lesson)["cells"][0]["source"])
+    found = re.search(r"(\d+) minutes? to read", opening)
+    assert found
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"\(notebooks/{lesson.name}\) \| {found[1]} \|", readme)
+    if lesson != LESSONS[0]:
+        assert re.search(rf"\({lesson.name}\) \|.*\| {found[1]} \|", prose(load(LESSONS[0])))
+
+
 def test_the_tour_lists_every_lesson() -> None:
     tour, *others = LESSONS
     linked = re.findall(r"^\| \[.+?\]\((.+?)\) \|", prose(load(tour)), flags=re.MULTILINE)
