@@ -171,11 +171,7 @@ class Recommender:
         catalogue = self._now  # one for the whole call
         requests = None
         if allowed is not None or any(denied):
-            # A shared ID that outlived an item must not be kept for that item's sake.
-            without = [(row or frozenset()) | catalogue.outlived for row in denied]
-            requests = RequestFilter.build(
-                self.semantic_ids, catalogue.verifier, allowed, without, self.model.device
-            )
+            requests = self._filter(catalogue, allowed, denied)
         decoder = NezhaDecoder(self.model, catalogue.verifier, verification)
         # More places than there are IDs would stay empty, and cost memory.
         most = catalogue.verifier.n_ids if verification == "prefix" else self.semantic_ids.space
@@ -201,6 +197,29 @@ class Recommender:
                 )
             lists.append(ranked[:k])
         return lists
+
+    def request_filter(
+        self, allow: ItemSets | None = None, deny: ItemSets | None = None
+    ) -> RequestFilter:
+        """What `recommend` lets a decoder follow, for the catalogue as it is now.
+
+        Args:
+            allow: as of `recommend`.
+            deny: as of `recommend`.
+
+        Raises:
+            ValueError: for an unknown item, or sets for different numbers of prompts.
+        """
+        return self._filter(self._now, allow, [None] if deny is None else deny)
+
+    def _filter(
+        self, catalogue: _Catalogue, allow: ItemSets | None, deny: ItemSets
+    ) -> RequestFilter:
+        # A shared ID that outlived an item must not be kept for that item's sake.
+        without = [catalogue.outlived.union(row or ()) for row in deny]
+        return RequestFilter.build(
+            self.semantic_ids, catalogue.verifier, allow, without, self.model.device
+        )
 
     def _known(self, items: Collection[int]) -> frozenset[int]:
         for item in items:

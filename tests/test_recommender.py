@@ -291,6 +291,17 @@ def test_removed_items_are_never_recommended_until_restored(ids: SemanticIds) ->
     assert trained.recommend(HISTORIES, k=N_ITEMS) == before
 
 
+def test_the_filter_alone_keeps_what_outlived_its_item_off() -> None:
+    trained, ids = recommender(shared_ids()), shared_ids()
+    twins = next(group for group in map(ids.items_of, ids.keys.tolist()) if len(group) == 2)
+    first, second = twins
+    trained.remove_items([first])
+    key = ids.keys[first].view(1, 1)
+    assert trained.request_filter().admits(ids.levels, key).item() is True
+    assert trained.request_filter(deny=[[second]]).admits(ids.levels, key).item() is False
+    assert trained.request_filter(allow=[[first]]).admits(ids.levels, key).item() is False
+
+
 def test_an_empty_catalogue_gives_empty_lists_in_every_mode() -> None:
     trained = recommender()
     trained.remove_items(range(N_ITEMS))

@@ -11,7 +11,6 @@ import torch
 from nezha_lite.decoding import NezhaDecoder, Verification
 from nezha_lite.plots.id_map_figures import Landed, Landing
 from nezha_lite.recommender import Recommender
-from nezha_lite.verifiers import RequestFilter
 from nezha_lite.widgets.controls import Subject
 from nezha_lite.widgets.item_list import ListRow, list_rows
 
@@ -89,7 +88,7 @@ class LivingCatalogue:
         """Decode one user's list without the items of the category `forbidden`, if there is one."""
         subject, recommender = self.subject, self.recommender
         banned = self.categories.get(forbidden, frozenset())
-        requests = self._requests(banned)
+        requests = recommender.request_filter(deny=[banned]) if banned else None
         drafts = subject.decode(user, beam, "off").keys  # (1, K)
         exists = recommender.verifier.contains(drafts)  # (1, K)
         if requests is not None:
@@ -105,18 +104,6 @@ class LivingCatalogue:
                 if key >= 0
             ),
             tuple(self._living(row, self.gone(forbidden)) for row in rows),
-        )
-
-    def _requests(self, banned: frozenset[int]) -> RequestFilter | None:
-        if not banned:
-            return None
-        ids, recommender = self.subject.semantic_ids, self.recommender
-        # A shared ID that outlived a removed item must not be kept for that item's sake.
-        removed = sorted(recommender.removed)
-        outlived = recommender.verifier.contains(ids.keys[removed].to(self.subject.model.device))
-        without = {item for item, lives in zip(removed, outlived.tolist(), strict=True) if lives}
-        return RequestFilter.build(
-            ids, recommender.verifier, deny=[banned | without], device=self.subject.model.device
         )
 
     def _landed(self, key: int, accepted: bool) -> Landed:
