@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from local_server import LocalServer, serving
 
 from nezha_lite.downloads import BASE_URL, REGISTRY, PinnedFile, fetch
 
@@ -30,20 +30,13 @@ REGISTERED = {"tiny": (pin("item", sha256=False), pin("index"), pin("inter"))}
 ALL = ["tiny.index.json", "tiny.inter.json", "tiny.item.json"]
 
 
-class Server(ThreadingHTTPServer):
+class Server(LocalServer):
     """Serves CONTENT as /Tiny/Tiny.<part>.json, or as `faults` says; keeps the paths asked for."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.requested: list[str] = []
         self.faults: dict[str, str] = {}
-        self.stopped = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,15 +72,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "*")  # a proxy in the environment would not find this server
-    monkeypatch.setenv("no_proxy", "*")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.stopped.set()
-        server.shutdown()
-        thread.join()
+    with serving(Server(), monkeypatch) as running:
+        yield running
 
 
 def get(server: Server, folder: Path, timeout: float = 10.0) -> list[Path]:

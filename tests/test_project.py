@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -151,7 +152,8 @@ def test_this_environment_is_what_ci_says_when_it_is_the_projects_own() -> None:
     from importlib.metadata import distributions
 
     pinned = pins()
-    for distribution in distributions():
+    # Not sys.path: setuptools, once a test imports it, adds the copies it carries inside itself.
+    for distribution in distributions(path=[sysconfig.get_path("purelib")]):
         name = canonicalize_name(distribution.metadata["Name"])
         if name in pinned:
             installed = Version(distribution.version)

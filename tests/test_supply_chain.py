@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import sysconfig
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def licence(distribution: Distribution) -> str:
     return "; ".join(classifiers) or (metadata.get("License") or "unknown").splitlines()[0]
 
 
-INSTALLED = {normal(one.metadata["Name"]): one for one in distributions()}
+# Not sys.path: setuptools, once imported, adds the copies it carries inside itself.
+SITE = [sysconfig.get_path("purelib")]
+INSTALLED = {normal(one.metadata["Name"]): one for one in distributions(path=SITE)}
 
 
 def test_every_requirement_is_met() -> None:

@@ -1,10 +1,11 @@
 """A web server that gives wrong answers, byte by byte as told."""
 
 import hashlib
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import LocalServer
 
 from nezha_lite.downloads import PinnedFile
 
@@ -24,19 +25,12 @@ REGISTERED = {"tiny": tuple(pin(part, content) for part, content in CONTENT.item
 Answer = Callable[["Handler", bytes], object]
 
 
-class Server(ThreadingHTTPServer):
+class Server(LocalServer):
     """Serves CONTENT as /Tiny/Tiny.<part>.json; `inter` as `answer` says, where there is one."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.answer: Answer | None = None
-        self.stopped = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is what some tests want."""

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from local_server import serving
 from runs import python
 
 from faults.answers import CONTENT, REGISTERED, Answer, Handler, Server
@@ -30,15 +31,8 @@ OLD = {"tiny.inter.json": b"an older version"}
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("no_proxy", "*")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.stopped.set()
-        server.shutdown()
-        thread.join()
+    with serving(Server(), monkeypatch) as running:
+        yield running
 
 
 def get(server: Server, folder: Path, timeout: float = 5.0) -> list[Path]:
