@@ -169,12 +169,7 @@ def build_prompts(
     rows = []
     for row, history in enumerate(histories):
         recent = list(history)[-max_items:] if max_items else []
-        for item in recent:
-            if not 0 <= item < semantic_ids.n_items:
-                raise ValueError(
-                    f"History {row} holds item {item}, but the catalogue's items are 0 to "
-                    f"{semantic_ids.n_items - 1}."
-                )
+        recent = semantic_ids.known_items(recent, f"History {row}")
         codes = semantic_ids.codes[torch.tensor(recent, dtype=torch.int64)]  # (n, L)
         tokens = vocabulary.tokens_of(codes).flatten()
         rows.append(

@@ -107,9 +107,9 @@ class Recommender:
         Raises:
             ValueError: for an unknown item; nothing is changed then.
         """
-        known = self._known(items)
+        known = self.semantic_ids.known_items(items, "The change")
         with self._changing:
-            self._now = self._changed(self._now.removed | known)
+            self._now = self._changed(self._now.removed.union(known))
 
     def restore_items(self, items: Collection[int]) -> None:
         """Take removed items back; the others stay as they are.
@@ -117,9 +117,9 @@ class Recommender:
         Raises:
             ValueError: for an unknown item; nothing is changed then.
         """
-        known = self._known(items)
+        known = self.semantic_ids.known_items(items, "The change")
         with self._changing:
-            self._now = self._changed(self._now.removed - known)
+            self._now = self._changed(self._now.removed.difference(known))
 
     def recommend(
         self,
@@ -160,12 +160,13 @@ class Recommender:
                 f"popularity is of {len(popularity)} items, but the catalogue has "
                 f"{self.semantic_ids.n_items}."
             )
-        allowed = None if allow is None else _checked("allow", allow, histories)
-        denied = _checked("deny", [None] if deny is None else deny, histories)
+        allowed = None if allow is None else self._sets("allow", allow, histories)
+        denied = self._sets("deny", [None] if deny is None else deny, histories)
         if exclude_seen:
+            seen = self._sets("history", histories, histories)
             denied = [
-                (row or frozenset()) | set(seen)
-                for row, seen in zip(_spread(denied, histories), histories, strict=True)
+                (row or frozenset()) | (own or frozenset())
+                for row, own in zip(_spread(denied, histories), seen, strict=True)
             ]
         prompts = self.model.build_prompts(histories, self.semantic_ids)
         catalogue = self._now  # one for the whole call
@@ -198,6 +199,20 @@ class Recommender:
             lists.append(ranked[:k])
         return lists
 
+    def _sets(
+        self, name: str, sets: ItemSets, histories: Sequence[Sequence[int]]
+    ) -> list[frozenset[int] | None]:
+        """One set for each history, or a single one for all."""
+        if len(sets) not in (1, len(histories)):
+            raise ValueError(
+                f"{name} holds sets for {len(sets)} histories, but there are {len(histories)}."
+            )
+        known = self.semantic_ids.known_items
+        return [
+            None if items is None else frozenset(known(items, f"{name} of prompt {row}"))
+            for row, items in enumerate(sets)
+        ]
+
     def request_filter(
         self, allow: ItemSets | None = None, deny: ItemSets | None = None
     ) -> RequestFilter:
@@ -221,15 +236,6 @@ class Recommender:
             self.semantic_ids, catalogue.verifier, allow, without, self.model.device
         )
 
-    def _known(self, items: Collection[int]) -> frozenset[int]:
-        for item in items:
-            if not 0 <= item < self.semantic_ids.n_items:
-                raise ValueError(
-                    f"Item {item} is not in the catalogue, whose items are 0 to "
-                    f"{self.semantic_ids.n_items - 1}."
-                )
-        return frozenset(items)
-
     def _changed(self, removed: frozenset[int]) -> _Catalogue:
         """The catalogue without just these items, made from the one that is now."""
         ids, now = self.semantic_ids, self._now
@@ -247,17 +253,6 @@ class Recommender:
             removed,
             outlived.union(item for key in alive for item in sharing[key] if item in removed),
         )
-
-
-def _checked(
-    name: str, sets: ItemSets, histories: Sequence[Sequence[int]]
-) -> list[frozenset[int] | None]:
-    """One set for each history, or a single one for all."""
-    if len(sets) not in (1, len(histories)):
-        raise ValueError(
-            f"{name} holds sets for {len(sets)} histories, but there are {len(histories)}."
-        )
-    return [None if items is None else frozenset(items) for items in sets]
 
 
 def _spread(

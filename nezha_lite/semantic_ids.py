@@ -10,8 +10,9 @@ Level 1 is the least significant digit, so a prefix's key is simply the key of i
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -158,6 +159,30 @@ class SemanticIds:
             groups[key].append(item)
         return dict(groups)
 
+    def known_items(self, items: Iterable[int], holder: str) -> list[int]:
+        """These items as plain integers, whatever kind of whole numbers they came as.
+
+        Args:
+            items: indices of items.
+            holder: who holds them, as the error's first words: "History 3".
+
+        Raises:
+            ValueError: for one that is not a whole number from 0 to n_items − 1.
+        """
+        known = []
+        for item in items:
+            try:
+                index = operator.index(item)
+            except TypeError:  # 1.5, "1", nan
+                index = -1
+            if not 0 <= index < self.n_items:
+                raise ValueError(
+                    f"{holder} holds item {item}, but the catalogue's items are 0 to "
+                    f"{self.n_items - 1}."
+                )
+            known.append(index)
+        return known
+
     def items_of(self, key: int) -> list[int]:
         """Items that carry this key, in catalogue order; empty where no item exists."""
         return list(self._items_by_key.get(int(key), ()))
@@ -210,7 +235,7 @@ class SemanticIds:
 
     def without(self, removed: Collection[int]) -> SemanticIds:
         """The catalogue after these items left: same radices, so old keys still mean the same."""
-        gone = frozenset(removed)
+        gone = frozenset(self.known_items(removed, "removed"))
         kept = [item for item in range(self.n_items) if item not in gone]
         return SemanticIds(
             self.codes[torch.tensor(kept, dtype=torch.int64)],

@@ -254,8 +254,8 @@ def test_looking_inside_follows_the_drafts(lab: HallucinationLab) -> None:
 @pytest.mark.parametrize(
     ("trait", "value", "message"),
     [
-        ("removed", (60,), "Item 60 is not in the catalogue"),
-        ("removed", (-1,), "Item -1 is not in the catalogue"),
+        ("removed", (60,), "removed holds item 60, but"),
+        ("removed", (-1,), "removed holds item -1, but"),
         ("forbidden", "Cars", "'Cars' is no category of 'toy'"),
         ("square", (1, 6), "below 6 and 6"),
         ("beam", 0, "beam"),

@@ -2,9 +2,11 @@
 
 import random
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from toys import N_ITEMS, shared_ids, toy_ids, toy_model
@@ -311,10 +313,38 @@ def test_an_empty_catalogue_gives_empty_lists_in_every_mode() -> None:
     assert [items(ranked) for ranked in trained.recommend(HISTORIES)] == [[7]] * 4
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor], ids=["numpy", "torch"])
+def test_items_may_be_numbers_of_arrays_and_tensors(kind: Callable[[list[int]], Any]) -> None:
+    """A set of tensors holds no number: its items would neither be allowed nor denied."""
+    plain, other = recommender(), recommender()
+    plain.remove_items([2])
+    other.remove_items(kind([2]))
+    assert other.removed == plain.removed
+    for sets in ({"allow": [3, 4, 5, 6]}, {"deny": [3, 4, 5, 6]}):
+        expected = plain.recommend(HISTORIES, **{name: [set_] for name, set_ in sets.items()})
+        arrays = {name: [kind(set_)] for name, set_ in sets.items()}
+        assert other.recommend(HISTORIES, **arrays) == expected
+    with_seen = other.recommend([kind([0, 1])], exclude_seen=True)
+    assert with_seen == plain.recommend([[0, 1]], exclude_seen=True)
+    assert not {0, 1, 2} & set(items(with_seen[0]))
+
+
+@pytest.mark.parametrize("item", [1.5, 1.0, float("nan"), "1", None, [1]], ids=repr)
+def test_what_is_no_whole_number_is_no_item(item: Any) -> None:
+    trained = recommender()
+    with pytest.raises(ValueError, match=r"History 0 holds item .*, but the catalogue's items"):
+        trained.recommend([[0, item]])
+    with pytest.raises(ValueError, match=r"allow of prompt 0 holds item .*, but the catalogue's"):
+        trained.recommend([[0]], allow=[[item]])
+    with pytest.raises(ValueError, match=r"The change holds item .*, but the catalogue's items"):
+        trained.remove_items([item])
+    assert not trained.removed
+
+
 def test_wrong_sets_are_named_and_change_nothing() -> None:
     trained = recommender()
     for change in (trained.remove_items, trained.restore_items):
-        with pytest.raises(ValueError, match="Item 20 is not in the catalogue, whose items are 0"):
+        with pytest.raises(ValueError, match=r"The change holds item 20, but .* 0 to 19"):
             change([3, 20])
     assert trained.removed == frozenset()
     assert trained.verifier.n_ids == N_ITEMS

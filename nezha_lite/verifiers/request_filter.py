@@ -191,13 +191,7 @@ def _rows(
 def _items(
     semantic_ids: SemanticIds, name: str, prompt: int, items: Collection[int]
 ) -> frozenset[int]:
-    for item in items:
-        if not 0 <= item < semantic_ids.n_items:
-            raise ValueError(
-                f"{name} of prompt {prompt} holds item {item}, but the catalogue's items are 0 to "
-                f"{semantic_ids.n_items - 1}."
-            )
-    return frozenset(items)
+    return frozenset(semantic_ids.known_items(items, f"{name} of prompt {prompt}"))
 
 
 def _keys_left(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -162,11 +162,28 @@ def figure_widget(figure: go.Figure) -> go.FigureWidget:
 
 def redraw(live: go.FigureWidget, fresh: go.Figure) -> None:
     """Let a live figure show another one made of the same kinds of traces, in the same order."""
-    # Each trace by itself: in a batch over all of them, one whose y stays as it is while another's
-    # changes is sent "undefined" for it, and the page forgets what it had.
-    for old, new in zip(live.data, fresh.data, strict=True):
-        old.update({field: new[field] for field in REDRAWN_TRACE if field in new})
-    live.layout.update({part: fresh.layout[part] for part in REDRAWN_LAYOUT})
+    old, new = live.data, fresh.data
+    for place, trace in enumerate(new):
+        trace.uid = old[place].uid  # which makes them equal if they show the same
+    changed = [place for place, trace in enumerate(new) if trace != old[place]]
+    parts = [dict(_leaves(new[place].to_plotly_json(), REDRAWN_TRACE)) for place in changed]
+    # One message, so that the page draws once. It has a value for each trace, even where that stays
+    # as it is: plotly's own batches say "undefined" there, and the page forgets what it had.
+    live.plotly_update(
+        {path: [part.get(path) for part in parts] for path in set().union(*parts)},
+        dict(_leaves(fresh.layout.to_plotly_json(), REDRAWN_LAYOUT)),
+        changed,
+    )
+
+
+def _leaves(tree: Any, chosen: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """The values below the chosen keys: ("xaxis.range", [0, 1]), …"""
+    for key in tree.keys() & set(chosen):
+        if isinstance(tree[key], dict):
+            inner = _leaves(tree[key], list(tree[key]))
+            yield from ((f"{key}.{path}", value) for path, value in inner)
+        else:
+            yield key, tree[key]
 
 
 def paragraph(text: str) -> str:

@@ -119,13 +119,11 @@ class HallucinationLab(Panel):
 
     @traitlets.validate("removed")
     def _known_items(self, proposal: Any) -> tuple[int, ...]:
-        for item in proposal.value:
-            if not 0 <= item < self.subject.semantic_ids.n_items:
-                raise traitlets.TraitError(
-                    f"Item {item} is not in the catalogue, whose items are 0 to "
-                    f"{self.subject.semantic_ids.n_items - 1}."
-                )
-        return tuple(dict.fromkeys(proposal.value))
+        try:
+            known = self.subject.semantic_ids.known_items(proposal.value, "removed")
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from None
+        return tuple(dict.fromkeys(known))
 
     @traitlets.validate("forbidden")
     def _known_category(self, proposal: Any) -> str:
