@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+MOST = 1e9  # of a rate or a multiplier: float32 holds the product of three, as AdamW makes it
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,14 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_rows", "learning_rate", "embedding_lr", "transition_lr")
         for name in (*positive, "window_stride"):
-            if not 0 < getattr(self, name) < math.inf:  # nan fails every comparison
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be above 0.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}, but must not be negative.")
+            if not 0 < getattr(self, name) <= MOST:  # nan fails every comparison
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but must be above 0 and at most {MOST:g}."
+                )
+        if not 0 <= self.weight_decay <= MOST:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}, but must be from 0 to {MOST:g}."
+            )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}, but must be in [0, 1).")
         if self.patience is not None and self.patience < 1:

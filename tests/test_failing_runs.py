@@ -121,12 +121,25 @@ def test_sasrec_stops_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert record["resumed"] is True
 
 
-def test_an_absurd_learning_rate_is_one_sentence(shop: Path, tmp_path: Path, cli: Run) -> None:
-    answer = cli("train", shop, tmp_path / "run", *SMALL, "--learning-rate", "1e30")
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        # The highest that are taken: what AdamW makes of them is still a number of float32.
+        (
+            ["1e9", "--embedding-lr", "1e9"],
+            "A lower learning rate may help.",
+        ),
+        (["1e38"], "learning_rate is 1e+38, but must be above 0 and at most 1e+09."),
+    ],
+)
+def test_an_absurd_learning_rate_is_one_sentence(
+    shop: Path, tmp_path: Path, cli: Run, rates: list[str], said: str
+) -> None:
+    answer = cli("train", shop, tmp_path / "run", *SMALL, "--learning-rate", *rates)
     last = answer.err.splitlines()[-1]
     assert answer.status == 2
     assert last.startswith("nezha-lite: ")
-    assert "A lower learning rate may help." in last
+    assert said in last
     assert "Traceback" not in answer.err
 
 

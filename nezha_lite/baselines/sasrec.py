@@ -9,7 +9,6 @@ are items here.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from nezha_lite.baselines.ranking import evaluate_scorer
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation import ndcg_at
 from nezha_lite.progress import without_progress_bar
+from nezha_lite.training_config import MOST
 from nezha_lite.watched_trainer import (
     WATCHED,
     WatchedTrainer,
@@ -80,10 +80,14 @@ class SasRecConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, but must be in [0, 1).")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}, but must be above 0.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}, but must not be negative.")
+        if not 0 < self.learning_rate <= MOST:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}, but must be above 0 and at most {MOST:g}."
+            )
+        if not 0 <= self.weight_decay <= MOST:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}, but must be from 0 to {MOST:g}."
+            )
 
 
 class SasRec(nn.Module):
