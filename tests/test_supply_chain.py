@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 # Permissive licences, and MPL-2.0, which asks something only of those who change its own files.
@@ -47,6 +49,15 @@ def test_every_requirement_is_met() -> None:
         [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
     )
     assert check.returncode == 0, check.stdout
+
+
+@pytest.mark.parametrize("name", sorted(set(pinned()) & set(INSTALLED)))
+def test_pins_run_on_the_oldest_python_that_is_promised(name: str) -> None:
+    """Some need 3.11.5, say, while Debian 12 comes with 3.11.2."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    needed = INSTALLED[name].metadata.get("Requires-Python") or ""
+    assert SpecifierSet(needed).contains(oldest), f"{name} needs Python {needed}"
 
 
 @pytest.mark.parametrize("name", sorted(set(pinned()) & set(INSTALLED)))
