@@ -9,6 +9,7 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
 
 HOSTILE = ("<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "a & b <b>bold</b>")
+MARKUP = '<img src=x onerror="alert(1)"> & $x$ <b>bold</b>'  # for figures, LaTeX included
 ELEMENT = re.compile(r"<(script|img|i)\b")
 N_ITEMS = 60
 

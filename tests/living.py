@@ -1,12 +1,12 @@
 """A small shop for the hallucination lab: shared IDs, categories, and titles that mean harm."""
 
 import torch
+from hostile import HOSTILE
 
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
 
-HOSTILE = ("<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "a & b <b>bold</b>")
 CATEGORIES = ("Bath", "<i>Garden</i> & $x$", "Pets")
 N_ITEMS, RADIX = 60, 6
 

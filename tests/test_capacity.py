@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import row_of
 
 from nezha_lite.capacity import (
     Cluster,
@@ -173,19 +174,8 @@ def test_between_measured_batches_time_runs_straight() -> None:
 
 
 def latency_row(decoder: str, batch: int, median: float, p95: float) -> ResultRow:
-    return ResultRow(
-        kind="latency",
-        dataset="toy",
-        model={},
-        decoder=decoder,
-        metrics={"median_ms": median, "p95_ms": p95},
-        settings={"batch": batch},
-        device="none",
-        versions={},
-        commit="none",
-        date="2026-11-24T05:47:43+00:00",
-        seconds=1.0,
-    )
+    times = {"median_ms": median, "p95_ms": p95}
+    return row_of(times, decoder=decoder, settings={"batch": batch})
 
 
 def test_services_come_from_measured_rows() -> None:

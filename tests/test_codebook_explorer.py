@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
+from hostile import HOSTILE
 from test_static_layout import assert_readable
 
 from nezha_lite.datasets import InteractionDataset, ItemText
@@ -17,7 +18,6 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import CodebookExplorer
 from nezha_lite.widgets.prefix_index import PrefixIndex
 
-HOSTILE = ("<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "a & b <b>bold</b>")
 N_ITEMS = 80
 DRAW = torch.Generator().manual_seed(4)
 IDS = SemanticIds.from_codes(torch.randint(0, 4, (N_ITEMS, 3), generator=DRAW), (4, 5, 4))

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from builders import catalogue
+from hostile import MARKUP
 from slow_quantizing import clustered
 from test_static_layout import assert_readable
 
@@ -22,7 +23,6 @@ from nezha_lite.quantizers import RQKMeans, RQKMeansConfig
 from nezha_lite.semantic_ids import SemanticIds
 
 VECTORS = clustered(200)
-HOSTILE = '<img src=x onerror="alert(1)"> & $x$ <b>bold</b>'
 
 
 def fitted(levels: int, codes: int) -> SemanticIds:
@@ -172,7 +172,7 @@ def test_nothing_is_cut_or_written_across(name: str, count: int) -> None:
 def test_the_static_form_is_the_same_each_time_and_hostile_names_are_text(
     reports: dict[str, IdQuality],
 ) -> None:
-    named = {HOSTILE: reports["RQ-KMeans, 3 × 8"]}
+    named = {MARKUP: reports["RQ-KMeans, 3 × 8"]}
     for first, second in zip(every_figure(named), every_figure(named), strict=True):
         svg = figure_svg(first)
         assert svg == figure_svg(second)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import plotly.io
 import pytest
 import torch
+from hostile import MARKUP
 from IPython.core.formatters import DisplayFormatter
 
 from nezha_lite.datasets import InteractionDataset, ItemText
@@ -34,7 +35,7 @@ from nezha_lite.plots.charts import number
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import HashSetVerifier
 
-HOSTILE = '<img src=x onerror="alert(1)"> & $x$ <b>bold</b>\x00'
+HOSTILE = MARKUP + "\x00"
 SVG = "{http://www.w3.org/2000/svg}"
 MODES = ("off", "final", "prefix")
 

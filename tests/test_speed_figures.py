@@ -6,6 +6,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from hostile import MARKUP
+from rows import row_of
 from test_static_layout import assert_readable, boxes
 
 from nezha_lite.bench.contestants import DECODERS as MEASURED
@@ -26,8 +28,6 @@ from nezha_lite.plots.verifier_figures import STRUCTURES
 from nezha_lite.results import ResultRow
 from nezha_lite.verifiers import VERIFIER_KINDS
 
-HOSTILE = '<img src=x onerror="alert(1)"> & $x$ <b>bold</b>'
-
 
 def row(
     decoder: str | None,
@@ -36,21 +36,7 @@ def row(
     verifier: str | None = "prefix",
     **settings: Any,
 ) -> ResultRow:
-    return ResultRow(
-        kind="latency",
-        dataset="toy",
-        model={},
-        decoder=decoder,
-        verifier=verifier,
-        beam=beam,
-        metrics=metrics,
-        settings=settings,
-        device="a machine",
-        versions={},
-        commit="unknown",
-        date="2026-11-24",
-        seconds=1,
-    )
+    return row_of(metrics, decoder=decoder, verifier=verifier, beam=beam, settings=settings)
 
 
 def decoding(decoder: str, beam: int | None, ratio: float, verifier: str | None = "prefix") -> Any:
@@ -232,15 +218,15 @@ def test_lines_that_cannot_be_drawn_are_named(xs: list[float], ys: list[float]) 
 
 def every_figure() -> list[Figure]:
     crowd = [decoding(name, beam, 1 + beam / 50) for name in DECODERS for beam in (10, 50, 512)]
-    names = [HOSTILE, *VERIFIER_KINDS]
+    names = [MARKUP, *VERIFIER_KINDS]
     sizes = [row(None, 512, {"x": 1}, name, items=10**power) for name in names for power in (4, 7)]
     values = {(str(one.verifier), one.settings["items"]): 1.0 for one in sizes}
     scores = [quality(name, beam, 0.1) for name in DECODERS for beam in (10, 50, 512)]
     return [
         phases_figure(PHASES),
         latency_figure([*ROWS[:2], *crowd]),
-        tradeoff_figure(crowd, scores, "recall@10", "Recall@10", "Recall against time", HOSTILE),
-        verifiers_figure(sizes, values, "ms", HOSTILE, HOSTILE),
+        tradeoff_figure(crowd, scores, "recall@10", "Recall@10", "Recall against time", MARKUP),
+        verifiers_figure(sizes, values, "ms", MARKUP, MARKUP),
     ]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from hostile import MARKUP
+from rows import row_of
 from test_static_layout import assert_readable
 
 from nezha_lite.plots import (
@@ -23,8 +25,6 @@ from nezha_lite.results import ResultRow
 from nezha_lite.study.published import PUBLISHED, Published
 from nezha_lite.study.systems import COMPARISONS, all_systems
 
-HOSTILE = '<img src=x onerror="alert(1)"> & $x$ <b>bold</b>'
-
 
 def row(
     metrics: dict[str, float],
@@ -34,21 +34,8 @@ def row(
     beam: int | None = 20,
     **settings: Any,
 ) -> ResultRow:
-    return ResultRow(
-        kind="quality",
-        dataset=dataset,
-        model={},
-        decoder=decoder,
-        verifier=verifier,
-        beam=beam,
-        metrics=metrics,
-        settings=settings,
-        device="a machine",
-        versions={},
-        commit="unknown",
-        date="2026-11-26",
-        seconds=1,
-    )
+    known = {"decoder": decoder, "verifier": verifier, "beam": beam, "settings": settings}
+    return row_of(metrics, kind="quality", dataset=dataset, **known)
 
 
 def system(name: str, value: float, spread: float = 0.01, **fields: Any) -> ResultRow:
@@ -221,18 +208,18 @@ def every_figure() -> list[Figure]:
     pairs = [
         pair(one.label, other.label, -0.002 * place, 0.003, dataset)
         for place, (_, one, other) in enumerate(COMPARISONS)
-        for dataset in ("beauty", "toys", HOSTILE)
+        for dataset in ("beauty", "toys", MARKUP)
     ]
     drafts = [
         row({"valid": 0.9}, dataset, beam=beam, system=name)
-        for dataset in ("beauty", "toys", HOSTILE)
+        for dataset in ("beauty", "toys", MARKUP)
         for name in ("nezha, off", "three-levels, off")
         for beam in (10, 20, 50, 128)
     ]
     return [
-        systems_figure([*studied, system(HOSTILE, 0.5)], published, "recall@10", HOSTILE),
-        differences_figure(pairs, "ndcg@10", HOSTILE, HOSTILE),
-        hallucination_figure(drafts, "beam", HOSTILE, HOSTILE),
+        systems_figure([*studied, system(MARKUP, 0.5)], published, "recall@10", MARKUP),
+        differences_figure(pairs, "ndcg@10", MARKUP, MARKUP),
+        hallucination_figure(drafts, "beam", MARKUP, MARKUP),
     ]
 
 

@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 import ipywidgets
 import pytest
 import traitlets
+from hostile import MARKUP
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import row_of
 
 from nezha_lite.plots import TradeoffPoint
 from nezha_lite.plots.tradeoff_figures import with_dominated
@@ -18,27 +20,13 @@ from nezha_lite.results import ResultRow, read_results
 from nezha_lite.widgets import TradeoffExplorer
 
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
-HOSTILE = '<img src=x onerror="alert(1)"> & $x$ <b>bold</b>'
 
 
 def row(
     decoder: str, beam: int | None, verifier: str | None = "prefix", **metrics: float
 ) -> ResultRow:
-    return ResultRow(
-        kind="latency",
-        dataset="toy",
-        model={},
-        decoder=decoder,
-        verifier=verifier,
-        beam=beam,
-        metrics=metrics,
-        settings={"users": 100},
-        device="a machine <i>",
-        versions={},
-        commit="unknown",
-        date="2026-11-24",
-        seconds=1,
-    )
+    known = {"decoder": decoder, "verifier": verifier, "beam": beam}
+    return row_of(metrics, **known, settings={"users": 100}, device="a machine <i>")
 
 
 def both(
@@ -55,7 +43,7 @@ ROWS = [
     both("nezha", 50, 1.3, 0.25, 0.8, "off"),
     both("autoregressive", 10, 6.0, 0.25),
     both("autoregressive", 50, 9.0, 0.35),
-    both(HOSTILE, 10, 1.0, 0.1),
+    both(MARKUP, 10, 1.0, 0.1),
 ]
 SPEED = [row("forward", None, None, median_ms=0.7), *(speed for speed, _ in ROWS)]
 QUALITY = [*(quality for _, quality in ROWS), row("popularity", None, None, **{"recall@10": 0.1})]
@@ -112,11 +100,11 @@ def test_what_is_shown_is_what_was_chosen(
     explorer: TradeoffExplorer, metric: str, beam: int, verifier: str
 ) -> None:
     explorer.metric, explorer.beam, explorer.verifier = metric, beam, verifier
-    explorer.decoders = ("nezha", HOSTILE)
+    explorer.decoders = ("nezha", MARKUP)
     expected = {
         (s.decoder, s.verifier, s.beam): (s.metrics["median_ms"], q.metrics[metric])
         for s, q in ROWS
-        if s.decoder in ("nezha", HOSTILE)
+        if s.decoder in ("nezha", MARKUP)
         and beam in (0, s.beam)
         and verifier in ("all", s.verifier)
     }
@@ -189,7 +177,7 @@ def test_every_control_has_a_name_and_follows_its_trait(explorer: TradeoffExplor
                 found[child.description] = child
     assert {"Quality", "Beam width", "Verification", "Latency budget", "NEZHA"} < set(found)
     found["NEZHA"].value = False
-    assert explorer.decoders == ("autoregressive", HOSTILE)
+    assert explorer.decoders == ("autoregressive", MARKUP)
     explorer.decoders = ("nezha",)
     assert (found["NEZHA"].value, found["autoregressive"].value) == (True, False)
     assert explorer.decoders == ("nezha",)
@@ -229,7 +217,7 @@ def test_rows_that_do_not_meet_are_refused() -> None:
 def test_hostile_names_are_text(explorer: TradeoffExplorer) -> None:
     explorer.budget = 1
     everything = explorer.summary.value + explorer.table.value
-    assert html.escape(HOSTILE) in everything
+    assert html.escape(MARKUP) in everything
     assert not re.search(r"<(img|b|i)\b", everything)
     assert not re.search(r"<(img|b|i)\b", explorer.static_svg())
     names = [trace.name for trace in explorer.figure.data if trace.name]

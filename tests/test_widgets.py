@@ -9,6 +9,7 @@ import ipywidgets
 import pytest
 import torch
 import traitlets
+from hostile import HOSTILE
 
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.decoding import DecodeResult, DecodeTrace
@@ -18,7 +19,6 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import DecodeExplorer, VerifierLab
 from nezha_lite.widgets.item_list import ListRow, list_html, list_rows, selected_rows
 
-HOSTILE = ("<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "a & b <b>bold</b>")
 N_ITEMS = 60
 
 
