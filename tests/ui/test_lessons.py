@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Locator, expect
 from toy_notebooks import (
     SHOP,
     assert_titles_stayed_text,
+    click_until,
     eventually,
     shoot,
     slide,
@@ -108,13 +109,7 @@ def drive_decode_explorer(notebook: Notebook, name: str) -> None:
 
     kept = box.locator(".scatterlayer .trace").nth(3)  # after edges, labels and the prompt
     explained = box.get_by_text(re.compile(r"Draft \d+-\d+: kept"))
-
-    def explained_on_click() -> bool:  # a mark may be redrawn under the mouse
-        kept.locator(".points path").last.click(force=True)
-        notebook.page.wait_for_timeout(500)
-        return explained.is_visible()
-
-    eventually(notebook.page, explained_on_click)
+    click_until(kept.locator(".points path").last, explained)
     chosen = box.locator(".widget-slider", has_text="Explain draft").locator(".widget-readout")
     expect(chosen).to_have_text(re.compile(r"level 2: \d+-\d+"))
     shoot(box, f"{name}-click")

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Locator, expect
 from toy_notebooks import (
     SHOP,
     assert_titles_stayed_text,
+    click_until,
     eventually,
     shoot,
     slide,
@@ -126,13 +127,7 @@ def test_the_head_beside_the_model(toy: Callable[[str], Notebook]) -> None:
 
     alone = box.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").nth(3)
     lost = box.locator("p", has_text=re.compile(r"Prefix \d-\d-\d: .*not kept by the"))
-
-    def explained_on_click() -> bool:  # a mark may be redrawn under the mouse
-        alone.locator(".points path").last.click(force=True)
-        page.wait_for_timeout(500)
-        return lost.is_visible()
-
-    eventually(page, explained_on_click)
+    click_until(alone.locator(".points path").last, lost)
     shoot(box, "toy-agreement-click")
 
     box.get_by_role("button", name="off", exact=True).press("Enter")

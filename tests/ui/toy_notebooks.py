@@ -96,6 +96,17 @@ def eventually(page: Page, holds: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to hold within 10 seconds")
 
 
+def click_until(mark: Locator, told: Locator) -> None:
+    """Click a mark until the page tells of it: it may be redrawn under the mouse."""
+
+    def told_on_click() -> bool:
+        mark.click(force=True)
+        mark.page.wait_for_timeout(500)
+        return told.is_visible()
+
+    eventually(mark.page, told_on_click)
+
+
 def assert_titles_stayed_text(page: Page) -> None:
     """What `HOSTILE` would have done to the page, it did not do."""
     shown = page.get_by_text(re.compile("<script>hacked = 1</script>|<b>Pepper</b>"))
