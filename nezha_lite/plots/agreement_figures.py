@@ -147,13 +147,15 @@ def shares_figure(
     series: Mapping[str, Sequence[float]],
     title: str = "How much of the model's beam the head foresees",
     caption: str = "",
+    groups: Sequence[str] | None = None,
 ) -> Figure:
-    """Bars side by side for each level: shares of the model's beam.
+    """Bars side by side for each group: shares, such as those of the model's beam.
 
     Args:
-        series: at most three, name → share at level 1, 2, …; one may end before the others.
+        series: at most three, name → share of group 1, 2, …; one may end before the others.
         title: plain text.
         caption: what to see, in a sentence.
+        groups: plain text below each group; by default "level 1", "level 2", …
 
     Raises:
         ValueError: for more than three series.
@@ -161,6 +163,7 @@ def shares_figure(
     if len(series) > len(LOOKS):
         raise ValueError(f"There are {len(series)} series, but at most {len(LOOKS)} fit.")
     levels = max((len(shares) for shares in series.values()), default=1)
+    named = [f"level {number}" for number in range(1, levels + 1)] if groups is None else groups
     width = 0.84 / max(1, len(series))
     traces: list[go.Bar | go.Scatter] = []
     texts: list[tuple[float, float]] = []
@@ -206,7 +209,7 @@ def shares_figure(
         barmode="overlay",
         xaxis={
             "tickvals": numbers,
-            "ticktext": [f"level {number}" for number in numbers],
+            "ticktext": [plot_text(name) for name in named],
             "range": [0.5, levels + 0.5],
             "showgrid": False,
         },

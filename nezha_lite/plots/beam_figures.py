@@ -253,7 +253,8 @@ def describe(node: Node, semantic_ids: SemanticIds, dataset: InteractionDataset)
 
 def percent(log_prob: float) -> str:
     """exp(log_prob) as a percentage of two digits."""
-    return f"{100 * math.exp(log_prob):.2g} %"
+    share = 100 * math.exp(log_prob)
+    return f"{share:.2g} %" if share < 99.5 else "100 %"  # not 1e+02
 
 
 def _label(node: Node, levels: int, semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:

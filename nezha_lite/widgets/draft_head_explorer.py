@@ -1,0 +1,236 @@
+"""The draft head, one code at a time: take a code, and see what it makes of the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ipywidgets as widgets
+import torch
+import traitlets
+
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.model import NezhaModel
+from nezha_lite.plots.agreement_figures import shares_figure
+from nezha_lite.plots.beam_figures import percent
+from nezha_lite.plots.style import Figure
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.widgets.choice_box import ChoiceBox
+from nezha_lite.widgets.controls import (
+    Panel,
+    Subject,
+    figure_widget,
+    link,
+    paragraph,
+    redraw,
+    user_control,
+)
+from nezha_lite.widgets.head_steps import BEGINNINGS, HeadSteps
+
+SHOWN = 10  # codes, the likeliest
+NAMED = 3  # items
+
+
+@dataclass(frozen=True)
+class NextCode:
+    """A code that may come next: its probability, on average too, and the items it leads to."""
+
+    code: int
+    log_prob: float
+    average: float
+    items: int
+
+
+class DraftHeadExplorer(Panel):
+    """Write an ID by the draft head, and see how each code taken changes the next one's chances.
+
+    The backbone runs once for each user; taking a code moves nothing but the head's small state.
+    Bars compare the next code's probabilities with those that they would have if nobody knew what
+    was taken. Nothing is verified here: codes that lead to no item are on offer, and marked.
+
+    Args:
+        model: a trained model with a draft head.
+        semantic_ids: the catalogue it was trained for.
+        dataset: for users and titles.
+        users: indices of the users on offer; by default eight of the test split.
+
+    The traits `user` and `codes` (those taken, a tuple of 0 to L) may be set and observed; `nexts`
+    are the `NextCode`s on show, likeliest first.
+
+    Raises:
+        ValueError: if the model's head was not trained.
+    """
+
+    user = traitlets.Int()
+    codes: Any = traitlets.Tuple()
+
+    def __init__(
+        self,
+        model: NezhaModel,
+        semantic_ids: SemanticIds,
+        dataset: InteractionDataset,
+        users: Sequence[int] | None = None,
+    ) -> None:
+        self.subject = Subject(model, semantic_ids, dataset, users)
+        self.summary = widgets.HTML()
+        super().__init__(user=self.subject.users[0])
+        self._read()
+        # Drawn at once as it is to be: a page that is still loading may miss a redrawing.
+        self.figure = figure_widget(self._figure())
+        self.figure.data[0].on_click(self._clicked)
+        user_choice = user_control(self.subject)
+        self.next_choice = ChoiceBox("Next code", {"Take this code": self._take})
+        self.back = widgets.Button(description="One code back")
+        self.back.on_click(lambda _: self._go_back())
+        self.children = [user_choice, self.next_choice, self.back, self.summary, self.figure]
+        link(self, "user", user_choice)
+        self.observe(self._refresh, ["user", "codes"])
+        self._say()
+
+    @traitlets.validate("codes")
+    def _codes_of_an_id(self, proposal: Any) -> tuple[int, ...]:
+        codes, radices = tuple(proposal.value), self.subject.semantic_ids.radices
+        known = len(codes) <= len(radices)
+        if not known or not all(
+            isinstance(code, int) and 0 <= code < radix
+            for code, radix in zip(codes, radices, strict=False)
+        ):
+            raise traitlets.TraitError(
+                f"codes is {codes}, but must be at most {len(radices)} whole numbers from 0, "
+                f"below {', '.join(map(str, radices))}."
+            )
+        return codes
+
+    # ---- reactions --------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """The one pass of the backbone for this user."""
+        subject = self.subject
+        history = [subject.histories[self.user]]
+        prompts = subject.model.build_prompts(history, subject.semantic_ids)
+        self.steps = HeadSteps(subject.model, prompts)
+        self._ask()
+
+    def _ask(self) -> None:
+        """The next code's chances; after the last code, still those that it had."""
+        ids = self.subject.semantic_ids
+        level = min(len(self.codes), ids.levels - 1)
+        self.before = self.codes[:level]
+        self.log_prob, following = self.steps.after(self.before)
+        self.average = self.steps.averages[level]
+        items = torch.bincount(
+            ids.codes[self._items_after(self.before), level], minlength=ids.radices[level]
+        )
+        log_probs, codes = following.topk(min(SHOWN, len(following)))
+        self.nexts = [
+            NextCode(code, log_prob, float(self.average[code]), int(items[code]))
+            for code, log_prob in zip(codes.tolist(), log_probs.tolist(), strict=True)
+        ]
+        # Half the sum of differences: the least that must move for one to become the other.
+        self.moved = float((following.exp() - self.average).abs().sum()) / 2
+
+    def _items_after(self, codes: tuple[int, ...]) -> torch.Tensor:
+        wanted = torch.tensor(codes, dtype=torch.int64)
+        same = self.subject.semantic_ids.codes[:, : len(codes)] == wanted
+        return same.all(dim=1).nonzero().flatten()
+
+    def _refresh(self, change: Any) -> None:
+        if change.name == "user":
+            self._read()
+        else:
+            self._ask()
+        redraw(self.figure, self._figure())
+        self._say()
+
+    def _say(self) -> None:
+        options = [(_label(one), one.code) for one in self.nexts]
+        self.next_choice.offer([] if self._complete() else options)
+        self.next_choice.slider.index = 0  # the likeliest
+        self.back.disabled = not self.codes
+        self.summary.value = "".join(map(paragraph, self.sentences()))
+
+    def _complete(self) -> bool:
+        return len(self.codes) == self.subject.semantic_ids.levels
+
+    def _take(self) -> None:
+        self.codes = (*self.codes, self.next_choice.slider.value)
+
+    def _go_back(self) -> None:
+        self.codes = self.codes[:-1]
+
+    def _clicked(self, trace: Any, points: Any, state: Any) -> None:
+        for place in points.point_inds:
+            if not self._complete():
+                self.codes = (*self.codes, self.nexts[place].code)
+
+    # ---- what is said -----------------------------------------------------------------------
+
+    def sentences(self) -> list[str]:
+        """What is to be seen, in plain text."""
+        lines = [self.subject.introduction(self.user), self._taken()]
+        if self._complete():
+            return lines
+        best = self.nexts[0]
+        line = f"Likeliest next: code {best.code}, {percent(best.log_prob)}"
+        if not self.codes:
+            return [*lines, line + "."]
+        moved = f"{percent(math.log(max(self.moved, 1e-9)))} of the probability"
+        return [
+            *lines,
+            f"{line}; on average over what might have been taken, "
+            f"{percent(math.log(max(best.average, 1e-9)))}. The state moved {moved} elsewhere.",
+        ]
+
+    def _taken(self) -> str:
+        levels = self.subject.semantic_ids.levels
+        if not self.codes:
+            return (
+                f"One pass of the backbone left h_0 to h_{levels}; the state is h_0, and no code "
+                f"is taken of {levels}."
+            )
+        log_prob = self.log_prob
+        if self._complete():
+            following = self.steps.after(self.before)[1]
+            log_prob += float(following[self.codes[-1]])
+        items = self._items_after(self.codes).tolist()
+        written = f"{'-'.join(map(str, self.codes))} has probability {percent(log_prob)}"
+        titles = "; ".join(self.subject.dataset.title(item) for item in items[:NAMED])
+        if len(items) > NAMED:
+            titles += "; …"
+        if self._complete():
+            return f"{written} and names {titles or 'no item'}."
+        begin = "1 item begins" if len(items) == 1 else f"{len(items) or 'no'} items begin"
+        return f"{written}; {begin} so{': ' * bool(items)}{titles}."
+
+    # ---- what is drawn ----------------------------------------------------------------------
+
+    def _figure(self) -> Figure:
+        level = len(self.before)
+        caption = f"The {len(self.nexts)} likeliest codes. ×: no item has this code here."
+        given = "from the history alone"
+        averages: list[float] = []
+        if level:
+            given = f"after {'-'.join(map(str, self.before))}"
+            averages = [one.average for one in self.nexts]
+            caption += f" Hatched: the average over {self._beginnings(level)}."
+        chances = [math.exp(one.log_prob) for one in self.nexts]
+        series = {given: chances, "on average over beginnings": averages}
+        groups = [f"{one.code}{'' if one.items else ' ×'}" for one in self.nexts]
+        return shares_figure(series, f"Code {level + 1}, {given}", caption, groups)
+
+    def _beginnings(self, level: int) -> str:
+        count = math.prod(self.subject.semantic_ids.radices[:level])
+        if count <= BEGINNINGS:
+            return f"all {count:,} beginnings"
+        held = percent(math.log(self.steps.covered[level]))
+        return f"the {BEGINNINGS:,} likeliest beginnings, which hold {held} of the probability"
+
+    def blocks(self) -> list[Any]:
+        """The state on show: sentences and bars."""
+        return [self.sentences(), self._figure()]
+
+
+def _label(one: NextCode) -> str:
+    return f"{one.code}: {percent(one.log_prob)}{'' if one.items else ', no item'}"
