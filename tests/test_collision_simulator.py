@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from dataclasses import dataclass, field
 from threading import Event
 from xml.etree import ElementTree
 
@@ -144,6 +145,70 @@ def test_a_cancelled_fit_takes_the_sliders_back(
     simulator.work.wait(30)
     assert (simulator.codes, simulator.items) == (16, 300)
     assert simulator.point is before
+
+
+@dataclass
+class HeldFits:
+    """Fits that begin at once and end when told; `begun` are the codes of each, in order."""
+
+    begun: list[int] = field(default_factory=list)
+    at_work: Event = field(default_factory=Event)
+    go_on: Event = field(default_factory=Event)
+
+    def __call__(self, name: str, levels: int, codes: int, seed: int) -> object:
+        self.begun.append(codes)
+        self.at_work.set()
+        assert self.go_on.wait(30)
+        return make_quantizer(name, levels, codes, seed)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldFits:
+    fits = HeldFits()
+    monkeypatch.setattr("nezha_lite.widgets.collision_simulator.make_quantizer", fits)
+    return fits
+
+
+def cancelled(simulator: CollisionSimulator, held: HeldFits) -> None:
+    """Cancel while a fit is at work, and wait for the end."""
+    assert held.at_work.wait(30)
+    simulator.work.cancel_button.click()
+    held.go_on.set()
+    simulator.work.wait(30)
+    assert "Cancelled; what is shown is as it was." in simulator.work.message.value
+
+
+def test_cancelling_the_last_fit_takes_the_sliders_back_as_well(
+    simulator: CollisionSimulator, held: HeldFits
+) -> None:
+    before = simulator.summary.value, point_of(simulator)
+    simulator.items = 100
+    cancelled(simulator, held)
+    assert (simulator.codes, simulator.items) == (16, 300)
+    assert (simulator.summary.value, simulator.point) == before
+    assert held.begun == [16]
+
+
+def test_every_size_that_was_cancelled_is_not_measured_later(
+    simulator: CollisionSimulator, held: HeldFits
+) -> None:
+    simulator.work.start_button.click()
+    cancelled(simulator, held)
+    held.begun.clear()
+    choose(simulator, items=100)
+    assert held.begun == [16]
+
+
+def test_taking_two_sliders_back_begins_no_fit(
+    simulator: CollisionSimulator, held: HeldFits
+) -> None:
+    simulator.work.start_button.click()
+    assert held.at_work.wait(30)
+    simulator.items = 100
+    simulator.codes = 128
+    cancelled(simulator, held)
+    assert (simulator.codes, simulator.items) == (16, 300)
+    assert len(held.begun) == 1
 
 
 def test_a_setting_chosen_while_another_is_fitted_comes_too(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import RLock
 from typing import Any
 
 import ipywidgets as widgets
@@ -79,6 +80,7 @@ class CollisionSimulator(Panel):
         self._fits: dict[Setting, list[CollisionPoint]] = {}
         self._problems: dict[Setting, str] = {}
         self._every_size = False
+        self._drawing = RLock()  # a fit may end while a slider is moved
         self.summary, self.table = widgets.HTML(), widgets.HTML()
         level_choice = widgets.IntSlider(
             min=1, max=MAX_LEVELS, description="Levels", style=DESCRIPTION, layout=WIDE
@@ -147,7 +149,7 @@ class CollisionSimulator(Panel):
         try:
             quantizer = make_quantizer("rq-kmeans", MAX_LEVELS, codes, self.seed)
             found = quantizer.fit(self.vectors[rows]).encode(self.vectors[rows])  # (n, 4)
-        except ValueError as error:  # fewer items than codes
+        except ValueError as error:  # NaN among the vectors, say
             self._fits[codes, items], self._problems[codes, items] = [], str(error)
             return
         levels = range(1, MAX_LEVELS + 1)
@@ -164,11 +166,12 @@ class CollisionSimulator(Panel):
         if (self.codes, self.items) not in self._fits:
             self.work.start()  # where it is at work already, it comes to this setting too
             return
-        self._choose()
-        if self.point is not None:
-            redraw(self.collisions, collision_figure(self._points(), self.point))
-            redraw(self.occupancy, occupancy_figure(self._points(), self.point))
-        self._tell()
+        with self._drawing:
+            self._choose()
+            if self.point is not None:
+                redraw(self.collisions, collision_figure(self._points(), self.point))
+                redraw(self.occupancy, occupancy_figure(self._points(), self.point))
+            self._tell()
 
     def _ask_for_every_size(self) -> None:
         self._every_size = True
@@ -178,13 +181,14 @@ class CollisionSimulator(Panel):
         self._refresh()
 
     def _ended(self, change: Any) -> None:
-        if change.new or (self.codes, self.items) in self._fits:
+        if change.new:
             return
-        if self.work.completed:  # chosen in the very moment in which the work ended
-            self.work.start()
-        else:
+        if not self.work.completed:
             self._every_size = False
-            self.codes, self.items = self._shown
+            with self.hold_trait_notifications():  # one alone might ask for another fit
+                self.codes, self.items = self._shown
+        elif (self.codes, self.items) not in self._fits:
+            self.work.start()  # chosen in the very moment in which the work ended
 
     def _tell(self) -> None:
         """Everything but the figures."""
