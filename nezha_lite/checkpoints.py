@@ -145,7 +145,9 @@ def _read_state(checkpoint: Path) -> TrainerState:
         content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _UnfinishedError(f"it is unfinished, without its {STATE_FILE}") from None
-    except ValueError:
+    except ValueError as error:
+        if path.read_bytes().endswith(b"\n}\n"):  # as the Trainer ends it
+            raise ValueError(f"its {STATE_FILE} is damaged ({_line(error)})") from error
         raise _UnfinishedError(f"it is unfinished, its {STATE_FILE} is cut short") from None
     try:
         state = TrainerState(**content)

@@ -85,6 +85,12 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "its trainer_state.json is damaged (its step is 3)",
     ),
     "unknown field": (FILES[4], changed(lambda state: state | {"x": 1}), "is damaged ("),
+    "a letter more": (FILES[4], lambda p: p.write_bytes(b"x" + p.read_bytes()), "is damaged ("),
+    "bytes that are no text": (
+        FILES[4],
+        lambda p: p.write_bytes(b'{"\xff": 1,' + p.read_bytes()[1:]),
+        "its trainer_state.json is damaged (",
+    ),
     "a list": (FILES[4], changed(lambda state: [state]), "is damaged ("),
 }
 
@@ -109,15 +115,18 @@ def test_the_one_before_a_damaged_checkpoint_is_used(
     assert same_weights(run(tmp_path / "run", resume=True), model)  # whole again: no warning
 
 
+@pytest.mark.parametrize("damage", ["optimizer.pt cut", "a letter more"])
 def test_where_all_are_damaged_nothing_is_overwritten(
-    finished: tuple[NezhaModel, Path], tmp_path: Path
+    damage: str, finished: tuple[NezhaModel, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(finished[1], tmp_path / "run")
+    name, make, says = DAMAGES[damage]
     for step in (12, 16):
-        cut(tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" / "optimizer.pt")
+        make(tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" / name)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-    with pytest.raises(ValueError, match=r"checkpoint-16 cannot be used: its optimizer.pt is cut"):
+    with pytest.raises(ValueError, match=r"checkpoint-16 cannot be used: ") as refused:
         run(tmp_path / "run", resume=True)
+    assert says in str(refused.value)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 

@@ -184,6 +184,8 @@ FAULTS = [
             ("placeholders of text", {"placeholders": "no"}, ("placeholders", "'no'")),
             ("no weight at all", {"draft_weight": 0, "next_code_weight": 0}, ("draft_weight",)),
             ("an unknown quantization", {"quantization_config": {"quant_method": "x"}}, ()),
+            ("numbers of no known kind", {"dtype": "float3"}, ("float3",)),
+            ("names that are a number", {"id2label": 5}, ()),
             ("attention from a hub", {"attn_implementation": "some/kernel"}, ("attn_",)),
         )
     ),
