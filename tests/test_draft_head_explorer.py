@@ -1,5 +1,6 @@
 """The draft head, one code at a time: its chances against enumeration, and the widget's words."""
 
+import copy
 import html
 import itertools
 import math
@@ -81,6 +82,16 @@ def test_averages_are_over_the_likeliest_beginnings_where_they_are_many(
     assert steps.covered[2] < steps.covered[1] < 1
 
 
+def test_a_model_in_double_precision_is_explored_too(model: NezhaModel) -> None:
+    double = copy.deepcopy(model).double()
+    explorer = DraftHeadExplorer(double, IDS, DATASET)
+    explorer.codes = (1, 2)
+    plain = DraftHeadExplorer(model, IDS, DATASET)
+    plain.codes = (1, 2)
+    assert explorer.log_prob == pytest.approx(plain.log_prob, abs=1e-4)
+    assert explorer.average.dtype == torch.float64
+
+
 def test_an_id_taken_code_by_code_has_the_score_of_the_decoder(
     explorer: DraftHeadExplorer, model: NezhaModel
 ) -> None:
@@ -106,6 +117,8 @@ def test_buttons_take_codes_and_give_them_back(explorer: DraftHeadExplorer) -> N
         assert explorer.codes[level] == second
         assert not explorer.back.disabled
     assert take.disabled, "an ID has three codes"
+    take.click()  # a second click may come before the page hears of it
+    assert len(explorer.codes) == 3
     taken = explorer.codes
     for length in (2, 1, 0):
         explorer.back.click()

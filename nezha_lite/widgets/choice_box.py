@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
 
-from nezha_lite.widgets.controls import slider
+from nezha_lite.widgets.controls import discard, slider
 
 NONE: tuple[str, Any] = ("none", "")  # a selection's value must not be None
 
@@ -32,8 +33,12 @@ class ChoiceBox(widgets.HBox):
         self.place = widgets.Box([self._slider([NONE])])
         self.buttons = [widgets.Button(description=text) for text in actions or {}]
         for button, action in zip(self.buttons, (actions or {}).values(), strict=True):
-            button.on_click(lambda _, act=action: act())
+            button.on_click(partial(self._pressed, action))
         super().__init__([self.place, *self.buttons])
+
+    def _pressed(self, action: Callable[[], None], button: widgets.Button) -> None:
+        if not button.disabled:  # a second click may come before the page hears of it
+            action()
 
     @property
     def slider(self) -> widgets.SelectionSlider:
@@ -48,7 +53,7 @@ class ChoiceBox(widgets.HBox):
         if list(old.options) != options:
             # A new slider: one whose options are replaced keeps its old end for the key End.
             self.place.children = [self._slider(options, old.index)]
-            old.close()
+            discard(old)
 
     def choose(self, value: Any) -> None:
         """Move to a value, if it is on offer."""

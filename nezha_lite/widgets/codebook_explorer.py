@@ -13,7 +13,7 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.plots.collision_figures import percent
 from nezha_lite.plots.prefix_figures import prefix_zoom_figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.controls import Panel, figure_widget, paragraph, redraw, slider
+from nezha_lite.widgets.controls import Panel, discard, figure_widget, paragraph, redraw, slider
 from nezha_lite.widgets.html_table import html_table
 from nezha_lite.widgets.prefix_index import Prefix, PrefixIndex
 
@@ -107,7 +107,7 @@ class CodebookExplorer(Panel):
                 value = self.prefix[level]
             if tuple(choice.options) != tuple(options):
                 # A new slider: one whose options are replaced keeps its old end for the key End.
-                choice.close()
+                discard(choice)
                 choice = self.choices[level] = self._choice(level, options)
             choice.value = value
             choice.disabled = level > len(self.prefix)
@@ -123,7 +123,8 @@ class CodebookExplorer(Panel):
         level = len(self.prefix)
         if level < self.semantic_ids.levels:
             used, radix = len(self.index.children(self.prefix)), self.semantic_ids.radices[level]
-            lines.append(f"Of the {radix} codes that may come next, {used} lead to an item.")
+            lead = "leads" if used == 1 else "lead"
+            lines.append(f"Of the {radix} codes that may come next, {used} {lead} to an item.")
         elif items == 1:
             lines.append("The ID is complete, and one item carries it.")
         else:

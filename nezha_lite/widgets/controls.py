@@ -123,6 +123,25 @@ class Subject:
         return f"User {self.dataset.user_name(user)} last chose {last}."
 
 
+class SubjectPanel(Panel):
+    """A panel about a subject, which is set before the panel is made, and one of its users.
+
+    Setting `user` to one that is not on offer is a TraitError, and changes nothing.
+    """
+
+    subject: Subject
+    user = traitlets.Int()
+
+    @traitlets.validate("user")
+    def _on_offer(self, proposal: Any) -> int:
+        if proposal.value not in self.subject.users:
+            raise traitlets.TraitError(
+                f"user is {proposal.value}, but must be one of those on offer: "
+                f"{', '.join(map(str, self.subject.users))}."
+            )
+        return int(proposal.value)
+
+
 def slider(description: str, options: Sequence[tuple[str, Any]]) -> widgets.SelectionSlider:
     """A choice among labelled values.
 
@@ -131,6 +150,21 @@ def slider(description: str, options: Sequence[tuple[str, Any]]) -> widgets.Sele
     return widgets.SelectionSlider(
         options=options, description=description, style=DESCRIPTION, layout=WIDE
     )
+
+
+def at_most(proposal: Any, most: int) -> int:
+    """A number that is proposed for a trait, or a TraitError if it is too large."""
+    if proposal.value > most:
+        raise traitlets.TraitError(
+            f"{proposal.trait.name} is {proposal.value}, but must be at most {most}."
+        )
+    return int(proposal.value)
+
+
+def discard(control: widgets.DOMWidget) -> None:
+    """Close a control that is shown no more, with what it is made of, which would stay else."""
+    for part in (control, control.style, control.layout):
+        part.close()
 
 
 def user_control(subject: Subject) -> widgets.SelectionSlider:

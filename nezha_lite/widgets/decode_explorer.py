@@ -22,8 +22,9 @@ from nezha_lite.widgets.controls import (
     DESCRIPTION,
     MODES,
     WIDE,
-    Panel,
     Subject,
+    SubjectPanel,
+    at_most,
     figure_widget,
     link,
     paragraph,
@@ -57,7 +58,7 @@ CARD = (
 )
 
 
-class DecodeExplorer(Panel):
+class DecodeExplorer(SubjectPanel):
     """Step through a decode, and ask any draft why it lived or fell.
 
     Args:
@@ -76,7 +77,6 @@ class DecodeExplorer(Panel):
     on show, or None where decoding failed; the widget then says why.
     """
 
-    user = traitlets.Int()
     beam = traitlets.Int(min=1, max=MAX_BEAM)
     verification = traitlets.Enum(VERIFICATIONS)
     temperature = traitlets.Enum(TEMPERATURES)
@@ -141,6 +141,10 @@ class DecodeExplorer(Panel):
         self.observe(self._refresh, ["user", "beam", "verification", "temperature"])
         self.observe(self._draw, "step")
         self.observe(self._explain, "node")
+
+    @traitlets.validate("step")
+    def _a_step(self, proposal: Any) -> int:
+        return at_most(proposal, self.subject.semantic_ids.levels + 1)
 
     # ---- reactions --------------------------------------------------------------------------
 

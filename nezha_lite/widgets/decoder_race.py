@@ -20,8 +20,8 @@ from nezha_lite.widgets.controls import (
     DESCRIPTION,
     MODES,
     WIDE,
-    Panel,
     Subject,
+    SubjectPanel,
     figure_widget,
     link,
     paragraph,
@@ -39,7 +39,7 @@ USUAL = ("nezha", "nezha-unchecked", "autoregressive", "speculative", "generate-
 PENDING = "What is chosen above differs from this race: press Start to run it."
 
 
-class DecoderRace(Panel):
+class DecoderRace(SubjectPanel):
     """Race decoders for one user's list: they take turns, each is timed, and the lists compared.
 
     The first race is run at once, with the cheap decoders among the chosen and one timed call each.
@@ -58,7 +58,6 @@ class DecoderRace(Panel):
     the next start. `raced` is the `Raced` on show.
     """
 
-    user = traitlets.Int()
     beam = traitlets.Int(min=1, max=MAX_BEAM)
     verification = traitlets.Enum(VERIFICATIONS)
     decoders: Any = traitlets.Tuple()

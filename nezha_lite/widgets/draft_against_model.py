@@ -28,8 +28,9 @@ from nezha_lite.widgets.controls import (
     DESCRIPTION,
     MODES,
     WIDE,
-    Panel,
     Subject,
+    SubjectPanel,
+    at_most,
     figure_widget,
     link,
     paragraph,
@@ -49,7 +50,7 @@ BARS = (
 )
 
 
-class DraftAgainstModel(Panel):
+class DraftAgainstModel(SubjectPanel):
     """Compare the head's beam with the model's, prefix by prefix.
 
     Both searches run on the same weights: `NezhaDecoder` ranks by the head, `AutoregressiveDecoder`
@@ -70,7 +71,6 @@ class DraftAgainstModel(Panel):
     why.
     """
 
-    user = traitlets.Int()
     beam = traitlets.Int(min=1, max=MAX_BEAM)
     verification = traitlets.Enum(VERIFICATIONS)
     level = traitlets.Int(min=1)
@@ -116,6 +116,10 @@ class DraftAgainstModel(Panel):
         self.observe(self._explain, "prefix")
         self.summary.value = "".join(map(paragraph, self.sentences()))
         self._explain()
+
+    @traitlets.validate("level")
+    def _a_level(self, proposal: Any) -> int:
+        return at_most(proposal, self.subject.semantic_ids.levels)
 
     # ---- reactions --------------------------------------------------------------------------
 

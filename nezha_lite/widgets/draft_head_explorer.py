@@ -19,8 +19,8 @@ from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.choice_box import ChoiceBox
 from nezha_lite.widgets.controls import (
-    Panel,
     Subject,
+    SubjectPanel,
     figure_widget,
     link,
     paragraph,
@@ -43,7 +43,7 @@ class NextCode:
     items: int
 
 
-class DraftHeadExplorer(Panel):
+class DraftHeadExplorer(SubjectPanel):
     """Write an ID by the draft head, and see how each code taken changes the next one's chances.
 
     The backbone runs once for each user; taking a code moves nothing but the head's small state.
@@ -63,7 +63,6 @@ class DraftHeadExplorer(Panel):
         ValueError: if the model's head was not trained.
     """
 
-    user = traitlets.Int()
     codes: Any = traitlets.Tuple()
 
     def __init__(
@@ -225,7 +224,7 @@ class DraftHeadExplorer(Panel):
         if count <= BEGINNINGS:
             return f"all {count:,} beginnings"
         held = percent(math.log(self.steps.covered[level]))
-        return f"the {BEGINNINGS:,} likeliest beginnings, which hold {held} of the probability"
+        return f"{BEGINNINGS:,} likely beginnings, which hold {held} of the probability"
 
     def blocks(self) -> list[Any]:
         """The state on show: sentences and bars."""

@@ -22,8 +22,8 @@ from nezha_lite.widgets.controls import (
     DESCRIPTION,
     MODES,
     WIDE,
-    Panel,
     Subject,
+    SubjectPanel,
     figure_widget,
     link,
     paragraph,
@@ -41,7 +41,7 @@ LABEL = 145  # pixels, as wide as a slider writes its value
 NOTHING = Served((), ())
 
 
-class HallucinationLab(Panel):
+class HallucinationLab(SubjectPanel):
     """Drafts land on what exists and beside it; take items away, and watch both map and list.
 
     The model stays as it is. Only the verifier learns what is removed, and a request what is
@@ -61,7 +61,6 @@ class HallucinationLab(Panel):
     observed; `served` are the drafts and the list on show.
     """
 
-    user = traitlets.Int()
     beam = traitlets.Int(min=1, max=MAX_BEAM)
     verification = traitlets.Enum(VERIFICATIONS)
     removed: Any = traitlets.Tuple()

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nezha_lite.draft_head import at_least_float32
 from nezha_lite.model import NezhaModel
 from nezha_lite.prompts import Prompts
 
-BEGINNINGS = 1000  # the likeliest ones, which an average is over
+BEGINNINGS = 1000  # which an average is over: the width of the beam that looks for them
 
 
 class HeadSteps:
@@ -18,7 +19,8 @@ class HeadSteps:
 
     Attributes:
         averages: L tensors (T_l,), the probabilities of level l's codes when nothing is known of
-            the codes before: a mean over the likeliest beginnings, weighted by their probability.
+            the codes before: a mean over likely beginnings, weighted by their probability. Where
+            there are no more than `BEGINNINGS`, they are all of them.
         covered: for each level the probability of all those beginnings together.
 
     Raises:
@@ -32,7 +34,8 @@ class HeadSteps:
         self.averages: list[Tensor] = []
         self.covered: list[float] = []
         state = self.hidden[:1]  # (W, D), of W beginnings
-        log_probs = torch.zeros(1, device=state.device)  # (W,)
+        precision = at_least_float32(state.dtype)
+        log_probs = torch.zeros(1, dtype=precision, device=state.device)  # (W,)
         for level, radix in enumerate(self.head.radices):
             following = self.head.log_probs(level, self.hidden[level + 1], state)  # (W, T)
             self.averages.append(log_probs.softmax(0) @ following.exp())

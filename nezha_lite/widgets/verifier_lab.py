@@ -16,8 +16,8 @@ from nezha_lite.plots.beam_nodes import DraftCounts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.controls import (
     MODES,
-    Panel,
     Subject,
+    SubjectPanel,
     figure_widget,
     link,
     paragraph,
@@ -32,7 +32,7 @@ BEAMS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 BEST, HALLUCINATIONS = 10, 10  # rows shown of the list
 
 
-class VerifierLab(Panel):
+class VerifierLab(SubjectPanel):
     """Turn verification on and off, and watch the drafts and the list.
 
     Args:
@@ -47,7 +47,6 @@ class VerifierLab(Panel):
     `DecodeResult` on show, or None where decoding failed; the widget then says why.
     """
 
-    user = traitlets.Int()
     beam = traitlets.Enum(BEAMS)
     verification = traitlets.Enum(VERIFICATIONS)
 
