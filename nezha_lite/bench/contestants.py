@@ -34,8 +34,8 @@ EAGER: dict[str, type[BeamSearchDecoder]] = {
 UNCAPTURABLE = ("hash-set", "isin")  # verifiers whose answer waits for the device
 GENERATES: dict[str, Verification] = {"generate": "off", "generate-constrained": "prefix"}
 DECODERS = (*FORWARDS, *CAPTURED, *EAGER, "speculative", *GENERATES)
-"""All names: "forward" is the backbone's ordinary call, "-captured" and plain names are compiled
-(on CUDA one graph), "-eager" ones are the readable reference."""
+"""All names: "forward" is the backbone's ordinary call, those of `CAPTURED` are compiled (on CUDA
+one graph), "-eager" ones are the readable reference; the others cannot be captured."""
 USUAL = ("forward", "nezha", "nezha-eager", "autoregressive", "speculative", "generate-constrained")
 
 

@@ -93,7 +93,7 @@ class InteractionDataset:
     def title(self, item: int) -> str:
         """The item's title for a reader, or "item <name>" where the files give none.
 
-        One line of at most 200 letters, without control characters (see `shown_text`); it is still
+        One short line, without control characters (see `shown_text`); it is still
         text, to be escaped wherever HTML is made of it.
         """
         text = shown_text(self.texts[item].title) if self.texts is not None else ""

@@ -16,9 +16,10 @@ from nezha_lite.whole_files import write_whole
 def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
     """Write NAME.inter.json and, with texts, NAME.item.json; NAME is the folder's.
 
-    The folder is made if it is missing, and `load_folder` reads the same data set from it, but for
-    its name. The inter file comes last, so its presence means that all is there. Semantic IDs are
-    not written.
+    The folder is made if it is missing, and `load_folder` reads the data set back from it: under
+    the folder's name, its items in `load_folder`'s order and, without texts, only those that
+    somebody took. The inter file comes last, so its presence means that all is there. Semantic IDs
+    are not written.
 
     Raises:
         FileExistsError: if the folder already holds a data set of that name.
