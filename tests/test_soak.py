@@ -122,7 +122,7 @@ def test_memory_that_grows_is_seen_as_a_slope() -> None:
 
 
 def test_the_kept_soak_was_an_hour_long_and_flat() -> None:
-    (row,) = read_results(RESULTS / "reliability-sample-soak.json")
+    row, fresh = read_results(RESULTS / "reliability-sample-soak.json")
     metrics, series = row.metrics, row.settings["per_minute"]
     assert row.settings["minutes"] == len(series["rss_mib"]) == 60
     assert row.settings["threads"] == row.settings["cores"] == 2
@@ -131,6 +131,10 @@ def test_the_kept_soak_was_an_hour_long_and_flat() -> None:
     assert abs(metrics["rss_slope_mib_per_hour"]) < 0.05 * metrics["rss_mib"]
     # CPU time, for what else ran on the machine is not in it.
     assert 0.7 < metrics["cpu_ratio"] < 1.3
+    # A process started right after the hour was no faster: what had become slower is the machine.
+    assert fresh.settings["minutes"] == 2
+    last_quarter = sorted(series["cpu_median_ms"][-15:])[7]
+    assert last_quarter < 1.1 * fresh.metrics["cpu_median_ms"]
 
 
 # ---- on the command line ------------------------------------------------------------------------
