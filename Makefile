@@ -50,7 +50,7 @@ ui: $(READY) ## drive the widgets in JupyterLab with Chromium
 	@$(BIN)/pytest tests/ui -q -m ui $(ARGS)
 
 picture: $(READY) ## take the README's picture from the demo page, with Chromium
-	@$(BIN)/python tests/ui/picture.py
+	@$(BIN)/python -m tests.ui.picture
 
 clean: ## remove build/ and caches (.venv stays; delete it to install afresh)
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -8,7 +8,6 @@ Training, evaluation, plots and widgets are imported from their own modules, so 
 stays as light as transformers' own.
 """
 
-from nezha_lite.config import NezhaConfig
 from nezha_lite.datasets import InteractionDataset, load_dataset
 from nezha_lite.decoding import (
     AutoregressiveDecoder,
@@ -18,6 +17,7 @@ from nezha_lite.decoding import (
     NezhaDecoder,
 )
 from nezha_lite.model import NezhaModel
+from nezha_lite.model.config import NezhaConfig
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.verifiers import (
     HashSetVerifier,

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Set before torch is imported: two test processes on two cores must not wait by spinning.
@@ -14,13 +14,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from hypothesis import settings
-from runs import run
-from shops import SMALL, Answer, Run, write_dataset
-from studies import DONE, jobs, work
-from toys import toy_dataset
 
 from nezha_lite.cli import main
 from nezha_lite.model import NezhaModel
+from tests.helpers.runs import run
+from tests.helpers.shops import SMALL, Answer, Run, write_dataset
+from tests.helpers.studies import DONE, jobs, work
+from tests.helpers.toys import toy_dataset
 
 # No deadline, because a first call into torch is slow; fixed examples, because a check that fails
 # now and then teaches nobody.
@@ -72,11 +72,11 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def answer(*arguments: object) -> Answer:
+    def answer(*arguments: object, program: Callable[[], None] = main) -> Answer:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["nezha-lite", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped, torch.random.fork_rng(devices=[]):
-            main()
+            program()
         captured = capsys.readouterr()
         return Answer(stopped.value.code or 0, captured.out, captured.err)
 

@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from nezha_lite.bench.cases import Case
-from nezha_lite.bench.contestants import FORWARDS, GENERATES, make_contestant
 from nezha_lite.bench.decode_config import DecodeBench
+from nezha_lite.bench.decoders import FORWARDS, GENERATES, make_contestant
+from nezha_lite.bench.interleaved import Case, Report, collect, measure_in_turns, silent
 from nezha_lite.bench.roofline import Cost, Peaks, forward_cost, measured_peaks
 from nezha_lite.bench.timing import Latency
-from nezha_lite.bench.turns import Report, collect, measure_in_turns, silent
 from nezha_lite.bench.workload import histories_of, prompts_of
+from nezha_lite.common.memory import out_of_memory
+from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
-from nezha_lite.out_of_memory import out_of_memory
-from nezha_lite.prompts import Prompts
-from nezha_lite.results import ResultRow, provenance
+from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import VERIFIER_KINDS, Verifier, make_verifier
 

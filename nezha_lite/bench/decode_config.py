@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nezha_lite.bench.contestants import DECODERS, USUAL
+from nezha_lite.bench.decoders import DECODERS, USUAL
 from nezha_lite.decoding import VERIFICATIONS, Verification
 from nezha_lite.verifiers import VERIFIER_KINDS
 

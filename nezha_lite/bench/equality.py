@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from nezha_lite.bench.contestants import make_contestant
-from nezha_lite.bench.turns import Report, silent
+from nezha_lite.bench.decoders import make_contestant
+from nezha_lite.bench.interleaved import Report, silent
+from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeResult
 from nezha_lite.model import NezhaModel
-from nezha_lite.results import ResultRow, provenance
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import make_verifier
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nezha_lite.results import ResultRow
+from nezha_lite.common.results import ResultRow
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers.hash_table import LOAD
-from nezha_lite.verifiers.merging import key_type, smallest_type
+from nezha_lite.verifiers.sorted_ops import key_type, smallest_type
 
 FITTED = 3  # of the largest measured sizes: small ones are another regime, inside the caches
 TIMES = ("build_seconds", "step_ms", "candidates_ms", "ranked_ms", "add_ms", "remove_ms")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nezha_lite.bench.cases import QUICK_MS, Case
-from nezha_lite.bench.contestants import CAPTURED, GENERATES
+from nezha_lite.bench.decoders import CAPTURED, GENERATES
+from nezha_lite.bench.interleaved import QUICK_MS, Case
 from nezha_lite.bench.timing import time_calls
+from nezha_lite.common.memory import out_of_memory
 from nezha_lite.decoding import (
     Decoder,
     DecodeResult,
@@ -21,8 +22,7 @@ from nezha_lite.decoding import (
 )
 from nezha_lite.decoding.exact import Under
 from nezha_lite.model import NezhaModel
-from nezha_lite.out_of_memory import out_of_memory
-from nezha_lite.prompts import Prompts
+from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import Verifier
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, PreTrainedConfig, Qwen3Config
 
 from nezha_lite.bench.timing import time_calls
-from nezha_lite.config import PRESETS
+from nezha_lite.model.config import PRESETS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
-from nezha_lite.cli import bench, measure, own_data, recommend, study, tokenize, train
+from nezha_lite.cli import bench, evaluate, import_data, recommend, study, tokenize, train
 
 app = typer.Typer(
     help="Train, evaluate and try generative recommenders with NEZHA's draft head.\n\n"
@@ -29,18 +29,23 @@ for command in (
     tokenize.compare,
     train.train,
     recommend.recommend,
-    measure.evaluate,
-    measure.hallucination,
+    evaluate.evaluate,
+    evaluate.hallucination,
     study.study,
 ):
     app.command()(command)
-app.command("import")(own_data.import_tables)
-app.command("map")(own_data.sid_map)
+app.command("import")(import_data.import_tables)
+app.command("map")(import_data.sid_map)
 app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Run the command line; bad input is one sentence on stderr and exit status 2."""
+    """Run the command line."""
+    run(app)
+
+
+def run(app: typer.Typer) -> None:
+    """Run an app on sys.argv; bad input is one sentence on stderr and exit status 2."""
     debug = "--debug" in sys.argv
     try:
         with _one_line_warnings():
@@ -55,7 +60,7 @@ def main() -> None:
 def _sentence(error: Exception) -> str:
     """What is said of it; nothing of a defect, which a RuntimeError is unless memory ran out."""
     if isinstance(error, RuntimeError):
-        from nezha_lite.out_of_memory import out_of_memory
+        from nezha_lite.common.memory import out_of_memory
 
         return "Memory ran out." if out_of_memory(error) else ""
     if isinstance(error, MemoryError):

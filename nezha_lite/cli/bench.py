@@ -1,6 +1,6 @@
 """`nezha-lite bench decode`, `verify`, `train`, `gpu` and `tokenize`: how long things take.
 
-What answers must keep to is beside it, in `bench_equal` and `bench_reliability`.
+Whether decoders agree is beside it, in `bench_equal`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nezha_lite.cli import bench_reliability
 from nezha_lite.cli.bench_equal import equal
-from nezha_lite.cli.bench_output import keep_rows, listed, show, tell, using_threads
-from nezha_lite.cli.lower import lower
-from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load
+from nezha_lite.cli.bench_support import keep_rows, listed, show, tell, using_threads
+from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load, lower
 
 if TYPE_CHECKING:
-    from nezha_lite.results import ResultRow
+    from nezha_lite.common.results import ResultRow
 
 app = typer.Typer(
     help="Time decoding, verifying, training or tokenizing, on an otherwise idle machine; or count "
@@ -102,12 +100,12 @@ def decode(
     import torch
 
     from nezha_lite.bench import DECODERS, DecodeBench, bench_decoding
-    from nezha_lite.bench.contestants import USUAL
-    from nezha_lite.bench.report import latency_table
+    from nezha_lite.bench.decoders import USUAL
     from nezha_lite.bench.roofline import measured_peaks
-    from nezha_lite.cli.bench_catalogues import catalogues, random_model
-    from nezha_lite.out_of_memory import out_of_memory
-    from nezha_lite.recommender import find_device
+    from nezha_lite.bench.tables import latency_table
+    from nezha_lite.cli.bench_support import catalogues, random_model
+    from nezha_lite.common.memory import out_of_memory
+    from nezha_lite.decoding.recommender import find_device
 
     asked = DecodeBench(
         decoders=DECODERS if decoders == ["all"] else decoders or USUAL,
@@ -168,9 +166,9 @@ def verify(
     results: Results = None,
 ) -> None:
     """Memory and time of the verifiers, by the size of the catalogue."""
-    from nezha_lite.bench.report import verifier_table
-    from nezha_lite.bench.verify import STRUCTURES, bench_verifiers
-    from nezha_lite.recommender import find_device
+    from nezha_lite.bench.tables import verifier_table
+    from nezha_lite.bench.verifiers import STRUCTURES, bench_verifiers
+    from nezha_lite.decoding.recommender import find_device
 
     if levels < 1 or codes < 1:
         raise ValueError(f"levels and codes are {levels} and {codes}, but must be at least 1.")
@@ -192,36 +190,6 @@ def verify(
 
 
 @app.command()
-def gpu(
-    cases: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--case", help="paper, context-1000, context-5000, throughput; by default all"
-        ),
-    ] = None,
-    device: Device = "auto",
-    json: Json = False,
-    results: Results = None,
-) -> None:
-    """What a GPU shall show: all its figures in one go. Results are kept after every case."""
-    from nezha_lite.bench.gpu import GPU_CASES, bench_gpu
-    from nezha_lite.bench.report import latency_table
-    from nezha_lite.recommender import find_device
-
-    known = {case.name: case for case in GPU_CASES}
-    if unknown := sorted(set(cases or ()) - set(known)):
-        raise ValueError(f"case is {unknown[0]!r}, but must be one of {', '.join(known)}.")
-    place = find_device(device)
-    if place.type == "cpu" and device == "auto":
-        raise ValueError("There is no GPU here; --device cpu would run these cases on the CPU.")
-    rows: list[ResultRow] = []
-    for found in bench_gpu([known[name] for name in cases or known], place, tell):
-        rows += found
-        keep_rows(results, rows, json=True)
-    show(rows, latency_table, json)
-
-
-@app.command()
 def train(
     folder: Folder,
     dataset: Data,
@@ -240,9 +208,6 @@ def train(
 
 
 app.command()(equal)
-app.command()(bench_reliability.soak)
-app.command()(bench_reliability.recommend)
-app.command()(bench_reliability.membership)
 
 
 @app.command()
@@ -262,10 +227,10 @@ def tokenize(
     results: Results = None,
 ) -> None:
     """Time and memory of fitting and encoding, each quantizer in a process of its own."""
+    from nezha_lite.bench.tokenizers import SyntheticVectors, bench_tokenizers
     from nezha_lite.cli.options import codes_per_level
     from nezha_lite.datasets import load_dataset
-    from nezha_lite.tokenize import item_vectors
-    from nezha_lite.tokenizer_bench import SyntheticVectors, bench_tokenizers
+    from nezha_lite.semantic_ids.tokenizer import item_vectors
 
     rows = bench_tokenizers(
         dataset,

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from nezha_lite.cli.bench_output import listed, tell
-from nezha_lite.cli.lower import lower
-from nezha_lite.cli.options import Data, Device, Folder, Results, keep, load
+from nezha_lite.cli.bench_support import listed, tell
+from nezha_lite.cli.options import Data, Device, Folder, Results, keep, load, lower
 
 
 @lower("--beam")

@@ -6,17 +6,18 @@ The package's heavier rooms are imported inside functions, here and in the comma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from nezha_lite.common.results import ResultRow
     from nezha_lite.datasets import InteractionDataset
-    from nezha_lite.recommender import Recommender
-    from nezha_lite.results import ResultRow
-    from nezha_lite.tokenize import TokenizerConfig
+    from nezha_lite.decoding.recommender import Recommender
+    from nezha_lite.semantic_ids.tokenizer import TokenizerConfig
 
 Verification = Literal["off", "final", "prefix"]
 Data = Annotated[str, typer.Argument(help="sample, beauty, instruments, yelp, or a folder")]
@@ -66,7 +67,7 @@ def tokenizer_config(
     """The options above as one configuration; ValueError names the one that does not fit."""
     from dataclasses import replace
 
-    from nezha_lite.tokenize import TokenizerConfig, default_vectors
+    from nezha_lite.semantic_ids.tokenizer import TokenizerConfig, default_vectors
 
     levels = 3 if levels is None else levels
     per_level = codes_per_level(levels, codes)
@@ -96,7 +97,7 @@ def tokenizer_config(
 
 def refuse(ids: str, **given: object) -> None:
     """ValueError if an option was given that has no say in IDs of this name or from this place."""
-    from nezha_lite.quantizers import QUANTIZERS
+    from nezha_lite.semantic_ids.quantizers import QUANTIZERS
 
     for option, value in given.items():
         if value is not None and ids not in QUANTIZERS:
@@ -120,7 +121,7 @@ def codes_per_level(levels: int, codes: Sequence[int] | None) -> int | tuple[int
 def load(dataset: str, folder: Path, device: str) -> tuple[InteractionDataset, Recommender]:
     """A data set and the model trained on it; ValueError if they are of different catalogues."""
     from nezha_lite.datasets import load_dataset
-    from nezha_lite.recommender import Recommender
+    from nezha_lite.decoding.recommender import Recommender
 
     found = load_dataset(dataset)
     trained = Recommender.load(folder, device)
@@ -134,8 +135,35 @@ def load(dataset: str, folder: Path, device: str) -> tuple[InteractionDataset, R
 
 def keep(results: Path | None, rows: Sequence[ResultRow]) -> None:
     """Write the rows where `--results` asks for it."""
-    from nezha_lite.results import write_results
+    from nezha_lite.common.results import write_results
 
     if results is not None:
         write_results(results, rows)
         print(f"Written to {results}.")
+
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+def lower(*options: str) -> Callable[[Callable[Given, Answer]], Callable[Given, Answer]]:
+    """Of a command: on a lack of memory, a MemoryError that names these options of it."""
+    *others, last = options
+    named = f"{', '.join(others)} or {last}" if others else last
+
+    def of_command(command: Callable[Given, Answer]) -> Callable[Given, Answer]:
+        @wraps(command)
+        def guarded(*arguments: Given.args, **options: Given.kwargs) -> Answer:
+            try:
+                return command(*arguments, **options)
+            except (MemoryError, RuntimeError) as error:
+                from nezha_lite.common.memory import out_of_memory
+
+                if not out_of_memory(error):
+                    raise
+                said = str(error).rstrip(".") if isinstance(error, MemoryError) else ""
+                raise MemoryError(f"{said or 'Memory ran out'}; lower {named}.") from error
+
+        return guarded
+
+    return of_command

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nezha_lite.cli.lower import lower
-from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load
+from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load, lower
 
 if TYPE_CHECKING:
     from nezha_lite.datasets import InteractionDataset

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nezha_lite.cli.lower import lower
-from nezha_lite.cli.options import Data, Device, Results, keep
+from nezha_lite.cli.options import Data, Device, Results, keep, lower
 
 
 @lower("--workers")
@@ -45,7 +44,7 @@ def study(
     import torch
 
     from nezha_lite.datasets import load_dataset
-    from nezha_lite.study import PRESETS, Report, run_study, status
+    from nezha_lite.evaluation.study import PRESETS, Report, run_study, status
 
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, but must be one of {sorted(PRESETS)}.")

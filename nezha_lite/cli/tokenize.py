@@ -55,9 +55,9 @@ def tokenize(
     With OUTPUT they are kept, for `train --ids OUTPUT`.
     """
     from nezha_lite.datasets import load_dataset
-    from nezha_lite.item_texts import text_report
-    from nezha_lite.tokenize import named
-    from nezha_lite.tokenizer_report import report_tokenizer
+    from nezha_lite.evaluation.tokenizer_report import report_tokenizer
+    from nezha_lite.semantic_ids.tokenizer import named
+    from nezha_lite.semantic_ids.vectors.item_texts import text_report
 
     names = ids or ["rq-kmeans"]
     if output is not None and (len(names) != 1 or names == ["released"]):
@@ -115,10 +115,10 @@ def compare(
 
     Stopped or killed, the same command goes on; runs that are done are not run again.
     """
-    from nezha_lite.comparison import Budget, compare_tokenizers, contenders
     from nezha_lite.datasets import load_dataset
-    from nezha_lite.tokenize import named
-    from nezha_lite.training_config import TrainingConfig
+    from nezha_lite.evaluation.tokenizer_comparison import Budget, compare_tokenizers, contenders
+    from nezha_lite.semantic_ids.tokenizer import named
+    from nezha_lite.training.config import TrainingConfig
 
     found = load_dataset(dataset)
     known = contenders(found)

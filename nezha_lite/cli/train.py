@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nezha_lite.cli.lower import lower
 from nezha_lite.cli.options import (
     Cache,
     Codes,
@@ -18,26 +17,27 @@ from nezha_lite.cli.options import (
     Encoder,
     Levels,
     Sources,
+    lower,
     refuse,
     tokenizer_config,
 )
 
 if TYPE_CHECKING:
-    from nezha_lite.training_config import TrainingConfig
+    from nezha_lite.training.config import TrainingConfig
 
 Recipe = Literal["scratch", "paper"]
 
 
 def _scratch() -> tuple[TrainingConfig, dict[str, Any]]:
     """For a fresh model: one learning rate, and the joint loss."""
-    from nezha_lite.training_config import TrainingConfig
+    from nezha_lite.training.config import TrainingConfig
 
     return TrainingConfig(epochs=16), {"dropout": 0.1, "next_code_weight": 1.0}
 
 
 def _paper() -> tuple[TrainingConfig, dict[str, Any]]:
     """The authors', for a pretrained backbone: the head's loss alone, and a rate for each part."""
-    from nezha_lite.training_config import PAPER_RECIPE
+    from nezha_lite.training.config import PAPER_RECIPE
 
     return PAPER_RECIPE, {"dropout": 0.0, "next_code_weight": 0.0}
 
@@ -122,9 +122,9 @@ def train(
 ) -> None:
     """Train a model with its draft head."""
     from nezha_lite.datasets import load_dataset
-    from nezha_lite.id_quality import id_quality
     from nezha_lite.model import NezhaModel
-    from nezha_lite.tokenize import TOKENIZERS, build_semantic_ids
+    from nezha_lite.semantic_ids.quality import id_quality
+    from nezha_lite.semantic_ids.tokenizer import TOKENIZERS, build_semantic_ids
     from nezha_lite.training import train as train_model
 
     found = load_dataset(dataset)

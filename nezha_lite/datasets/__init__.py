@@ -11,14 +11,13 @@ A data set is a folder of one to three JSON files, the layout of LETTER (Wang et
 
 from pathlib import Path
 
+from nezha_lite.datasets.csv_import.layout import TableLayout
+from nezha_lite.datasets.csv_import.problems import Problem, TableReport
+from nezha_lite.datasets.csv_import.read import check_tables, read_tables
 from nezha_lite.datasets.dataset import InteractionDataset, Split
+from nezha_lite.datasets.download import REGISTRY, fetch
 from nezha_lite.datasets.item_text import ItemText, plain_text, shown_text
-from nezha_lite.datasets.reading import load_folder, part_file
-from nezha_lite.datasets.table_layout import TableLayout
-from nezha_lite.datasets.table_problems import Problem, TableReport
-from nezha_lite.datasets.tables import check_tables, read_tables
-from nezha_lite.datasets.writing import write_folder
-from nezha_lite.downloads import REGISTRY, fetch
+from nezha_lite.datasets.json_folder import load_folder, part_file, write_folder
 
 __all__ = [
     "DATA_FOLDER",

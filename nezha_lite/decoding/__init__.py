@@ -16,8 +16,7 @@ from nezha_lite.decoding.base import VERIFICATIONS, Decoder, DecodeResult, Verif
 from nezha_lite.decoding.captured import CapturedDecoder
 from nezha_lite.decoding.exact import ExactDecoder
 from nezha_lite.decoding.generate import GenerateDecoder
-from nezha_lite.decoding.nezha import NezhaDecoder
-from nezha_lite.decoding.parallel_heads import ParallelHeadsDecoder
+from nezha_lite.decoding.nezha import NezhaDecoder, ParallelHeadsDecoder
 from nezha_lite.decoding.speculative import SpeculativeDecoder
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 

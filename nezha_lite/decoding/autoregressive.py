@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nezha_lite.decoding.base import Verification
-from nezha_lite.decoding.beam import BeamSearch, BeamSearchDecoder
-from nezha_lite.decoding.checks import check_writes_codes
-from nezha_lite.decoding.tree import PromptTree, descend
-from nezha_lite.draft_head import at_least_float32
+from nezha_lite.decoding.base import Verification, check_writes_codes
+from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder
+from nezha_lite.decoding.prompt_tree import PromptTree, descend
 from nezha_lite.model import NezhaModel
-from nezha_lite.prompts import Prompts
+from nezha_lite.model.draft_head import at_least_float32
+from nezha_lite.model.prompts import Prompts
 from nezha_lite.verifiers import Verifier
 
 

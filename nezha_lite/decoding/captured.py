@@ -21,8 +21,8 @@ from torch import Tensor
 from torch._inductor import config as inductor_config
 
 from nezha_lite.decoding.base import DecodeResult
-from nezha_lite.decoding.beam import BeamSearchDecoder
-from nezha_lite.prompts import Prompts
+from nezha_lite.decoding.beam_search import BeamSearchDecoder
+from nezha_lite.model.prompts import Prompts
 from nezha_lite.verifiers import HashSetVerifier, IsinVerifier, RequestFilter
 
 SHORTEST_BUCKET = 5  # items; longer buckets double, up to the model's longest history

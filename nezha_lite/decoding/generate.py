@@ -10,18 +10,23 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
-from nezha_lite.decoding.base import DecodeResult, Verification
-from nezha_lite.decoding.checks import check_call, check_verifier, check_writes_codes
-from nezha_lite.decoding.generate_trace import RunningBeams, codes_of, rebuild_trace
-from nezha_lite.decoding.prefix_function import (
+from nezha_lite.decoding.base import (
+    DecodeResult,
+    Verification,
+    check_call,
+    check_verifier,
+    check_writes_codes,
+)
+from nezha_lite.decoding.generate_constraint import (
     Allowed,
     admitted_among,
     admitted_codes,
     existing_keys,
     following_tokens,
 )
+from nezha_lite.decoding.generate_trace import RunningBeams, codes_of, rebuild_trace
 from nezha_lite.model import NezhaModel
-from nezha_lite.prompts import Prompts
+from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import RequestFilter, Verifier
 

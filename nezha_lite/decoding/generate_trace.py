@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
-from nezha_lite.prompts import Vocabulary
+from nezha_lite.model.prompts import Vocabulary
 from nezha_lite.verifiers import RequestFilter, Verifier, child_keys
 
 

@@ -12,10 +12,10 @@ from torch.nn.functional import pad
 
 from nezha_lite.decoding.autoregressive import AutoregressiveDecoder
 from nezha_lite.decoding.base import DecodeResult, Verification
-from nezha_lite.decoding.beam import BeamSearch
-from nezha_lite.decoding.tree import PromptTree, descend, take
+from nezha_lite.decoding.beam_search import BeamSearch
+from nezha_lite.decoding.prompt_tree import PromptTree, descend, take
 from nezha_lite.model import NezhaModel
-from nezha_lite.prompts import Prompts
+from nezha_lite.model.prompts import Prompts
 from nezha_lite.verifiers import RequestFilter, Verifier
 
 

@@ -1,15 +1,15 @@
 """Figures: functions that return a plotly figure with a static SVG form beside it."""
 
 from nezha_lite.plots.agreement_figures import ranks_figure, shares_figure
-from nezha_lite.plots.beam_figures import beam_tree_figure, drafts_figure
-from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes, draft_counts
-from nezha_lite.plots.capacity_figures import responses_figure, servers_figure
-from nezha_lite.plots.charts import (
+from nezha_lite.plots.basic_charts import (
     attention_mask_figure,
     bars_figure,
     id_space_figure,
     lines_figure,
 )
+from nezha_lite.plots.beam_figures import beam_tree_figure, drafts_figure
+from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes, draft_counts
+from nezha_lite.plots.capacity_figures import responses_figure, servers_figure
 from nezha_lite.plots.collision_figures import CollisionPoint, collision_figure, occupancy_figure
 from nezha_lite.plots.id_map_figures import Landed, Landing, id_map_figure
 from nezha_lite.plots.id_quality_figures import (
@@ -24,21 +24,21 @@ from nezha_lite.plots.race_figures import RaceBar, race_figure
 from nezha_lite.plots.speed_figures import (
     latency_figure,
     phases_figure,
+    verifiers_figure,
 )
+from nezha_lite.plots.static_svg.figure import figure_svg, page_svg
 from nezha_lite.plots.study_figures import (
     differences_figure,
     hallucination_figure,
     systems_figure,
 )
-from nezha_lite.plots.study_looks import clear, pair_name, system_name
+from nezha_lite.plots.study_style import clear, pair_name, system_name
 from nezha_lite.plots.style import TEMPLATE, Figure, plot_text
-from nezha_lite.plots.svg import figure_svg, page_svg
 from nezha_lite.plots.tradeoff_figures import (
     TradeoffPoint,
     tradeoff_figure,
     tradeoff_points,
 )
-from nezha_lite.plots.verifier_figures import verifiers_figure
 
 __all__ = [
     "TEMPLATE",

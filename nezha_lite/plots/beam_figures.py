@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeTrace
 from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes
+from nezha_lite.plots.static_svg.elements import shortened, text_width
+from nezha_lite.plots.static_svg.figure import WIDTH
 from nezha_lite.plots.style import BLUE, GREY, ORANGE, VERMILLION, Figure, headed, plot_text
-from nezha_lite.plots.svg import WIDTH
-from nezha_lite.plots.svg_elements import shortened, text_width
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELLED = 80  # nodes of a level that still leave room for text

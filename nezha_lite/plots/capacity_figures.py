@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 
-from nezha_lite.capacity import Forecast, Service
-from nezha_lite.plots.charts import number
+from nezha_lite.bench.capacity import Forecast, Service
+from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.labelled_lines import Look, decimal_ticks
 from nezha_lite.plots.speed_figures import DECODERS
 from nezha_lite.plots.style import (

@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nezha_lite.collisions import expected_collision_rate, expected_distinct
-from nezha_lite.plots.charts import number
+from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.style import BLACK, PALETTE, SYMBOLS, Figure, headed
+from nezha_lite.semantic_ids.collisions import expected_collision_rate, expected_distinct
 
 MAX_LEVELS = 4
 SPACES = (8.0, 256.0**MAX_LEVELS)  # both ends of the x axis

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from nezha_lite.id_quality import IdQuality, LevelUse
-from nezha_lite.plots.charts import lines_figure
+from nezha_lite.plots.basic_charts import lines_figure
+from nezha_lite.plots.static_svg.elements import shortened
 from nezha_lite.plots.style import BOTTOM, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
-from nezha_lite.plots.svg_elements import shortened
+from nezha_lite.semantic_ids.quality import IdQuality, LevelUse
 
 MAX_LEVELS = 4  # shown in one figure: the legend's room, and what an eye can tell apart
 _POINTS = 25  # of a level's line: a codebook of 512 needs no 512 marks

@@ -9,10 +9,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.charts import number
+from nezha_lite.plots.basic_charts import number
+from nezha_lite.plots.static_svg.elements import text_width
+from nezha_lite.plots.static_svg.figure import WIDTH
 from nezha_lite.plots.style import GREY, Figure, headed, plot_text
-from nezha_lite.plots.svg import WIDTH
-from nezha_lite.plots.svg_elements import text_width
 
 LETTERS = 12  # pixels, of the names
 _HEIGHT, _BOTTOM = 300, 56  # pixels: of the plot, below it

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import plotly.graph_objects as go
 import torch
 
+from nezha_lite.plots.static_svg.figure import EDGE
 from nezha_lite.plots.style import BLACK, BLUE, SKY, VERMILLION, Figure, headed, plot_text
-from nezha_lite.plots.svg import EDGE
 from nezha_lite.semantic_ids import SemanticIds
 
 ROW_HEIGHT, BAR_HEIGHT = 92, 30  # pixels

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.charts import number
+from nezha_lite.plots.basic_charts import number
+from nezha_lite.plots.static_svg.elements import text_width
+from nezha_lite.plots.static_svg.figure import WIDTH
 from nezha_lite.plots.style import BLUE, ORANGE, Figure, headed, plot_text
-from nezha_lite.plots.svg import WIDTH
-from nezha_lite.plots.svg_elements import text_width
 
 _ROW, _LETTERS, _RIGHT, _GAP = 34, 12, 20, 6  # pixels: a bar and its gap; of texts; margins
 

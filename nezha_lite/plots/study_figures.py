@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.charts import number
+from nezha_lite.common.results import ResultRow
+from nezha_lite.evaluation.study.published import Published
+from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.labelled_lines import Look
-from nezha_lite.plots.study_looks import (
+from nezha_lite.plots.static_svg.elements import shortened
+from nezha_lite.plots.study_style import (
     DATASETS,
     KINDS,
     LINES,
@@ -20,9 +23,6 @@ from nezha_lite.plots.study_looks import (
     system_name,
 )
 from nezha_lite.plots.style import BLACK, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
-from nezha_lite.plots.svg_elements import shortened
-from nezha_lite.results import ResultRow
-from nezha_lite.study.published import Published
 
 _ROW, _NAME_ROOM, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
 Label = Callable[[ResultRow], str]

@@ -9,11 +9,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.charts import number
+from nezha_lite.common.results import ResultRow
+from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.labelled_lines import Look, decimal_ticks
 from nezha_lite.plots.speed_figures import decoder_look, rows_by_decoder
 from nezha_lite.plots.style import BLACK, Figure, headed, plot_text
-from nezha_lite.results import ResultRow
 
 HOLE = {"color": "white", "size": 5}  # makes a mark of ten pixels hollow
 

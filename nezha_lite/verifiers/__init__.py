@@ -7,12 +7,12 @@ finished IDs (`contains`, the paper's abstract) and for unfinished ones (`prefix
 authors' released code filters by at every level).
 """
 
-from nezha_lite.verifiers.auto import VERIFIER_KINDS, make_verifier
 from nezha_lite.verifiers.base import Candidates, Catalogue, CatalogueKeys, Verifier, child_keys
 from nezha_lite.verifiers.bitset import BitsetVerifier
 from nezha_lite.verifiers.hash_set import HashSetVerifier
 from nezha_lite.verifiers.hash_table import HashTableVerifier
 from nezha_lite.verifiers.isin import IsinVerifier
+from nezha_lite.verifiers.registry import VERIFIER_KINDS, make_verifier
 from nezha_lite.verifiers.request_filter import RequestFilter
 from nezha_lite.verifiers.sorted_keys import SortedVerifier
 from nezha_lite.verifiers.trie import TrieVerifier

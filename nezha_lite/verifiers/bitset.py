@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.verifiers.base import Candidates
-from nezha_lite.verifiers.living import LivingVerifier, taken
+from nezha_lite.verifiers.incremental import LivingVerifier, taken
 
 # 2^36 bits, 8 GiB: what a large GPU can spare. Beyond it the space is almost empty anyway.
 MOST_BYTES = 2**33

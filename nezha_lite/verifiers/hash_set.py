@@ -7,7 +7,7 @@ import sys
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.living import LivingVerifier
+from nezha_lite.verifiers.incremental import LivingVerifier
 
 
 class HashSetVerifier(LivingVerifier):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.living import LivingVerifier
-from nezha_lite.verifiers.merging import key_type
+from nezha_lite.verifiers.incremental import LivingVerifier
+from nezha_lite.verifiers.sorted_ops import key_type
 
 LOAD = 0.6  # of a table's places at most
 SPARE = 2  # places of a window beyond the longest probe, so that later keys rarely need a rebuild

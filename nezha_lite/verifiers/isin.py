@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.living import LivingVerifier
+from nezha_lite.verifiers.incremental import LivingVerifier
 
 
 class IsinVerifier(LivingVerifier):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nezha_lite.semantic_ids import SemanticIds, radix_strides
 from nezha_lite.verifiers.base import Verifier
-from nezha_lite.verifiers.key_rows import (
+from nezha_lite.verifiers.padded_keys import (
     NO_KEY,
     among,
     asked,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.living import LivingVerifier, taken
-from nezha_lite.verifiers.merging import deleted, inserted, key_type
+from nezha_lite.verifiers.incremental import LivingVerifier, taken
+from nezha_lite.verifiers.sorted_ops import deleted, inserted, key_type
 
 
 class SortedVerifier(LivingVerifier):

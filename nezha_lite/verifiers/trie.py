@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from nezha_lite.verifiers.base import Candidates
-from nezha_lite.verifiers.living import LivingVerifier, taken
-from nezha_lite.verifiers.merging import deleted, inserted, key_type, smallest_type
+from nezha_lite.verifiers.incremental import LivingVerifier, taken
+from nezha_lite.verifiers.sorted_ops import deleted, inserted, key_type, smallest_type
 
 # Beams up to this width get the tightest list of candidates; wider ones all children of a level.
 WIDEST_BEAM = 4096

@@ -10,11 +10,11 @@ import ipywidgets as widgets
 import traitlets
 from markupsafe import Markup
 
-from nezha_lite.capacity import Cluster, Forecast, Service, servers_needed, simulate
+from nezha_lite.bench.capacity import Cluster, Forecast, Service, servers_needed, simulate
+from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_look
-from nezha_lite.plots.charts import number
-from nezha_lite.widgets.controls import Panel, figure_widget, link, paragraph, redraw, slider
 from nezha_lite.widgets.html_table import html_table
+from nezha_lite.widgets.panel import Panel, figure_widget, link, paragraph, redraw, slider
 
 RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEADLINES = (5, 10, 20, 50, 100, 200, 500, 2000, 5000)

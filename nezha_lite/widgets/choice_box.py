@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from nezha_lite.widgets.controls import discard, slider
+from nezha_lite.widgets.panel import discard, slider
 
 NONE: tuple[str, Any] = ("none", "")  # a selection's value must not be None
 

@@ -13,8 +13,8 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.plots.collision_figures import percent
 from nezha_lite.plots.prefix_figures import prefix_zoom_figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.controls import Panel, discard, figure_widget, paragraph, redraw, slider
 from nezha_lite.widgets.html_table import html_table
+from nezha_lite.widgets.panel import Panel, discard, figure_widget, paragraph, redraw, slider
 from nezha_lite.widgets.prefix_index import Prefix, PrefixIndex
 
 SHOWN_ITEMS, SHOWN_NEIGHBOURS, EXAMPLES = 12, 5, 2

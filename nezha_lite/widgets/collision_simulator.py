@@ -18,9 +18,11 @@ from nezha_lite.plots.collision_figures import (
     occupancy_figure,
     percent,
 )
-from nezha_lite.quantizers import make_quantizer
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.controls import (
+from nezha_lite.semantic_ids.quantizers import make_quantizer
+from nezha_lite.widgets.background_task import Progress, SlowWork
+from nezha_lite.widgets.html_table import html_table
+from nezha_lite.widgets.panel import (
     DESCRIPTION,
     WIDE,
     Panel,
@@ -30,8 +32,6 @@ from nezha_lite.widgets.controls import (
     redraw,
     slider,
 )
-from nezha_lite.widgets.html_table import html_table
-from nezha_lite.widgets.slow_work import Progress, SlowWork
 
 CODES = (8, 16, 32, 64, 128, 256)
 Setting = tuple[int, int]  # codes per level, items

@@ -18,7 +18,9 @@ from nezha_lite.plots.beam_figures import FATES, PlacedNode, place_nodes, tree_p
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.choice_box import ChoiceBox
-from nezha_lite.widgets.controls import (
+from nezha_lite.widgets.decode_explanations import step_sentence, why
+from nezha_lite.widgets.item_list import list_html, list_lines, list_rows
+from nezha_lite.widgets.panel import (
     DESCRIPTION,
     MODES,
     WIDE,
@@ -33,8 +35,6 @@ from nezha_lite.widgets.controls import (
     user_control,
     verification_control,
 )
-from nezha_lite.widgets.decode_words import step_sentence, why
-from nezha_lite.widgets.item_list import list_html, list_lines, list_rows
 
 MAX_BEAM, SHOWN_HISTORY, SHOWN_PLACES = 64, 10, 20
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)

@@ -16,7 +16,8 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.plots.race_figures import race_figure
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.controls import (
+from nezha_lite.widgets.background_task import Progress, SlowWork
+from nezha_lite.widgets.panel import (
     DESCRIPTION,
     MODES,
     WIDE,
@@ -29,9 +30,7 @@ from nezha_lite.widgets.controls import (
     user_control,
     verification_control,
 )
-from nezha_lite.widgets.race_lists import lists_html, lists_lines
-from nezha_lite.widgets.race_outcome import Raced, racer_name
-from nezha_lite.widgets.slow_work import Progress, SlowWork
+from nezha_lite.widgets.race_results import Raced, lists_html, lists_lines, racer_name
 
 MAX_BEAM = 128
 CHEAP = ("nezha", "nezha-unchecked", "parallel-heads", "autoregressive", "speculative")

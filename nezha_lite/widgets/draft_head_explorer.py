@@ -10,15 +10,18 @@ from typing import Any
 import ipywidgets as widgets
 import torch
 import traitlets
+from torch import Tensor
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
+from nezha_lite.model.draft_head import at_least_float32
+from nezha_lite.model.prompts import Prompts
 from nezha_lite.plots.agreement_figures import shares_figure
 from nezha_lite.plots.beam_figures import percent
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.choice_box import ChoiceBox
-from nezha_lite.widgets.controls import (
+from nezha_lite.widgets.panel import (
     Subject,
     SubjectPanel,
     figure_widget,
@@ -27,7 +30,6 @@ from nezha_lite.widgets.controls import (
     redraw,
     user_control,
 )
-from nezha_lite.widgets.head_steps import BEGINNINGS, HeadSteps
 
 SHOWN = 10  # codes, the likeliest
 NAMED = 3  # items
@@ -233,3 +235,51 @@ class DraftHeadExplorer(SubjectPanel):
 
 def _label(one: NextCode) -> str:
     return f"{one.code}: {percent(one.log_prob)}{'' if one.items else ', no item'}"
+
+
+BEGINNINGS = 1000  # which an average is over: the width of the beam that looks for them
+
+
+class HeadSteps:
+    """One prompt's h_0 … h_L, and the head that goes on from them.
+
+    Attributes:
+        averages: L tensors (T_l,), the probabilities of level l's codes when nothing is known of
+            the codes before: a mean over likely beginnings, weighted by their probability. Where
+            there are no more than `BEGINNINGS`, they are all of them.
+        covered: for each level the probability of all those beginnings together.
+
+    Raises:
+        ValueError: if the head was not trained.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, model: NezhaModel, prompts: Prompts) -> None:
+        self.head = model.head
+        self.hidden = model.draft_states(prompts)[0]  # (L+1, D)
+        self.averages: list[Tensor] = []
+        self.covered: list[float] = []
+        state = self.hidden[:1]  # (W, D), of W beginnings
+        precision = at_least_float32(state.dtype)
+        log_probs = torch.zeros(1, dtype=precision, device=state.device)  # (W,)
+        for level, radix in enumerate(self.head.radices):
+            following = self.head.log_probs(level, self.hidden[level + 1], state)  # (W, T)
+            self.averages.append(log_probs.softmax(0) @ following.exp())
+            self.covered.append(float(log_probs.exp().sum()))
+            together = (log_probs.unsqueeze(1) + following).flatten()
+            log_probs, places = together.topk(min(BEGINNINGS, len(together)))
+            if level + 1 < self.head.levels:
+                state = self.head.advance(level, places % radix, state[places // radix])
+
+    @torch.inference_mode()
+    def after(self, codes: Sequence[int]) -> tuple[float, Tensor]:
+        """A beginning's log-probability, and log p (T_l,) of the code after it.
+
+        Args:
+            codes: the beginning's 0 to L − 1 codes, level 1 first.
+        """
+        state, log_prob = self.hidden[:1], 0.0
+        for level, code in enumerate(codes):
+            log_prob += float(self.head.log_probs(level, self.hidden[level + 1], state)[0, code])
+            state = self.head.advance(level, torch.tensor([code], device=state.device), state)
+        return log_prob, self.head.log_probs(len(codes), self.hidden[len(codes) + 1], state)[0]

@@ -14,11 +14,13 @@ from nezha_lite.datasets import InteractionDataset, shown_text
 from nezha_lite.decoding import VERIFICATIONS, Verification
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots.id_map_figures import Landed, id_map_figure
+from nezha_lite.plots.static_svg.elements import shortened
 from nezha_lite.plots.style import Figure
-from nezha_lite.plots.svg_elements import shortened
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.choice_box import ChoiceBox
-from nezha_lite.widgets.controls import (
+from nezha_lite.widgets.dynamic_catalogue import LivingCatalogue, Served
+from nezha_lite.widgets.item_list import ListRow, list_html, list_lines
+from nezha_lite.widgets.panel import (
     DESCRIPTION,
     MODES,
     WIDE,
@@ -32,8 +34,6 @@ from nezha_lite.widgets.controls import (
     user_control,
     verification_control,
 )
-from nezha_lite.widgets.item_list import ListRow, list_html, list_lines
-from nezha_lite.widgets.living_catalogue import LivingCatalogue, Served
 
 MAX_BEAM = 64
 BEST, FURTHER = 10, 10  # rows shown of the list: the best, and further down what is remarkable

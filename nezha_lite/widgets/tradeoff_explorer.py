@@ -9,7 +9,8 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from nezha_lite.plots.charts import number
+from nezha_lite.common.results import ResultRow
+from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.speed_figures import decoder_look
 from nezha_lite.plots.style import Figure
 from nezha_lite.plots.tradeoff_figures import (
@@ -18,8 +19,8 @@ from nezha_lite.plots.tradeoff_figures import (
     tradeoff_points,
     with_dominated,
 )
-from nezha_lite.results import ResultRow
-from nezha_lite.widgets.controls import (
+from nezha_lite.widgets.html_table import html_table
+from nezha_lite.widgets.panel import (
     DESCRIPTION,
     WIDE,
     Panel,
@@ -29,7 +30,6 @@ from nezha_lite.widgets.controls import (
     redraw,
     slider,
 )
-from nezha_lite.widgets.html_table import html_table
 
 METRICS = {
     "recall@10": "Recall@10",

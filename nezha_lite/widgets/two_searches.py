@@ -14,9 +14,9 @@ from nezha_lite.decoding import (
     SpeculativeDecoder,
     Verification,
 )
-from nezha_lite.evaluation import NOT_FOUND, item_lists
+from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
 from nezha_lite.plots.prefix_agreement import LevelAgreement, compare_prefixes, shared_shares
-from nezha_lite.widgets.controls import Subject
+from nezha_lite.widgets.panel import Subject
 
 PLACES = 10  # of the lists that are compared
 

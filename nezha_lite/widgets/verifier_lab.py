@@ -14,7 +14,8 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.plots import draft_counts, drafts_figure
 from nezha_lite.plots.beam_nodes import DraftCounts
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.controls import (
+from nezha_lite.widgets.item_list import list_html, list_lines, list_rows, selected_rows
+from nezha_lite.widgets.panel import (
     MODES,
     Subject,
     SubjectPanel,
@@ -26,7 +27,6 @@ from nezha_lite.widgets.controls import (
     user_control,
     verification_control,
 )
-from nezha_lite.widgets.item_list import list_html, list_lines, list_rows, selected_rows
 
 BEAMS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 BEST, HALLUCINATIONS = 10, 10  # rows shown of the list

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
-from local_server import LocalServer
-
-from nezha_lite.downloads import PinnedFile
+from nezha_lite.datasets.download import PinnedFile
+from tests.helpers.local_server import LocalServer
 
 CONTENT = {
     "item": b'{"1": {"title": "Mug"}}',

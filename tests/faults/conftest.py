@@ -10,7 +10,8 @@ or as many as its property "tried" says: of faults that are drawn, the first fai
 from pathlib import Path
 
 import pytest
-from reliability import Counter
+
+from tests.helpers.reliability import Counter
 
 _OPTION = "--reliability"
 

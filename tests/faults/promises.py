@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from shops import Run
 
 from nezha_lite.cli import main
+from tests.helpers.shops import Run
 
 REFUSALS = (ValueError, OSError)
 

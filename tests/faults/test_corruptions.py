@@ -12,20 +12,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shops import write_dataset
-from toys import toy_dataset, toy_ids
 
-from faults.promises import REFUSALS
-from faults.test_model_folders import model_folder
+from nezha_lite.common.results import ResultRow, provenance, read_results, write_results
 from nezha_lite.datasets import load_folder, read_tables
-from nezha_lite.quantizers import make_quantizer
-from nezha_lite.quantizers.registry import load_quantizer
-from nezha_lite.recommender import Recommender
-from nezha_lite.results import ResultRow, provenance, read_results, write_results
+from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.sid_map import read_sid_map, write_sid_map
-from nezha_lite.text import TfidfVectors
+from nezha_lite.semantic_ids.quantizers import make_quantizer
+from nezha_lite.semantic_ids.quantizers.registry import load_quantizer
+from nezha_lite.semantic_ids.spreadsheet import read_sid_map, write_sid_map
+from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
 from nezha_lite.training import read_training_record
+from tests.faults.promises import REFUSALS
+from tests.faults.test_model_folders import model_folder
+from tests.helpers.shops import write_dataset
+from tests.helpers.toys import toy_dataset, toy_ids
 
 pytestmark = pytest.mark.fault_class("data: files corrupted at random")
 

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from shops import Run
-from toys import toy_dataset
 
-from faults.promises import tree
+from nezha_lite.common.results import ResultRow, provenance, write_results
 from nezha_lite.datasets import InteractionDataset, ItemText, write_folder
 from nezha_lite.evaluation import Evaluation
-from nezha_lite.quantizers import make_quantizer
-from nezha_lite.results import ResultRow, provenance, write_results
-from nezha_lite.run_folders import claim
+from nezha_lite.evaluation.run_folders import claim
+from nezha_lite.evaluation.study.list_files import save_lists
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.sid_map import write_sid_map
-from nezha_lite.study.stored import save_lists
-from nezha_lite.text import TfidfVectors
-from nezha_lite.tokenize import ItemTokenizer, TokenizerConfig
-from nezha_lite.vectors import ItemVectorizer, VectorConfig
+from nezha_lite.semantic_ids.quantizers import make_quantizer
+from nezha_lite.semantic_ids.spreadsheet import write_sid_map
+from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig
+from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
+from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
+from tests.faults.promises import tree
+from tests.helpers.shops import Run
+from tests.helpers.toys import toy_dataset
 
 pytestmark = pytest.mark.fault_class("data: a full disk")
 

@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from local_server import serving
-from runs import python
 
-from faults.answers import CONTENT, REGISTERED, Answer, Handler, Server
-from faults.promises import refused, tree
-from nezha_lite import datasets, downloads
-from nezha_lite.downloads import fetch
+from nezha_lite import datasets
+from nezha_lite.datasets import download as downloads
+from nezha_lite.datasets.download import fetch
+from tests.faults.answers import CONTENT, REGISTERED, Answer, Handler, Server
+from tests.faults.promises import refused, tree
+from tests.helpers.local_server import serving
+from tests.helpers.runs import python
 
 pytestmark = pytest.mark.fault_class("downloads")
 
@@ -44,7 +45,7 @@ def fetching(server: Server, folder: Path) -> str:
     return (
         "import sys, types; sys.modules['nezha_lite'] = package = types.ModuleType('nezha_lite'); "
         f"package.__path__ = [{str(Path(downloads.__file__).parent)!r}]; "
-        "from faults.answers import REGISTERED; from nezha_lite.downloads import fetch; "
+        "from tests.faults.answers import REGISTERED; from nezha_lite.datasets.download import fetch; "
         f"fetch('tiny', {str(folder)!r}, {server.url!r}, REGISTERED, 20.0, False)"
     )
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from faults.promises import Fault, each, refused
-from faults.stored_files import DAMAGE, changed
+from nezha_lite.common.results import ResultRow, provenance, read_results, write_results
 from nezha_lite.evaluation import Evaluation
-from nezha_lite.hallucination import epochs_trained
-from nezha_lite.results import ResultRow, provenance, read_results, write_results
-from nezha_lite.run_folders import ASKED_FILE, claim
-from nezha_lite.study.stored import load_lists, save_lists
+from nezha_lite.evaluation.hallucination import epochs_trained
+from nezha_lite.evaluation.run_folders import ASKED_FILE, claim
+from nezha_lite.evaluation.study.list_files import load_lists, save_lists
+from tests.faults.promises import Fault, each, refused
+from tests.faults.stored_files import DAMAGE, changed
 
 pytestmark = pytest.mark.fault_class("data: figures, lists and run folders")
 

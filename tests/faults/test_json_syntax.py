@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from shops import Run
 
-from faults.data_folders import GOOD, loop, nowhere, parts, replaced
-from faults.promises import Fault, each, refused, refused_by_command, traced
 from nezha_lite.datasets import load_folder
+from tests.faults.data_folders import GOOD, loop, nowhere, parts, replaced
+from tests.faults.promises import Fault, each, refused, refused_by_command, traced
+from tests.helpers.shops import Run
 
 pytestmark = pytest.mark.fault_class("data: JSON that cannot be read")
 

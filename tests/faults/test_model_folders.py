@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from shops import Run
-from toys import toy_ids, toy_model
 
-from faults.data_folders import loop, nowhere
-from faults.promises import Fault, each, refused, refused_by_command
-from faults.stored_files import DAMAGE, changed
-from nezha_lite.recommender import Recommender
+from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.semantic_ids import SemanticIds
+from tests.faults.data_folders import loop, nowhere
+from tests.faults.promises import Fault, each, refused, refused_by_command
+from tests.faults.stored_files import DAMAGE, changed
+from tests.helpers.shops import Run
+from tests.helpers.toys import toy_ids, toy_model
 
 pytestmark = pytest.mark.fault_class("loading: folders of models")
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import backbone_config
-from runs import CONFIG, run
-from shops import SMALL, Run
-from tiny_encoder import save_bert
-from toys import toy_dataset, toy_ids
 from transformers import AutoModelForCausalLM
 
-from faults.payloads import CODE, MARK, module, saved_by_torch
-from faults.promises import Fault, each
-from nezha_lite.encoders import encoder_vectors
 from nezha_lite.model import NezhaModel
+from nezha_lite.semantic_ids.vectors.encoder import encoder_vectors
+from tests.faults.payloads import CODE, MARK, module, saved_by_torch
+from tests.faults.promises import Fault, each
+from tests.helpers.builders import backbone_config
+from tests.helpers.runs import CONFIG, run
+from tests.helpers.shops import SMALL, Run
+from tests.helpers.tiny_encoder import save_bert
+from tests.helpers.toys import toy_dataset, toy_ids
 
 pytestmark = pytest.mark.fault_class("loading: code in files")
 

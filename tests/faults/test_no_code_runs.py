@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from faults.payloads import CODE, MARK, module, pickled, saved_by_torch
-from faults.promises import Fault, each
-from faults.test_model_folders import model_folder
-from nezha_lite.quantizers import load_quantizer
-from nezha_lite.recommender import Recommender
-from nezha_lite.results import read_results
+from nezha_lite.common.results import read_results
+from nezha_lite.decoding.recommender import Recommender
+from nezha_lite.evaluation.study.list_files import load_lists
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.study.stored import load_lists
-from nezha_lite.vectors import ItemVectorizer
+from nezha_lite.semantic_ids.quantizers import load_quantizer
+from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer
+from tests.faults.payloads import CODE, MARK, module, pickled, saved_by_torch
+from tests.faults.promises import Fault, each
+from tests.faults.test_model_folders import model_folder
 
 pytestmark = pytest.mark.fault_class("loading: code in files")
 

@@ -4,11 +4,11 @@ import random
 from pathlib import Path
 
 import pytest
-from shops import SMALL, Run, write_dataset
-from toys import toy_dataset
 
-from faults.data_folders import write
 from nezha_lite.datasets import InteractionDataset, load_folder, read_tables
+from tests.faults.data_folders import write
+from tests.helpers.shops import SMALL, Run, write_dataset
+from tests.helpers.toys import toy_dataset
 
 pytestmark = pytest.mark.fault_class("data: odd, but sound")
 
@@ -29,7 +29,7 @@ def test_users_with_no_one_and_ten_thousand_items(tmp_path: Path, cli: Run) -> N
         assert len(answer.out.split("Recommended:\n")[1].splitlines()) == 3
 
 
-@pytest.mark.filterwarnings("ignore::nezha_lite.tokenize.CollapseWarning")
+@pytest.mark.filterwarnings("ignore::nezha_lite.semantic_ids.tokenizer.CollapseWarning")
 def test_one_item(tmp_path: Path, cli: Run) -> None:
     shop = write(tmp_path, inter={"ann": [1, 1, 1, 1]}, item={"1": {"title": "Mug"}}, index=None)
     assert load_folder(shop).n_items == 1

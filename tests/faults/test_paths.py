@@ -5,18 +5,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from shops import Run
-from toys import toy_dataset, toy_ids
 
-from faults.promises import tree
-from faults.test_model_folders import model_folder
 from nezha_lite.datasets import InteractionDataset, load_folder, write_folder
-from nezha_lite.recommender import Recommender
-from nezha_lite.run_folders import fingerprint
+from nezha_lite.decoding.recommender import Recommender
+from nezha_lite.evaluation.run_folders import fingerprint
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.sid_map import read_sid_map, write_sid_map
-from nezha_lite.tokenize import ItemTokenizer, TokenizerConfig
-from nezha_lite.vectors import ItemVectorizer, VectorConfig
+from nezha_lite.semantic_ids.spreadsheet import read_sid_map, write_sid_map
+from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig
+from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
+from tests.faults.promises import tree
+from tests.faults.test_model_folders import model_folder
+from tests.helpers.shops import Run
+from tests.helpers.toys import toy_dataset, toy_ids
 
 pytestmark = pytest.mark.fault_class("data: names that are paths")
 

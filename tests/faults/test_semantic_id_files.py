@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from shops import Run
-from toys import toy_ids
 
-from faults.promises import Fault, each, refused, refused_by_command
-from faults.stored_files import DAMAGE, changed
 from nezha_lite.semantic_ids import SemanticIds
+from tests.faults.promises import Fault, each, refused, refused_by_command
+from tests.faults.stored_files import DAMAGE, changed
+from tests.helpers.shops import Run
+from tests.helpers.toys import toy_ids
 
 pytestmark = pytest.mark.fault_class("data: files of semantic IDs")
 

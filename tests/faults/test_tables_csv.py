@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shops import Run
 
-from faults.data_folders import loop, nowhere
-from faults.promises import Fault, each, refused, refused_by_command, traced
 from nezha_lite.datasets import read_tables
+from tests.faults.data_folders import loop, nowhere
+from tests.faults.promises import Fault, each, refused, refused_by_command, traced
+from tests.helpers.shops import Run
 
 pytestmark = pytest.mark.fault_class("data: tables in CSV")
 

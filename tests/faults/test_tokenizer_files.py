@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from toys import toy_dataset
 
-from faults.promises import Fault, each, refused
-from faults.stored_files import DAMAGE, changed
-from nezha_lite.quantizers import QUANTIZERS, load_quantizer, make_quantizer
-from nezha_lite.text import TfidfVectors
-from nezha_lite.tokenize import ItemTokenizer, TokenizerConfig
-from nezha_lite.vectors import ItemVectorizer, VectorConfig
+from nezha_lite.semantic_ids.quantizers import QUANTIZERS, load_quantizer, make_quantizer
+from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig
+from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
+from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
+from tests.faults.promises import Fault, each, refused
+from tests.faults.stored_files import DAMAGE, changed
+from tests.helpers.toys import toy_dataset
 
 pytestmark = pytest.mark.fault_class("data: vectors and quantizers")
 

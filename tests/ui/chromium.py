@@ -2,7 +2,10 @@
 
 import os
 import shutil
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Containers have no user namespaces for the sandbox and a tiny /dev/shm; the rest keeps it quiet.
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run")

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chromium import ARGUMENTS, find_chromium
-from lab import Lab, Notebook
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.ui.chromium import ARGUMENTS, ROOT, SCREENSHOTS, find_chromium
+from tests.ui.lab import Lab, Notebook
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-SCREENSHOTS = ROOT / "build" / "screenshots"
 FAILED = pytest.StashKey[bool]()
 
 

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Self
 
-from lab import NOT_OURS, START_SECONDS, free_port
 from playwright.sync_api import Browser, Error, Page, Request, Route
+
+from tests.ui.lab import NOT_OURS, START_SECONDS, free_port
 
 # Voilà's own page asks for it; the page's content security policy keeps it from being loaded.
 ICONS = "https://cdn.jsdelivr.net/npm/@fortawesome/"

@@ -8,10 +8,11 @@ import io
 import tempfile
 from pathlib import Path
 
-from chromium import ARGUMENTS, find_chromium
-from demo import Demo
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from tests.ui.chromium import ARGUMENTS, find_chromium
+from tests.ui.demo import Demo
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "decode_explorer.gif"

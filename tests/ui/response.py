@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from chromium import ARGUMENTS, find_chromium
-from lab import Lab, Notebook
 from playwright.sync_api import Locator, sync_playwright
 from tqdm import tqdm
 
-from nezha_lite.results import ResultRow, provenance, write_results
+from nezha_lite.common.results import ResultRow, provenance, write_results
+from tests.ui.chromium import ARGUMENTS, find_chromium
+from tests.ui.lab import Lab, Notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = (

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Callable
 
-from lab import Notebook
 from playwright.sync_api import Locator, expect
-from toy_notebooks import shoot, slide, widget_in
+
+from tests.ui.lab import Notebook
+from tests.ui.toy_notebooks import shoot, slide, widget_in
 
 LESSON = "08_capacity_planning.ipynb"
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SCREENSHOTS
-from demo import Demo
 from playwright.sync_api import Browser, Page, expect
-from toy_notebooks import SHOP, assert_titles_stayed_text, write_notebook
+
+from tests.ui.chromium import ROOT, SCREENSHOTS
+from tests.ui.demo import Demo
+from tests.ui.toy_notebooks import SHOP, assert_titles_stayed_text, write_notebook
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab
 from playwright.sync_api import Browser, expect
+
+from tests.ui.lab import Lab
 
 SLIDER = """
 import ipywidgets as widgets

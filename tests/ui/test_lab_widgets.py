@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, expect
-from toy_notebooks import (
+
+from tests.ui.lab import Lab, Notebook
+from tests.ui.toy_notebooks import (
     HOSTILE,
     assert_titles_stayed_text,
     eventually,
@@ -25,7 +26,7 @@ SETUP = (
 import torch
 from nezha_lite import InteractionDataset, NezhaModel, SemanticIds
 from nezha_lite.datasets import ItemText
-from nezha_lite.results import ResultRow
+from nezha_lite.common.results import ResultRow
 from nezha_lite.widgets import HallucinationLab, TradeoffExplorer
 
 draw = torch.Generator().manual_seed(1)

@@ -1,9 +1,10 @@
 """The widgets in Jupyter Notebook 7, the other front end that readers have."""
 
 import pytest
-from lab import NOTEBOOK_7, Lab
 from playwright.sync_api import expect
-from test_lessons import drive_decode_explorer, lesson
+
+from tests.ui.lab import NOTEBOOK_7, Lab
+from tests.ui.test_lessons import drive_decode_explorer, lesson
 
 
 @pytest.mark.timeout(400)

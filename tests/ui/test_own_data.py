@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from lab import NOTEBOOK_7, Lab
-from test_lessons import drive_decode_explorer, lesson
 
-from nezha_lite.sid_map import read_sid_map
+from nezha_lite.semantic_ids.spreadsheet import read_sid_map
+from tests.ui.lab import NOTEBOOK_7, Lab
+from tests.ui.test_lessons import drive_decode_explorer, lesson
 
 
 @pytest.mark.timeout(600)

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, expect
-from toy_notebooks import (
+
+from tests.ui.lab import Lab, Notebook
+from tests.ui.toy_notebooks import (
     SHOP,
     assert_titles_stayed_text,
     click_until,

@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from conftest import SCREENSHOTS
-from lab import Lab, Notebook
 from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.ui.chromium import SCREENSHOTS
+from tests.ui.lab import Lab, Notebook
 
 HOSTILE = r"""
 image = '<img src=x onerror="hacked = 1">'

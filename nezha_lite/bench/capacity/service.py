@@ -1,0 +1,146 @@
+"""What answers requests: how long a batch takes, how many servers there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nezha_lite.common.results import ResultRow
+
+_P95 = 1.6449  # standard deviations from a normal distribution's median to its 95th percentile
+
+
+def check_positive(name: str, value: float) -> None:
+    """ValueError unless it is a finite number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is {value}; it must be a finite number above 0")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one server needs for a batch of requests.
+
+    Between two known batch sizes the time runs straight; beyond the largest one it is unknown.
+
+    Args:
+        name: of the decoder, as in the results.
+        points: (batch size, median milliseconds), sizes rising from 1. One point: no batching.
+        jitter: p95 over median of that time, at least 1; with 1 every batch takes the median. Above
+            1 the time is taken to be lognormal.
+
+    Raises:
+        ValueError: naming what is wrong with the points or the jitter.
+    """
+
+    name: str
+    points: tuple[tuple[int, float], ...]
+    jitter: float = 1.0
+
+    def __post_init__(self) -> None:
+        sizes = [size for size, _ in self.points]
+        if sizes[:1] != [1] or any(a >= b for a, b in pairwise(sizes)):
+            raise ValueError(f"points of {self.name!r} have batch sizes {sizes}, not rising from 1")
+        for size, milliseconds in self.points:
+            check_positive(f"the time of batch {size} in points", milliseconds)
+        if not (math.isfinite(self.jitter) and self.jitter >= 1):
+            raise ValueError(f"jitter is {self.jitter}; p95 over median must be at least 1")
+
+    @property
+    def max_batch(self) -> int:
+        """The largest batch whose time is known."""
+        return self.points[-1][0]
+
+    def milliseconds(self, batch: int) -> float:
+        """Median time of a batch; ValueError beyond the known sizes."""
+        if not 1 <= batch <= self.max_batch:
+            raise ValueError(
+                f"batch is {batch}; for {self.name!r} times are known from 1 to {self.max_batch}"
+            )
+        sizes, times = zip(*self.points, strict=True)
+        return float(np.interp(batch, sizes, times))
+
+    def mean_milliseconds(self, batch: int) -> float:
+        """Mean time of a batch: that of a lognormal lies above its median."""
+        return self.milliseconds(batch) * math.exp(self._sigma**2 / 2)
+
+    def factors(self, requests: int, seed: int = 0) -> NDArray[np.float64]:
+        """What chance multiplies the median with, (requests,)."""
+        draws = np.random.default_rng([seed, 1]).standard_normal(requests)
+        return np.exp(self._sigma * draws)
+
+    @property
+    def _sigma(self) -> float:
+        return math.log(self.jitter) / _P95
+
+
+# The production setting of arXiv 2511.18793 (beam 512, L = 3, T = 512, 0.6 B weights): "more than
+# 1000 ms" before NEZHA, "less than 30 ms" with it, taken at these bounds. Not measured here.
+PAPER_SERVICES = (
+    Service("paper: before NEZHA", ((1, 1000.0),)),
+    Service("paper: NEZHA", ((1, 30.0),)),
+)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Servers behind one line, and how they batch.
+
+    Args:
+        servers: how many, at least 1.
+        max_batch: how many waiting requests one server may take together.
+        max_wait_ms: how long the first in line waits, at a free server, for a batch to fill.
+
+    Raises:
+        ValueError: naming the field, its value and what would be valid.
+    """
+
+    servers: int = 1
+    max_batch: int = 1
+    max_wait_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("servers", "max_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not (math.isfinite(self.max_wait_ms) and self.max_wait_ms >= 0):
+            raise ValueError(f"max_wait_ms is {self.max_wait_ms}; it must be 0 or a finite time")
+
+    def load(self, service: Service, requests_per_second: float) -> float:
+        """What arrives over what the servers can answer in full batches; from 1 on too much."""
+        check_positive("requests_per_second", requests_per_second)
+        busy = requests_per_second * service.mean_milliseconds(self.max_batch) / 1000
+        return busy / (self.max_batch * self.servers)
+
+
+def services_from_rows(rows: Sequence[ResultRow]) -> tuple[Service, ...]:
+    """One service for each decoder, from measured latencies at one beam width and history.
+
+    The jitter is that of batch 1.
+
+    Args:
+        rows: with `settings["batch"]`, `median_ms` and `p95_ms`, as `bench_decoding` makes them.
+
+    Raises:
+        ValueError: if a decoder was measured twice for a batch size, or not for batch 1.
+    """
+    found: dict[str, dict[int, ResultRow]] = {}
+    for row in rows:
+        batches = found.setdefault(str(row.decoder), {})
+        batch = int(row.settings["batch"])
+        if batch in batches:
+            raise ValueError(
+                f"Two rows are {row.decoder} with a batch of {batch}: choose the rows of one "
+                "verifier, beam width and history."
+            )
+        batches[batch] = row
+    services = []
+    for name, batches in found.items():
+        points = tuple((batch, batches[batch].metrics["median_ms"]) for batch in sorted(batches))
+        first = batches[min(batches)].metrics
+        services.append(Service(name, points, max(1.0, first["p95_ms"] / first["median_ms"])))
+    return tuple(services)

@@ -1,0 +1,1 @@
+"""CSV tables of a shop, checked and read into an `InteractionDataset`."""

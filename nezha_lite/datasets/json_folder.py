@@ -1,0 +1,194 @@
+"""Folders of JSON files to data sets; what does not fit is refused by file and place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any, TypeVar
+
+from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.datasets.dataset import InteractionDataset
+from nezha_lite.datasets.item_text import ItemText
+
+Parsed = TypeVar("Parsed")
+
+
+def load_folder(folder: str | Path) -> InteractionDataset:
+    """Read a folder in the layout of `nezha_lite.datasets`.
+
+    NAME is the folder's, or that of its only inter file.
+
+    The catalogue is every item that a file names: in numeric order if all names are decimal
+    integers, else alphabetically. Raises FileNotFoundError, NotADirectoryError for a file, and
+    ValueError for malformed content.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist; give a folder with NAME.inter.json.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; give its folder, with NAME.inter.json.")
+    name = folder.resolve().name
+    inter_file = part_file(folder, name, "inter")
+    if inter_file is None:
+        found = list(folder.glob("*.inter.json"))
+        if len(found) != 1:
+            has = f"it has {len(found)} files *.inter.json"
+            raise FileNotFoundError(f"{folder} must hold {name}.inter.json; {has}.")
+        inter_file = found[0]
+        name = inter_file.name.removesuffix(".inter.json")
+    item_file, index_file = (part_file(folder, name, part) for part in ("item", "index"))
+
+    histories = _read(inter_file, "user", _history)
+    texts = _read(item_file, "item", _item_text) if item_file else None
+    codes = _read(index_file, "item", _codes) if index_file else None
+    catalogue = {item for history in histories.values() for item in history}
+    catalogue.update(texts or (), codes or ())
+    if not catalogue:
+        raise ValueError(f"{inter_file} names no item; a data set needs at least one.")
+    items = in_order(catalogue)
+    if codes is not None:
+        place = f"{index_file}, item "
+        if lacking := [item for item in items if item not in codes]:
+            raise ValueError(f"{place}{lacking[0]!r}: no semantic ID; add one, or drop the file.")
+        levels = len(codes[items[0]])
+        if uneven := [item for item in items if len(codes[item]) != levels]:
+            raise ValueError(f"{place}{uneven[0]!r}: it must have {levels} tokens, as others do.")
+    row = {item: index for index, item in enumerate(items)}
+    return InteractionDataset(
+        name=name,
+        items=tuple(items),
+        users=tuple(histories),
+        sequences=tuple(tuple(row[item] for item in history) for history in histories.values()),
+        texts=None if texts is None else tuple(texts.get(item, ItemText("")) for item in items),
+        released_codes=None if codes is None else tuple(codes[item] for item in items),
+    )
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in numeric order if all are decimal integers, else in alphabetical order."""
+    alphabetical = sorted(names)
+    numbered = all(re.fullmatch("[0-9]{1,4000}", name) for name in alphabetical)
+    return sorted(alphabetical, key=int) if numbered else alphabetical
+
+
+def part_file(folder: Path, name: str, part: str) -> Path | None:
+    """NAME.part.json in any capitalisation (LETTER's files are "Beauty.inter.json")."""
+    wanted = f"{name}.{part}.json"
+    found = [path for path in folder.iterdir() if path.name.casefold() == wanted.casefold()]
+    return min(found, key=lambda path: (path.name != wanted, path.name), default=None)
+
+
+def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Parsed]:
+    """The file's one object with every value parsed; errors name the file and the place."""
+    if not path.is_file():  # nor a link to one: a pipe would never end
+        raise ValueError(f"{path} is not a file that can be read: mend or delete it.")
+    try:
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # it names line and column, or the byte
+        raise ValueError(f"{path} must be a JSON object in UTF-8, but {error}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a JSON object with one entry per {noun}.")
+    parsed = {}
+    for key, value in content.items():
+        try:
+            parsed[key] = parse(value)
+        except ValueError as error:
+            raise ValueError(f"{path}, {noun} {key!r}: {error}.") from None
+    return parsed
+
+
+def _history(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"the history is {value!r:.40}; it must be a list of item IDs")
+    for place, item in enumerate(value):
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            raise ValueError(f"entry {place} is {item!r:.40}; item IDs are integers or strings")
+    return tuple(map(str, value))
+
+
+def _item_text(value: Any) -> ItemText:
+    if not isinstance(value, dict):
+        raise ValueError(f'the entry is {value!r:.40}; write an object such as {{"title": "Mug"}}')
+    path = value.get("categories")
+    if not isinstance(path, list):
+        path = [name.strip() for name in _words("categories", path).split(",")]
+    categories = tuple(filter(None, (_words("categories", name) for name in path)))
+    words = {key: _words(key, value.get(key)) for key in ("title", "brand", "description")}
+    return ItemText(categories=categories, **words)
+
+
+def _words(key: str, value: Any) -> str:
+    # Exports made with pandas write a missing text as NaN, others as null.
+    if value is None or value != value:
+        return ""
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{key} is {value!r:.40}; it must be a string or a list of strings")
+    return " ".join(parts)
+
+
+def _codes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= len(ascii_lowercase):
+        raise ValueError(f'the semantic ID is {value!r:.40}; write a list such as ["<a_183>"]')
+    codes = []
+    for letter, token in zip(ascii_lowercase, value, strict=False):
+        form = f"<{letter}_([0-9]{{1,9}})>"
+        match = re.fullmatch(form, token) if isinstance(token, str) else None
+        if match is None:
+            valid = f"<{letter}_183>, with any code below a billion"
+            raise ValueError(f"the token {token!r:.40} must read {valid}")
+        codes.append(int(match[1]))
+    return tuple(codes)
+
+
+def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
+    """Write NAME.inter.json and, with texts, NAME.item.json; NAME is the folder's.
+
+    The folder is made if it is missing, and `load_folder` reads the data set back from it: under
+    the folder's name, its items in `load_folder`'s order and, without texts, only those that
+    somebody took. The inter file comes last, so its presence means that all is there. Semantic IDs
+    are not written.
+
+    Raises:
+        FileExistsError: if the folder already holds a data set of that name.
+        NotADirectoryError: if `folder` is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: name a folder for the data set.")
+    name = folder.resolve().name
+    for part in ("inter", "item", "index"):
+        if folder.exists() and (taken := part_file(folder, name, part)):
+            raise FileExistsError(f"{taken} already exists: delete it, or name another folder.")
+    histories = {
+        user: [dataset.items[item] for item in sequence]
+        for user, sequence in zip(dataset.users, dataset.sequences, strict=True)
+    }
+    contents = {"inter": _object(histories)}
+    if dataset.texts is not None:
+        texts = {
+            item: asdict(text) for item, text in zip(dataset.items, dataset.texts, strict=True)
+        }
+        contents = {"item": _object(texts), **contents}
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    try:
+        for part, content in contents.items():
+            path = folder / f"{name}.{part}.json"
+            write_whole(path, content)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink()
+        raise
+    return folder
+
+
+def _object(rows: Mapping[str, Any]) -> str:
+    """JSON with one entry a line."""
+    lines = (f"{json.dumps(key)}: {json.dumps(row)}" for key, row in rows.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"

@@ -1,0 +1,262 @@
+"""SASRec with full cross-entropy: the item-level sequence model that GR papers must face.
+
+A causal Transformer over items predicts each next item by a softmax over the whole catalogue, with
+tied embeddings (Kang & McAuley, ICDM 2018; the full softmax in place of sampled negatives is what
+makes it strong: Klenitskiy & Vasilev, RecSys 2023). The blocks are transformers' GPT-2, whose words
+are items here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import GPT2Config, GPT2Model, TrainingArguments
+
+from nezha_lite.common.files import write_whole
+from nezha_lite.common.progress import without_progress_bar
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.evaluation.baselines.scorer import evaluate_scorer
+from nezha_lite.evaluation.metrics import ndcg_at
+from nezha_lite.training.config import MOST
+from nezha_lite.training.trainer import (
+    WATCHED,
+    WatchedTrainer,
+    best_epoch,
+    watching,
+)
+
+IGNORED = -100
+RECORD_FILE = "sasrec.json"
+
+
+@dataclass(frozen=True)
+class SasRecConfig:
+    """Shape and training of the baseline, to be tuned on validation users.
+
+    Attributes:
+        width: of the item embeddings and the blocks.
+        layers, heads: of the Transformer.
+        dropout: on embeddings, attention and residual branches.
+        max_items: longest history; older items are cut off.
+        epochs: at most, over all users.
+        patience: epochs without a better validation NDCG@10 before it stops.
+        batch_users: users a step.
+        learning_rate: AdamW's, constant after one epoch of warm-up.
+        weight_decay: AdamW's.
+        validation_users: how many score each epoch.
+        seed: of weights, order and dropout.
+    """
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.3
+    max_items: int = 20
+    epochs: int = 30
+    patience: int = 3
+    batch_users: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    validation_users: int = 4000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("width", "layers", "heads", "max_items", "epochs", "patience", "batch_users")
+        for name in (*counts, "validation_users"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        if self.width % self.heads:
+            raise ValueError(
+                f"width is {self.width}, but must be a multiple of {self.heads} heads."
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, but must be in [0, 1).")
+        if not 0 < self.learning_rate <= MOST:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}, but must be above 0 and at most {MOST:g}."
+            )
+        if not 0 <= self.weight_decay <= MOST:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}, but must be from 0 to {MOST:g}."
+            )
+
+
+class SasRec(nn.Module):
+    """The model; token i is item i, and one more token is padding."""
+
+    def __init__(self, n_items: int, config: SasRecConfig) -> None:
+        super().__init__()
+        self.n_items, self.max_items = n_items, config.max_items
+        shape = GPT2Config(
+            vocab_size=n_items + 1,
+            n_positions=config.max_items,
+            n_embd=config.width,
+            n_layer=config.layers,
+            n_head=config.heads,
+            embd_pdrop=config.dropout,
+            attn_pdrop=config.dropout,
+            resid_pdrop=config.dropout,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.seed)
+            self.transformer = GPT2Model(shape)
+
+    def forward(self, items: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Mean cross-entropy of items and labels, (B, T) int64; IGNORED is no target."""
+        hidden = self._hidden(items)[labels != IGNORED]  # (M, D)
+        wanted = labels[labels != IGNORED]
+        return {"loss": F.cross_entropy(self._logits(hidden), wanted)}
+
+    @torch.no_grad()
+    def scores(self, histories: Sequence[Sequence[int]]) -> Tensor:
+        """See `ItemScorer`: (B, N) logits of the next item. An empty history is a ValueError."""
+        if not all(histories):
+            raise ValueError("A history is empty, but SASRec needs at least one item.")
+        was_training = self.training
+        self.eval()
+        cut = [list(history)[-self.max_items :] for history in histories]
+        device = self.transformer.device
+        items = _padded(cut, self.n_items).to(device)  # (B, T)
+        last = torch.tensor([len(history) - 1 for history in cut], device=device)
+        hidden = self._hidden(items)[torch.arange(len(cut), device=device), last]  # (B, D)
+        self.train(was_training)
+        return self._logits(hidden)
+
+    def _hidden(self, items: Tensor) -> Tensor:
+        # Padding is on the right, where causal attention never looks: no mask is needed.
+        output = self.transformer(items, use_cache=False)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.transformer.wte.weight[: self.n_items])
+
+
+class _Rows(Dataset[list[int]]):
+    """Users' training items; a long sequence becomes several rows, so that no target is lost."""
+
+    def __init__(self, sequences: Sequence[Sequence[int]], max_items: int) -> None:
+        self.rows: list[list[int]] = []
+        self.users: list[int] = []
+        for user, sequence in enumerate(sequences):
+            end = len(sequence)
+            while end > 1:
+                start = max(0, end - max_items - 1)
+                self.rows.append(list(sequence[start:end]))
+                self.users.append(user)
+                end = start + 1  # the first item of this row is the last target of the one before
+        if not self.rows:
+            raise ValueError("No training sequence has two items or more: nothing to predict.")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> list[int]:
+        return self.rows[index]
+
+
+def train_sasrec(
+    dataset: InteractionDataset,
+    output: str | Path,
+    config: SasRecConfig | None = None,
+    progress: bool = False,
+) -> tuple[SasRec, dict[str, Any]]:
+    """Train until validation NDCG@10 stops rising, and keep the best epoch's weights.
+
+    An interrupted run in the folder `output` goes on from its last good checkpoint. The global
+    random state is reseeded, as the Trainer does. ValueError, FloatingPointError and OSError as
+    `WatchedTrainer`.
+
+    Returns:
+        The model in evaluation mode, and the record also written to `output`/sasrec.json:
+        settings, seconds and cpu_seconds (since the last start), resumed, best_epoch, and
+        NDCG@10 on the validation users after every epoch.
+    """
+    config = config or SasRecConfig()
+    output = Path(output)
+    model = SasRec(dataset.n_items, config)
+    validation = dataset.split("validation")
+    validation = validation.sample(min(config.validation_users, len(validation)), seed=0)
+
+    def score() -> dict[str, float]:
+        scored = evaluate_scorer(model, validation, min(10, dataset.n_items))
+        return {"ndcg@10": float(ndcg_at(scored.ranks, 10).mean())}
+
+    rows = _Rows(dataset.train_sequences(), config.max_items)
+    trainer = WatchedTrainer(
+        model,
+        rows,
+        score,
+        config.patience,
+        collate=lambda rows: _collate(rows, dataset.n_items),
+        users=[dataset.users[user] for user in rows.users],
+        args=_arguments(config, output / "checkpoints", progress),
+    )
+    last = trainer.newest_checkpoint()
+    started, started_cpu = time.perf_counter(), time.process_time()
+    with without_progress_bar():
+        trainer.train(resume_from_checkpoint=last)
+    model.eval()
+    history = [entry for entry in trainer.state.log_history if WATCHED in entry]
+    record = {
+        "config": asdict(config),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - started_cpu, 1),
+        "resumed": last is not None,
+        "best_epoch": best_epoch(trainer.state),
+        "validation_ndcg@10": [round(entry[WATCHED], 5) for entry in history],
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+    return model, record
+
+
+def _arguments(config: SasRecConfig, folder: Path, progress: bool) -> TrainingArguments:
+    on_cuda = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_users,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=1.0 / config.epochs - 1e-9,  # a share of all steps: one epoch
+        max_grad_norm=1.0,
+        seed=config.seed,
+        use_cpu=not torch.accelerator.is_available(),
+        save_strategy="epoch",
+        save_total_limit=2,
+        **watching(True),
+        logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # training stops at such a loss
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=[],
+        disable_tqdm=not progress,
+        dataloader_pin_memory=on_cuda,
+    )
+
+
+def _collate(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
+    return {
+        "items": _padded([row[:-1] for row in rows], pad),
+        "labels": _padded([row[1:] for row in rows], IGNORED),
+    }
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of different lengths → (B, T) int64, filled up with `value` on the right."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])

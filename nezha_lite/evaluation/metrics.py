@@ -1,0 +1,176 @@
+"""Item-level evaluation over the full catalogue.
+
+What counts is whether the *item* that came next is in the list. A hit on its semantic ID is not
+enough where items share IDs: such a figure rises as the codebook collapses, so it is reported
+beside the others as a warning only (`sid_recall@k`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from nezha_lite.datasets import InteractionDataset, Split
+from nezha_lite.decoding import Decoder
+from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
+from nezha_lite.model import NezhaModel
+from nezha_lite.semantic_ids import SemanticIds
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What U users' lists were worth.
+
+    Attributes:
+        ranks: (U,) int64, place (0 = first) of the target item, NOT_FOUND if it is not listed.
+        sid_ranks: (U,) int64, place of the target's semantic ID.
+        lists: U lists of item indices, best first; -1 is a place wasted on an ID without item.
+        returned: (U,) int64, places of the beam that hold an ID, existing or not.
+        existing: (U,) int64, places of the beam that hold an existing ID.
+        beam: beam width.
+    """
+
+    ranks: NDArray[np.int64]
+    sid_ranks: NDArray[np.int64]
+    lists: list[list[int]]
+    returned: NDArray[np.int64]
+    existing: NDArray[np.int64]
+    beam: int
+
+    def __post_init__(self) -> None:
+        if len(self.ranks) == 0:
+            raise ValueError("There are no users to evaluate: all have fewer than three items.")
+
+    def metrics(self, ks: Sequence[int] = (5, 10)) -> dict[str, float]:
+        """Means over users.
+
+        `recall@k` and `ndcg@k` are item-level; with one target per user NDCG is 1 / log2(2 + rank).
+        `valid` is the share of returned IDs that exist, `filled` the share of the beam's places
+        that hold an existing ID (a final verifier returns valid IDs only, but fewer of them).
+        """
+        figures: dict[str, float] = {}
+        for k in ks:
+            figures[f"recall@{k}"] = float(recall_at(self.ranks, k).mean())
+            figures[f"ndcg@{k}"] = float(ndcg_at(self.ranks, k).mean())
+            figures[f"sid_recall@{k}"] = float(recall_at(self.sid_ranks, k).mean())
+        figures["valid"] = float(self.existing.sum() / max(1, self.returned.sum()))
+        figures["filled"] = float(self.existing.mean() / self.beam)
+        return figures
+
+
+def recall_at(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """1 for users whose target is among the first k, else 0: (U,) → (U,)."""
+    return ((ranks >= 0) & (ranks < k)).astype(np.float64)
+
+
+def ndcg_at(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """1 / log2(2 + rank) for targets among the first k, else 0: (U,) → (U,)."""
+    gains = 1.0 / np.log2(2.0 + np.maximum(ranks, 0))
+    return gains * recall_at(ranks, k)
+
+
+def evaluate(
+    decoder: Decoder,
+    model: NezhaModel,
+    semantic_ids: SemanticIds,
+    split: Split,
+    beam: int,
+    popularity: Sequence[int] | None = None,
+    removed: Collection[int] = (),
+    batch_size: int = 64,
+    progress: bool = False,
+) -> Evaluation:
+    """Decode every user of the split and look for the target.
+
+    Args:
+        popularity: how often each item occurs in training; orders items that share an ID.
+        removed: items gone since training. They still make sense in a history, but an ID left
+            without items no longer exists.
+        batch_size: users per decode.
+    """
+    ranks, sid_ranks, lists, returned, existing = [], [], [], [], []
+    gone = frozenset(removed)
+    remaining = [item for item in range(semantic_ids.n_items) if item not in gone]
+    existing_keys = semantic_ids.keys[torch.tensor(remaining, dtype=torch.int64)]
+    starts = range(0, len(split.targets), batch_size)
+    for start in tqdm(starts, desc="Evaluating", disable=not progress):
+        batch = slice(start, start + batch_size)
+        prompts = model.build_prompts(split.histories[batch], semantic_ids)
+        keys = decoder.decode(prompts, beam).keys.cpu()  # (B, K)
+        exists = torch.isin(keys, existing_keys)
+        returned.extend((keys >= 0).sum(dim=1).tolist())
+        existing.extend(exists.sum(dim=1).tolist())
+        items = item_lists(keys, semantic_ids, popularity, removed)
+        lists.extend(items)
+        for row, target in enumerate(split.targets[batch]):
+            ranks.append(_place(items[row], target))
+            sid_ranks.append(_place(keys[row].tolist(), int(semantic_ids.keys[target])))
+    return Evaluation(
+        np.array(ranks),
+        np.array(sid_ranks),
+        lists,
+        np.array(returned),
+        np.array(existing),
+        beam,
+    )
+
+
+def evaluate_popularity(dataset: InteractionDataset, split: Split, length: int) -> Evaluation:
+    """The baseline that everything must beat: the same most popular items for everyone."""
+    counts = dataset.popularity()
+    ranking = sorted(range(dataset.n_items), key=lambda item: -counts[item])[:length]
+    ranks = np.array([_place(ranking, target) for target in split.targets])
+    full = np.full(len(ranks), len(ranking))
+    return Evaluation(ranks, ranks, [ranking] * len(ranks), full, full, length)
+
+
+def overlap_at(left: Sequence[list[int]], right: Sequence[list[int]], k: int) -> float:
+    """Mean share of the first k items that two decoders have in common, user by user."""
+    if len(left) != len(right) or not left:
+        raise ValueError(f"Overlap needs the same users twice, not {len(left)} and {len(right)}.")
+    shares = [
+        len({*one[:k]} & {*two[:k]} - {NOT_FOUND}) / k for one, two in zip(left, right, strict=True)
+    ]
+    return float(np.mean(shares))
+
+
+def agreement(one: Evaluation, other: Evaluation, k: int = 10) -> dict[str, float]:
+    """How two decoders compare on the same users.
+
+    Returns:
+        `overlap@k` of their lists; `recall@k_gain`, the first's recall minus the second's, with
+        the ends of its 95 % paired bootstrap interval.
+    """
+    gain = recall_at(one.ranks, k) - recall_at(other.ranks, k)
+    low, high = bootstrap_interval(gain)
+    return {
+        f"overlap@{k}": overlap_at(one.lists, other.lists, k),
+        f"recall@{k}_gain": float(gain.mean()),
+        f"recall@{k}_gain_low": low,
+        f"recall@{k}_gain_high": high,
+    }
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], level: float = 0.95, samples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap of a mean over users; for a paired test pass the differences."""
+    generator = np.random.default_rng(seed)
+    means = np.array(
+        [values[generator.integers(0, len(values), len(values))].mean() for _ in range(samples)]
+    )
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _place(listed: Sequence[int], wanted: int) -> int:
+    try:
+        return listed.index(wanted)
+    except ValueError:
+        return NOT_FOUND

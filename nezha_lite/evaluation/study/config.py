@@ -1,0 +1,156 @@
+"""What the study trains and decodes: variants, each one change away from `nezha`; presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from nezha_lite.decoding import Verification
+from nezha_lite.evaluation.baselines import ItemKnnConfig, SasRecConfig
+from nezha_lite.model.config import PRESETS as BACKBONES
+from nezha_lite.semantic_ids.collisions import Collisions
+from nezha_lite.training.config import TrainingConfig
+
+HEAD: tuple[str, Verification] = ("nezha", "prefix")
+BACKBONE: tuple[str, Verification] = ("autoregressive", "prefix")
+BOTH = (HEAD, BACKBONE)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model to train, by what sets it apart from `nezha`, and how its test users are decoded.
+
+    Attributes:
+        says: what it is, in a few words for a table.
+        settings: fields of `NezhaConfig` that differ.
+        ids: fields of `Identifiers` that differ.
+        decoded: (decoder, verification) pairs.
+        closer: whether agreement and hallucination are looked at as well (see `study.closer`).
+    """
+
+    says: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    ids: Mapping[str, Any] = field(default_factory=dict)
+    decoded: tuple[tuple[str, Verification], ...] = (HEAD,)
+    closer: bool = False
+
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        "nezha": Variant(
+            "joint loss, placeholders, transition",
+            decoded=(*BOTH, ("nezha", "off"), ("nezha", "final"), ("parallel-heads", "prefix")),
+            closer=True,
+        ),
+        "backbone-only": Variant(
+            "trained to write codes one by one; no draft head",
+            settings={"draft_weight": 0.0},
+            decoded=(BACKBONE,),
+        ),
+        "head-only": Variant("the draft loss alone (the paper's)", {"next_code_weight": 0.0}),
+        "no-placeholders": Variant("the head reads h_0 alone", {"placeholders": False}),
+        "no-transition": Variant("parallel heads, trained so", {"transition": "none"}),
+        "three-levels": Variant(
+            "a level more, the paper's number; the same codes a level",
+            ids={"levels": 3},
+            decoded=(*BOTH, ("nezha", "off"), ("parallel-heads", "prefix")),
+            closer=True,
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Identifiers:
+    """How items are named: a tokenizer of `TOKENIZERS` and its shape."""
+
+    tokenizer: str = "rq-kmeans-both"
+    levels: int = 2
+    codes: int = 512
+    collisions: Collisions = "next-best"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything that decides a study's figures.
+
+    Attributes:
+        preset: backbone, one of `config.PRESETS`.
+        settings: fields of `NezhaConfig` that all variants share.
+        ids: how items are named. A run's seed is also the quantizer's.
+        training: of all variants; its seed is replaced by each run's.
+        sasrec, knn: the baselines' settings.
+        seeds: of the runs of every variant.
+        beam: beam width, and length of the lists.
+        validation_users: who decides after each epoch whether it was the best.
+        closer_users: test users for hallucination by beam width and in changed catalogues.
+        exact_users: test users for whom head and backbone score the whole catalogue.
+        beams: widths at which hallucinations are counted.
+        removed: shares of the items taken out of the catalogue after training.
+    """
+
+    preset: str = "tiny"
+    settings: Mapping[str, Any] = field(default_factory=lambda: {"dropout": 0.1})
+    ids: Identifiers = field(default_factory=Identifiers)
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(epochs=12, learning_rate=4e-3)
+    )
+    sasrec: SasRecConfig = field(default_factory=lambda: SasRecConfig(epochs=14))
+    knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    beam: int = 20
+    validation_users: int = 1500
+    closer_users: int = 1000
+    exact_users: int = 200
+    beams: tuple[int, ...] = (10, 20, 50, 128)
+    removed: tuple[float, ...] = (0.1, 0.2, 0.5)
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"seeds is {list(self.seeds)}, but must be one or more different numbers."
+            )
+        if self.beam < 10:
+            raise ValueError(f"beam is {self.beam}, but Recall@10 needs at least 10.")
+        for name in ("validation_users", "closer_users", "exact_users"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        # What would otherwise be found out after hours of training.
+        if self.preset not in BACKBONES:
+            raise ValueError(f"preset is {self.preset!r}, but must be one of {sorted(BACKBONES)}.")
+        if min(self.beams, default=1) < 1:
+            raise ValueError(f"beams is {list(self.beams)}, but all must be at least 1.")
+        if not all(0 <= share < 1 for share in self.removed):
+            raise ValueError(f"removed is {list(self.removed)}, but all must be in [0, 1).")
+
+
+PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
+    {
+        # About an hour for Beauty on two CPU cores.
+        "quick": StudyConfig(),
+        # For a GPU; bf16 by itself where the GPU has it.
+        "full": StudyConfig(
+            preset="small",
+            settings={"dropout": 0.2},
+            training=TrainingConfig(epochs=40, batch_rows=256, learning_rate=3e-3, patience=6),
+            sasrec=SasRecConfig(epochs=100, patience=6),
+            beam=50,
+            validation_users=5000,
+        ),
+        # For the course: the synthetic shop, in two minutes.
+        "sample": StudyConfig(
+            ids=Identifiers(codes=64),
+            training=TrainingConfig(epochs=6, learning_rate=4e-3),
+            sasrec=SasRecConfig(epochs=6, learning_rate=3e-3),
+            seeds=(0,),
+            validation_users=500,
+            closer_users=300,
+            exact_users=100,
+            beams=(10, 50),
+            removed=(0.2, 0.5),
+        ),
+    }
+)
+"""Studies by name. Settings were chosen on validation users of Beauty, never on test users."""

@@ -1,0 +1,233 @@
+"""What a job does: train, decode the test users, keep the lists. Each file is made once."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nezha_lite.common.memory import out_of_memory
+from nezha_lite.common.results import provenance
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder, ParallelHeadsDecoder
+from nezha_lite.decoding.beam_search import BeamSearchDecoder
+from nezha_lite.decoding.recommender import Recommender
+from nezha_lite.evaluation.baselines import ItemKnn, evaluate_scorer, train_sasrec
+from nezha_lite.evaluation.metrics import evaluate, evaluate_popularity, ndcg_at
+from nezha_lite.evaluation.run_folders import claim, fingerprint, write_object
+from nezha_lite.evaluation.study.config import VARIANTS, StudyConfig
+from nezha_lite.evaluation.study.head_agreement import agreement_with_model, hallucinations
+from nezha_lite.evaluation.study.jobs import (
+    AGREEMENT_FILE,
+    HALLUCINATION_FILE,
+    TRAINED_FILE,
+    Job,
+    asked_settings,
+    identifiers,
+    lists_file,
+)
+from nezha_lite.evaluation.study.list_files import save_lists
+from nezha_lite.model import NezhaModel
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig, default_vectors, named
+from nezha_lite.training import train
+from nezha_lite.verifiers import make_verifier
+
+DECODERS: Mapping[str, type[BeamSearchDecoder]] = {
+    "nezha": NezhaDecoder,
+    "autoregressive": AutoregressiveDecoder,
+    "parallel-heads": ParallelHeadsDecoder,
+}
+# What a job's memory depends on most.
+LOWER: Mapping[str, str] = {
+    "counting": "beam",
+    "sasrec": "sasrec.batch_users or sasrec.width",
+    "variant": "training.batch_rows, beam or exact_users",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job of a study, with all it needs.
+
+    Attributes:
+        study: the study's folder; the job's own lies in it.
+        device: where trained models decode, see `Recommender.load`; training takes the best device.
+        progress: show bars.
+    """
+
+    job: Job
+    dataset: InteractionDataset
+    config: StudyConfig
+    study: Path
+    device: str = "cpu"
+    progress: bool = False
+
+    def run(self) -> float:
+        """Make what is missing of the job's files, and return the seconds that took.
+
+        Raises:
+            ValueError: if the job's folder holds a run of other data or settings.
+            MemoryError: naming what to lower.
+        """
+        started = time.perf_counter()
+        claim(self.folder, {"dataset": fingerprint(self.dataset), "config": self.asked})
+        do = {"counting": self._count, "sasrec": self._sasrec, "variant": self._variant}
+        try:
+            do[self.job.kind]()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"memory ran out; use fewer workers, or a smaller {LOWER[self.job.kind]} in the "
+                "study's configuration"
+            ) from error
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # nothing left to resume
+        return time.perf_counter() - started
+
+    @property
+    def folder(self) -> Path:
+        """The job's own."""
+        return self.job.folder(self.study)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """See `asked_settings`."""
+        return asked_settings(self.job, self.config)
+
+    def _missing(self, name: str) -> bool:
+        return not (self.folder / name).is_file()
+
+    def _count(self) -> None:
+        test, length = self.dataset.split("test"), min(self.config.beam, self.dataset.n_items)
+        popularity, nearest = (lists_file(name, "items") for name in ("popularity", "item-knn"))
+        if self._missing(popularity):
+            started = time.perf_counter()
+            measured = evaluate_popularity(self.dataset, test, length)
+            save_lists(self.folder / popularity, measured, _about(started, "cpu"))
+        if self._missing(nearest):
+            started = time.perf_counter()
+            sequences = self.dataset.train_sequences()
+            knn = ItemKnn(sequences, self.dataset.n_items, self.config.knn)
+            measured = evaluate_scorer(knn, test, length, progress=self.progress)
+            save_lists(self.folder / nearest, measured, _about(started, "cpu"))
+
+    def _sasrec(self) -> None:
+        if not self.job.missing(self.study):
+            return
+        started = time.perf_counter()
+        settings = replace(self.config.sasrec, seed=self.job.seed)
+        model, record = train_sasrec(self.dataset, self.folder, settings, self.progress)
+        place = next(model.parameters()).device
+        about = {**record, "peak_mib": peak_mib(place), **_about(started, place)}
+        write_object(self.folder / TRAINED_FILE, about)
+        test, length = self.dataset.split("test"), min(self.config.beam, self.dataset.n_items)
+        measured = evaluate_scorer(model, test, length, progress=self.progress)
+        path = self.folder / lists_file("sasrec", "items")
+        save_lists(path, measured, _about(started, place))
+
+    def _variant(self) -> None:
+        if self._missing(TRAINED_FILE):
+            self._train()
+        if not self.job.missing(self.study):
+            return
+        trained = Recommender.load(self.folder, self.device)
+        test = self.dataset.split("test")
+        for decoder, verification in VARIANTS[self.job.name].decoded:
+            if self._missing(name := lists_file(decoder, verification)):
+                started = time.perf_counter()
+                measured = evaluate(
+                    DECODERS[decoder](trained.model, trained.verifier, verification),
+                    trained.model,
+                    trained.semantic_ids,
+                    test,
+                    self.config.beam,
+                    self.dataset.popularity(),
+                    progress=self.progress,
+                )
+                save_lists(self.folder / name, measured, _about(started, trained.model.device))
+        for name, look, users in (
+            (AGREEMENT_FILE, agreement_with_model, self.config.exact_users),
+            (HALLUCINATION_FILE, hallucinations, self.config.closer_users),
+        ):
+            if name in self.job.files and self._missing(name):
+                started = time.perf_counter()
+                few = test.sample(min(users, len(test)), seed=0)
+                found = look(trained, self.dataset, few, self.config)
+                about = _about(started, trained.model.device)
+                write_object(self.folder / name, {**found, **about})
+
+    def _train(self) -> None:
+        started = time.perf_counter()
+        semantic_ids = self._semantic_ids()
+        settings = {**self.config.settings, **VARIANTS[self.job.name].settings}
+        model = NezhaModel.from_preset(
+            self.config.preset, semantic_ids, seed=self.job.seed, **settings
+        )
+        record = train(
+            model,
+            semantic_ids,
+            self.dataset,
+            self.folder,
+            replace(self.config.training, seed=self.job.seed),
+            resume=True,
+            progress=self.progress,
+            score=lambda: self._validated(model, semantic_ids),
+        )
+        trained = {
+            "model": model.describe(),
+            "occupancy": semantic_ids.occupancy,
+            "collision_rate": semantic_ids.collision_rate,
+            **record,
+            "peak_mib": peak_mib(model.device),
+            **_about(started, model.device),
+        }
+        write_object(self.folder / TRAINED_FILE, trained)
+
+    def _validated(self, model: NezhaModel, semantic_ids: SemanticIds) -> dict[str, float]:
+        """NDCG@10 first, which decides; then how many unchecked drafts exist, to watch it learn."""
+        validation = self.dataset.split("validation")
+        few = validation.sample(min(self.config.validation_users, len(validation)), seed=0)
+        make = DECODERS[VARIANTS[self.job.name].decoded[0][0]]
+        checked = make(model, make_verifier("auto", semantic_ids, model.device))
+        ranked = evaluate(checked, model, semantic_ids, few, self.config.beam)
+        unchecked = make(model, None, "off")
+        drafts = evaluate(unchecked, model, semantic_ids, few, self.config.beam)
+        return {
+            "ndcg@10": float(ndcg_at(ranked.ranks, 10).mean()),
+            "valid": drafts.metrics()["valid"],
+        }
+
+    def _semantic_ids(self) -> SemanticIds:
+        asked = identifiers(self.config, self.job.name)
+        shape = TokenizerConfig(
+            levels=asked.levels,
+            codes=asked.codes,
+            vectors=default_vectors(self.dataset),
+            collisions=asked.collisions,
+            seed=self.job.seed,
+        )
+        tokenizer = ItemTokenizer(named(asked.tokenizer, shape))
+        return tokenizer.fit(self.dataset, self.progress).semantic_ids
+
+
+def peak_mib(device: torch.device) -> float:
+    """The most memory so far: of the GPU's tensors, else of the whole process, in MiB."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def _about(started: float, device: str | torch.device) -> dict[str, Any]:
+    return {
+        "measured_seconds": round(time.perf_counter() - started, 1),
+        "provenance": provenance(device),
+    }

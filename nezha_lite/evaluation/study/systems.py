@@ -1,0 +1,68 @@
+"""What the study compares: the ways to get lists, and the pairs that answer its questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nezha_lite.evaluation.study.config import VARIANTS
+
+NOT_GENERATIVE = ("popularity", "item-knn", "sasrec")
+
+
+@dataclass(frozen=True)
+class System:
+    """A way to get lists: a trained thing and how it is decoded."""
+
+    name: str
+    decoder: str
+    verification: str
+
+    @property
+    def label(self) -> str:
+        """Short and unique: "nezha", or "nezha, autoregressive", or "nezha, off".
+
+        Of a training alone, whose decoder is "", it is the name.
+        """
+        own = VARIANTS[self.name].decoded[0] if self.name in VARIANTS else None
+        if not self.decoder or own in (None, (self.decoder, self.verification)):
+            return self.name
+        how = self.verification if self.decoder == "nezha" else self.decoder
+        return f"{self.name}, {how}"
+
+
+NEZHA = System("nezha", "nezha", "prefix")
+# Each question is a pair: what is asked of the first is what it has over the second.
+COMPARISONS: tuple[tuple[str, System, System], ...] = (
+    ("the same weights, code by code", NEZHA, System("nezha", "autoregressive", "prefix")),
+    (
+        "a model trained for code by code alone",
+        NEZHA,
+        System("backbone-only", "autoregressive", "prefix"),
+    ),
+    (
+        "what the joint loss does to the backbone",
+        System("nezha", "autoregressive", "prefix"),
+        System("backbone-only", "autoregressive", "prefix"),
+    ),
+    (
+        "the same weights, code by code, at three levels",
+        System("three-levels", "nezha", "prefix"),
+        System("three-levels", "autoregressive", "prefix"),
+    ),
+    ("the draft loss alone", NEZHA, System("head-only", "nezha", "prefix")),
+    ("no placeholders", NEZHA, System("no-placeholders", "nezha", "prefix")),
+    ("no transition, trained so", NEZHA, System("no-transition", "nezha", "prefix")),
+    ("no transition, while decoding only", NEZHA, System("nezha", "parallel-heads", "prefix")),
+    ("finished drafts verified only", NEZHA, System("nezha", "nezha", "final")),
+    ("nothing verified", NEZHA, System("nezha", "nezha", "off")),
+    ("a level more", NEZHA, System("three-levels", "nezha", "prefix")),
+    ("item-kNN", NEZHA, System("item-knn", "item-knn", "items")),
+    ("SASRec, full cross-entropy", NEZHA, System("sasrec", "sasrec", "items")),
+)
+
+
+def all_systems() -> list[System]:
+    """Everything that the study decodes, baselines first."""
+    return [System(name, name, "items") for name in NOT_GENERATIVE] + [
+        System(name, *how) for name, variant in VARIANTS.items() for how in variant.decoded
+    ]

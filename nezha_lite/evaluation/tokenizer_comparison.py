@@ -1,0 +1,218 @@
+"""Which tokenizer should I use? The same model and budget on each, judged by what is recommended.
+
+Quality figures of the IDs alone cannot answer that: a tokenizer may keep neighbours together and
+still name items so that the model confuses them. So each one's IDs train the same backbone for the
+same number of epochs, and the lists are scored by items, over the whole catalogue.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nezha_lite.common.results import ResultRow, over_seeds, provenance
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.decoding import NezhaDecoder
+from nezha_lite.evaluation.metrics import evaluate
+from nezha_lite.evaluation.run_folders import (
+    ASKED_FILE,
+    as_json,
+    claim,
+    fingerprint,
+    read_object,
+    write_object,
+)
+from nezha_lite.model import NezhaModel
+from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
+from nezha_lite.semantic_ids.quantizers import QUANTIZERS
+from nezha_lite.semantic_ids.tokenizer import (
+    TOKENIZERS,
+    ItemTokenizer,
+    TokenizerConfig,
+    default_vectors,
+)
+from nezha_lite.semantic_ids.vectors.item_vectors import VectorConfig
+from nezha_lite.training import train
+from nezha_lite.training.config import TrainingConfig
+from nezha_lite.verifiers import SortedVerifier
+
+MEASURED_FILE = "measured.json"
+
+
+def contenders(dataset: InteractionDataset) -> dict[str, TokenizerConfig | None]:
+    """What can be compared on this data set: its own released IDs (None), and TOKENIZERS.
+
+    Without texts all vectors are behaviour, so the names that say so add nothing.
+    """
+    found: dict[str, TokenizerConfig | None] = {}
+    if dataset.released_codes is not None:
+        found["released"] = None
+    vectors = default_vectors(dataset)
+    for name, config in TOKENIZERS.items():
+        if vectors == VectorConfig():
+            found[name] = config
+        elif name in QUANTIZERS:
+            found[name] = replace(config, vectors=vectors)
+    return found
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every tokenizer's model gets: the same backbone, training and decoding.
+
+    Attributes:
+        preset: backbone, one of `config.PRESETS`.
+        dropout: of the model.
+        training: how it is trained; its seed is replaced by each run's.
+        beam: beam width of the decoder, with the verifier on every prefix.
+        users: how many test users are scored, drawn once for all; 0 takes all.
+    """
+
+    preset: str = "tiny"
+    dropout: float = 0.1
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    beam: int = 20
+    users: int = 0
+
+    def __post_init__(self) -> None:
+        if self.beam < 10:
+            raise ValueError(f"beam is {self.beam}, but Recall@10 needs at least 10.")
+        if self.users < 0:
+            raise ValueError(f"users is {self.users}, but must be 0 for all, or more.")
+
+
+def compare_tokenizers(
+    dataset: InteractionDataset,
+    tokenizers: Mapping[str, TokenizerConfig | None],
+    seeds: Sequence[int],
+    output: str | Path,
+    budget: Budget | None = None,
+    progress: bool = False,
+) -> Iterator[ResultRow]:
+    """Train and score one model for each tokenizer and seed; a row per tokenizer, as it is done.
+
+    A run's folder is `output/<tokenizer>/seed-<seed>`. One that was measured with the same settings
+    is read instead of run again, and an interrupted training goes on from its last checkpoint, so
+    the same call finishes what was stopped.
+
+    Args:
+        tokenizers: by name, such as `contenders`; None stands for the IDs released with the data
+            set, where only the model's seed varies. Elsewhere the seed is the quantizer's too.
+        progress: show bars.
+
+    Raises:
+        ValueError: if there are no seeds, or a folder holds a run of other settings.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds is {list(seeds)}, but must be one or more different numbers.")
+    budget = budget or Budget()
+    for name, config in tokenizers.items():
+        runs = [
+            _measure(dataset, name, config, seed, Path(output), budget, progress) for seed in seeds
+        ]
+        yield _row(dataset, name, config, seeds, runs, budget)
+
+
+def _measure(
+    dataset: InteractionDataset,
+    name: str,
+    config: TokenizerConfig | None,
+    seed: int,
+    output: Path,
+    budget: Budget,
+    progress: bool,
+) -> dict[str, Any]:
+    """One tokenizer and seed: its figures, from the run's folder where they are there already."""
+    folder = output / name / f"seed-{seed}"
+    training = replace(budget.training, seed=seed)
+    config = replace(config, seed=seed) if config else None
+    asked = {
+        "dataset": fingerprint(dataset),
+        "tokenizer": config and asdict(config),
+        "budget": asdict(replace(budget, training=training)),
+    }
+    if (folder / ASKED_FILE).is_file():
+        claim(folder, asked)
+    if (folder / MEASURED_FILE).is_file():
+        return read_object(folder / MEASURED_FILE)
+    started = time.perf_counter()
+    plain, semantic_ids = _semantic_ids(dataset, config, progress)
+    model = NezhaModel.from_preset(budget.preset, semantic_ids, seed=seed, dropout=budget.dropout)
+    claim(folder, asked)
+    record = train(model, semantic_ids, dataset, folder, training, resume=True, progress=progress)
+    split = dataset.split("test")
+    split = split.sample(min(budget.users, len(split)), seed=0) if budget.users else split
+    decoder = NezhaDecoder(model, SortedVerifier(semantic_ids, model.device))
+    scored = evaluate(
+        decoder, model, semantic_ids, split, budget.beam, dataset.popularity(), progress=progress
+    )
+    figures = {
+        **scored.metrics(),
+        "collision_rate_before": plain.collision_rate,
+        "collision_rate": semantic_ids.collision_rate,
+        "codebook_use": min(plain.codebook_use()),
+    }
+    if not record["resumed"]:  # after a resumption the record knows only the time since
+        figures["training_seconds"] = record["seconds"]
+        figures["training_cpu_seconds"] = record["cpu_seconds"]
+    measured = {
+        "figures": {key: round(value, 5) for key, value in figures.items()},
+        "model": model.describe(),
+        "radices": list(semantic_ids.radices),
+        "users": len(split),
+        "seconds": round(time.perf_counter() - started, 1),
+        "provenance": provenance(model.device),
+    }
+    write_object(folder / MEASURED_FILE, measured)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nothing is left to resume
+    return measured
+
+
+def _semantic_ids(
+    dataset: InteractionDataset, config: TokenizerConfig | None, progress: bool
+) -> tuple[SemanticIds, SemanticIds]:
+    """IDs as they came, and without collisions as far as the configuration goes."""
+    if config is None:
+        released = released_semantic_ids(dataset)
+        return released, released
+    tokenizer = ItemTokenizer(config).fit(dataset, progress)
+    return tokenizer.plain_ids, tokenizer.semantic_ids
+
+
+def _row(
+    dataset: InteractionDataset,
+    name: str,
+    config: TokenizerConfig | None,
+    seeds: Sequence[int],
+    runs: Sequence[dict[str, Any]],
+    budget: Budget,
+) -> ResultRow:
+    shared = set.intersection(*(set(run["figures"]) for run in runs))  # times are not always known
+    figures = [{k: v for k, v in run["figures"].items() if k in shared} for run in runs]
+    several = len(seeds) > 1
+    metrics, std, per_seed = over_seeds(figures) if several else (figures[0], {}, {})
+    return ResultRow(
+        kind="tokenizer",
+        dataset=dataset.name,
+        model=runs[0]["model"],
+        decoder="nezha",
+        verifier="prefix",
+        beam=budget.beam,
+        metrics={key: round(value, 5) for key, value in metrics.items()},
+        std={key: round(value, 5) for key, value in std.items()},
+        per_seed=per_seed,
+        seeds=list(seeds),
+        settings={
+            "tokenizer": name,
+            "config": as_json(asdict(config)) if config else None,
+            "radices": [run["radices"] for run in runs],
+            "users": runs[0]["users"],
+            "training": as_json(asdict(budget.training)),
+        },
+        seconds=round(sum(run["seconds"] for run in runs), 1),
+        **runs[-1]["provenance"],
+    )

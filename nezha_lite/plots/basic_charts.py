@@ -1,0 +1,243 @@
+"""The plain figures: bars, lines, an attention mask, the ID space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import plotly.graph_objects as go
+from torch import Tensor
+
+from nezha_lite.plots.static_svg.elements import text_width
+from nezha_lite.plots.style import (
+    BLUE,
+    BOTTOM,
+    DASHES,
+    PALETTE,
+    SYMBOLS,
+    Figure,
+    headed,
+    plot_text,
+)
+from nezha_lite.semantic_ids import SemanticIds
+
+MAX_LABELS = 40
+
+
+def bars_figure(
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float] | None = None,
+    title: str = "",
+    caption: str = "",
+    y_title: str = "",
+) -> Figure:
+    """One labelled bar for each name.
+
+    Args:
+        names: plain text.
+        values: what the bars show; written above them with three digits.
+        errors: half-widths of the intervals around the values.
+        title: plain text.
+        caption: what to see, in a sentence.
+        y_title: the quantity, with its unit.
+    """
+    if len(names) != len(values) or (errors is not None and len(errors) != len(values)):
+        raise ValueError(
+            f"Bars need one name and one value each (and one error, if any), not {len(names)} "
+            f"names, {len(values)} values and {'no' if errors is None else len(errors)} errors."
+        )
+    places = list(range(len(names)))
+    spans = [0.0] * len(names) if errors is None else [float(error) for error in errors]
+    heights = [float(value) for value in values]
+    tops = [height + span for height, span in zip(heights, spans, strict=True)]
+    bar = go.Bar(
+        x=places,
+        y=heights,
+        width=0.6,
+        marker={"color": BLUE},
+        error_y=None if errors is None else {"type": "data", "array": spans},
+        hoverinfo="text",
+        hovertext=[
+            f"{plot_text(name)}: {number(height)}{f' ± {number(span)}' if span else ''}"
+            for name, height, span in zip(names, heights, spans, strict=True)
+        ],
+    )
+    # A scatter carries the numbers, so that they stand above the error bars, not across them.
+    labels = go.Scatter(
+        x=places,
+        y=tops,
+        mode="text",
+        text=[number(height) for height in heights],
+        textposition="top center",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    low, high = min([0.0, *heights]), max([0.0, *tops])
+    high = high if high > low else 1.0  # an axis needs a length, even for zeros
+    layout = headed(
+        title,
+        caption,
+        240,
+        showlegend=False,
+        xaxis={
+            "tickvals": places,
+            "ticktext": [plot_text(name) for name in names],
+            "range": [-0.6, len(names) - 0.4],
+            "showgrid": False,
+        },
+        yaxis={"title": {"text": plot_text(y_title)}, "range": [low, high + 0.12 * (high - low)]},
+    )
+    return Figure([bar, labels], layout)
+
+
+def lines_figure(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x_title: str,
+    y_title: str,
+    title: str = "",
+    caption: str = "",
+    log_x: bool = False,
+    log_y: bool = False,
+) -> Figure:
+    """Lines that differ in colour, dash and symbol.
+
+    Args:
+        series: name → (x, y).
+        x_title: the quantity, with its unit.
+        y_title: the quantity, with its unit.
+        title: plain text.
+        caption: what to see, in a sentence.
+        log_x: logarithmic x axis; all x must then be positive.
+        log_y: the same for y.
+    """
+    traces = []
+    for index, (name, (xs, ys)) in enumerate(series.items()):
+        if len(xs) != len(ys):
+            raise ValueError(f"Series {name!r} has {len(xs)} x but {len(ys)} y.")
+        for axis, wanted, numbers in (("x", log_x, xs), ("y", log_y, ys)):
+            if wanted and any(value <= 0 for value in numbers):
+                raise ValueError(
+                    f"Series {name!r} has {axis} = {min(numbers)}, but a logarithmic axis needs "
+                    "positive numbers."
+                )
+        style = index % len(PALETTE)
+        traces.append(
+            go.Scatter(
+                x=[float(x) for x in xs],
+                y=[float(y) for y in ys],
+                name=plot_text(name),
+                mode="lines+markers",
+                line={"color": PALETTE[style], "dash": DASHES[style], "width": 2},
+                marker={"color": PALETTE[style], "symbol": SYMBOLS[style], "size": 8},
+            )
+        )
+    layout = headed(
+        title,
+        caption,
+        270,
+        showlegend=True,
+        xaxis=_axis(x_title, log_x, [x for xs, _ in series.values() for x in xs]),
+        yaxis=_axis(y_title, log_y, [y for _, ys in series.values() for y in ys]),
+    )
+    return Figure(traces, layout)
+
+
+def _axis(title: str, log: bool, values: list[float]) -> dict[str, Any]:
+    axis: dict[str, Any] = {"title": {"text": plot_text(title)}, "type": "log" if log else "linear"}
+    if log and values and max(values) > 300 * min(values):
+        axis["dtick"] = 1  # whole decades only: there is no room for 2 and 5
+    return axis
+
+
+def attention_mask_figure(
+    mask: Tensor,
+    labels: Sequence[str],
+    title: str = "",
+    caption: str = "A filled cell: the token of that row may look at the token of that column.",
+) -> Figure:
+    """Who may look at whom: (T, T) bool, rows are queries and columns keys.
+
+    Args:
+        mask: (T, T) bool, such as `packed_attention_mask(...)[0, 0]`.
+        labels: T token names; with more than 40 tokens only some are written.
+        title: plain text.
+        caption: what to see, in a sentence.
+    """
+    tokens = len(labels)
+    if mask.shape != (tokens, tokens):
+        raise ValueError(f"mask has shape {tuple(mask.shape)}, but {tokens} labels were given.")
+    step = -(-tokens // MAX_LABELS)
+    names = [plot_text(label) for label in labels]
+    axis = {
+        "tickvals": list(range(0, tokens, step)),
+        "ticktext": names[::step],
+        "showgrid": False,
+        "range": [-0.5, tokens - 0.5],
+    }
+    cells = go.Heatmap(
+        z=mask.int().tolist(),
+        zmin=0,
+        zmax=1,
+        colorscale=[[0, "#F2F2F2"], [1, BLUE]],
+        showscale=False,
+        xgap=1,
+        ygap=1,
+        hoverinfo="text",
+        hovertext=[
+            [f"{query} {'sees' if seen else 'does not see'} {key}" for key, seen in row]
+            for query, row in (
+                (query, list(zip(names, mask[index].tolist(), strict=True)))
+                for index, query in enumerate(names)
+            )
+        ],
+    )
+    # The labels of the columns stand upright, with the axis's title below the longest of them.
+    depth = max((text_width(label, 11) for label in labels[::step]), default=0)
+    layout = headed(
+        title,
+        caption,
+        max(220, min(640, 22 * tokens)),
+        max(BOTTOM, round(depth) + 48),
+        xaxis={
+            **axis,
+            "title": {"text": "key: the token looked at"},
+            "tickangle": -90,
+            "tickfont": {"size": 11},
+        },
+        yaxis={
+            **axis,
+            "title": {"text": "query: the token that looks"},
+            "range": [tokens - 0.5, -0.5],
+        },
+    )
+    return Figure([cells], layout)
+
+
+def id_space_figure(semantic_ids: SemanticIds) -> Figure:
+    """How many prefixes could be written after each level, and how many exist."""
+    levels = list(range(1, semantic_ids.levels + 1))
+    possible = [prod(semantic_ids.radices[:level]) for level in levels]
+    existing = [semantic_ids.prefix_keys(level).numel() for level in levels]
+    figure = lines_figure(
+        {"could be written": (levels, possible), "exist": (levels, existing)},
+        x_title="codes written so far (level)",
+        y_title="different prefixes",
+        title="The ID space is almost empty",
+        caption=(
+            f"{existing[-1]:,} of {possible[-1]:,} semantic IDs exist "
+            f"({100 * semantic_ids.occupancy:.2g} %): a decoder that checks nothing can easily "
+            "write an ID that no item has."
+        ),
+        log_y=True,
+    )
+    figure.update_xaxes(tickvals=levels, ticktext=[str(level) for level in levels])
+    return figure
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands grouped, no exponent for everyday sizes."""
+    if value == 0 or 1e-4 <= abs(value) < 999.5:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1 else f"{value:.2e}"

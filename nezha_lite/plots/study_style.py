@@ -1,0 +1,75 @@
+"""What the quality study's figures and tables call things, and how they look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nezha_lite.common.results import ResultRow
+from nezha_lite.plots.labelled_lines import Look
+from nezha_lite.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+
+NAMES: Mapping[str, str] = {
+    "popularity": "popularity",
+    "item-knn": "item-kNN",
+    "sasrec": "SASRec, full CE",
+    "nezha": "NEZHA",
+    "nezha, autoregressive": "NEZHA's backbone",
+    "nezha, off": "NEZHA, unchecked",
+    "nezha, final": "NEZHA, checked at the end",
+    "nezha, parallel-heads": "NEZHA, transition skipped",
+    "backbone-only": "backbone alone",
+    "head-only": "draft loss alone",
+    "no-placeholders": "no placeholders",
+    "no-transition": "no transition",
+    "three-levels": "3-level NEZHA",
+    "three-levels, autoregressive": "3-level NEZHA's backbone",
+    "three-levels, off": "3-level NEZHA, unchecked",
+    "three-levels, parallel-heads": "3-level NEZHA, transition skipped",
+}
+"""What the systems of a study are called in figures and tables."""
+DATASETS = {"beauty": Look("Beauty", BLUE), "toys": Look("Toys", VERMILLION, symbol="diamond")}
+KINDS = {
+    "no codes": Look("no codes", GREY, symbol="square"),
+    "head": Look("by the head", BLUE, symbol="circle"),
+    "backbone": Look("code by code", VERMILLION, symbol="diamond"),
+    "published": Look("published", BLACK, symbol="triangle-up-open"),
+}
+QUANTITIES = {
+    "beam": ("beam width", 1),
+    "epoch": ("epochs of training", 1),
+    "removed": ("items taken out of the catalogue after training (%)", 100),
+}
+LINES = (
+    Look("", BLUE),
+    Look("", VERMILLION, "dash", "square"),
+    Look("", GREEN, "dot", "diamond"),
+    Look("", PURPLE, "dashdot", "triangle-up"),
+    Look("", ORANGE, "longdash", "triangle-down"),
+    Look("", GREY, "longdashdot", "x"),
+)
+
+
+def system_name(label: str) -> str:
+    """How a system is called here; its own label if it is not known."""
+    return NAMES.get(label, label)
+
+
+def pair_name(row: ResultRow) -> str:
+    """A comparison as what it is: "NEZHA − no placeholders"."""
+    one, other = row.settings["system"], row.settings["against"]
+    return f"{system_name(one)} − {system_name(other)}"
+
+
+def clear(row: ResultRow, metric: str) -> int:
+    """1 or -1 if a comparison says that there is a gain or a loss, and 0 if it may be chance.
+
+    Its interval must leave out 0, and its p be below 0.05.
+    """
+    low, high, p = (row.metrics[f"{metric}_{name}"] for name in ("low", "high", "p"))
+    return (int(low > 0) - int(high < 0)) * (p < 0.05)
+
+
+def measure(metric: str) -> str:
+    """ "recall@10" as a reader knows it: "Recall@10"."""
+    name, _, cut = metric.partition("@")
+    return f"{ {'recall': 'Recall', 'ndcg': 'NDCG'}.get(name, name) }@{cut}"

@@ -1,0 +1,283 @@
+"""RQ-VAE: an autoencoder whose latent is residual-quantized (TIGER, arXiv 2305.05065, sec. 3.1).
+
+Unlike RQ-KMeans, the space in which the codes are chosen is learned together with them. Left
+alone, such codebooks collapse onto few codes; three measures work against it here: k-means starts
+the codebooks, a commitment loss keeps latents near their codes, and codes that nothing uses are
+moved onto the data again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
+from nezha_lite.semantic_ids.quantizers.files import (
+    check_shape,
+    damage_named,
+    read_quantizer,
+    write_quantizer,
+)
+from nezha_lite.semantic_ids.quantizers.residual import (
+    encode_residuals,
+    nearest_codes,
+    residual_costs,
+    sum_codewords,
+)
+from nezha_lite.semantic_ids.quantizers.rq_kmeans import RQKMeans, RQKMeansConfig
+from nezha_lite.semantic_ids.quantizers.validation import check_range, check_rows, check_vectors
+
+
+@dataclass(frozen=True)
+class RQVAEConfig(QuantizerConfig):
+    """How to build and train an `RQVAE`.
+
+    `hidden` are the encoder's hidden widths (the decoder mirrors them), `latent` the width in
+    which codes are chosen, `beta` the weight of the commitment loss. Every `revive_every` epochs,
+    codes that no item uses are moved onto random residuals, as are those left unused at the end;
+    0 switches that off.
+    Raises ValueError naming the field for values out of range.
+    """
+
+    hidden: tuple[int, ...] = (128,)
+    latent: int = 32
+    epochs: int = 200
+    batch_size: int = 256
+    lr: float = 1e-3
+    beta: float = 0.25
+    revive_every: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for width in self.hidden:
+            check_range("hidden", width, 1)
+        for name in ("latent", "epochs", "batch_size"):
+            check_range(name, getattr(self, name), 1)
+        check_range("revive_every", self.revive_every, 0)
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr!r}: a finite number > 0 is needed")
+        if not 0 <= self.beta < math.inf:
+            raise ValueError(f"beta is {self.beta!r}: a finite number >= 0 is needed")
+
+
+class RQVAE:
+    """A residual-quantized autoencoder with the interface of `RQKMeans`.
+
+    Trains and encodes on the CPU, where a seed fixes the result (for one machine and number of
+    threads); the global random state is left as it was.
+    """
+
+    kind: ClassVar[str] = "rq-vae"
+
+    def __init__(self, config: RQVAEConfig | None = None) -> None:
+        self.config = config or RQVAEConfig()
+        self._network: _Network | None = None
+
+    @property
+    def radices(self) -> tuple[int, ...]:
+        """Codes per level as configured, (C_1, ..., C_L)."""
+        return self.config.radices
+
+    @property
+    def codebooks(self) -> tuple[Tensor, ...]:
+        """Codebooks in the latent space: float32 (C_l, latent) each. RuntimeError before `fit`."""
+        return tuple(book.detach() for book in self._trained.codebooks)
+
+    @property
+    def _trained(self) -> "_Network":
+        if self._network is None:
+            raise RuntimeError("this RQVAE has no codebooks yet: call fit or load first")
+        return self._network
+
+    def fit(self, vectors: Tensor, progress: bool = False) -> Self:
+        """Train on `vectors` (N, D) and return self; `progress` shows a bar over the epochs.
+
+        Raises ValueError for an empty or non-2-D tensor, or naming the first row with NaN or inf;
+        FloatingPointError if the loss stops being finite.
+        """
+        from tqdm import tqdm
+
+        config = self.config
+        vectors = check_rows(vectors)
+        generator = torch.Generator().manual_seed(config.seed)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            # Layers draw their weights from the default generator. torch.manual_seed would also
+            # seed the accelerators, which fork_rng does not restore here.
+            torch.default_generator.manual_seed(config.seed)
+            network = _Network(vectors.shape[1], config)
+            vectors = network.standardise(vectors)
+            network.start_codebooks(vectors, config.seed, generator)
+            optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
+            bar = tqdm(range(1, config.epochs + 1), "RQ-VAE", unit="epoch", disable=not progress)
+            for epoch in bar:
+                total = 0.0
+                order = torch.randperm(len(vectors), generator=generator)
+                for batch in torch.split(order, config.batch_size):
+                    loss = network.loss(vectors[batch], config.beta)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    total += loss.item() * len(batch)
+                if not math.isfinite(total):
+                    raise FloatingPointError(
+                        f"RQ-VAE diverged in epoch {epoch} (loss {total}): "
+                        f"use a learning rate below lr={config.lr}"
+                    )
+                bar.set_postfix(loss=f"{total / len(vectors):.4f}", refresh=False)
+                if config.revive_every and epoch % config.revive_every == 0 < config.epochs - epoch:
+                    network.revive(vectors, generator)
+            if config.revive_every:
+                # Nothing trains after this, so each code must find an item where it is put.
+                network.revive(vectors, generator, tries=20)
+        self._network = network
+        return self
+
+    @torch.no_grad()
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Greedy nearest code of the latent per level, ties to the lowest: int64 (N, L)."""
+        return encode_residuals(self._latents(vectors), self.codebooks)
+
+    @torch.no_grad()
+    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
+        """Squared latent distance of what `prefix` (N, l) leaves of `vectors` to each code next.
+
+        float64 (N, C_{l+1}), computed as `encode` does.
+        Raises ValueError for a wrong shape or a code that its codebook does not have.
+        """
+        return residual_costs(self._latents(vectors), prefix, self.codebooks, self.radices)
+
+    def _latents(self, vectors: Tensor) -> Tensor:
+        network = self._trained
+        vectors = check_vectors(vectors, len(network.mean))
+        parts = torch.split(vectors, 2**16)
+        return torch.cat(
+            [network.latents((x.double() - network.mean) / network.scale) for x in parts]
+        )
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """The decoder's float32 vectors (N, D) for `codes` (N, l), 1 <= l <= L.
+
+        Raises ValueError for a wrong shape or a code that its codebook does not have.
+        """
+        network = self._trained
+        output: Tensor = network.decoder(sum_codewords(codes, self.codebooks))
+        return output * network.scale + network.mean
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and config to one safetensors file; an old one is replaced whole."""
+        write_quantizer(path, self.kind, asdict(self.config), self._trained.state_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote. ValueError if the file holds no RQ-VAE quantizer."""
+        fields, tensors = read_quantizer(path, cls.kind)
+        with damage_named(path):
+            quantizer = cls(RQVAEConfig(**fields))
+            check_shape("mean", tensors["mean"], range(1, 2**31))
+            with torch.device("meta"):  # nothing is drawn for weights about to be replaced
+                network = _Network(len(tensors["mean"]), quantizer.config)
+            network.load_state_dict(tensors, assign=True)
+            quantizer._network = network
+        return quantizer
+
+
+class _Network(nn.Module):
+    """Encoder (D -> latent), L codebooks, decoder (latent -> D), and the input's mean and scale."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int, config: RQVAEConfig) -> None:
+        super().__init__()
+        widths = (width, *config.hidden, config.latent)
+        self.encoder = _mlp(widths)
+        self.decoder = _mlp(widths[::-1])
+        self.codebooks = nn.ParameterList(
+            nn.Parameter(torch.zeros(codes, config.latent)) for codes in config.radices
+        )
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(()))
+
+    def standardise(self, vectors: Tensor) -> Tensor:
+        """Set mean and scale from `vectors` (N, D); return them centred, at unit mean square."""
+        # One scale for all coordinates keeps distances in proportion, and makes lr and beta mean
+        # the same for unit-length text vectors as for any other input.
+        self.mean = vectors.double().mean(0).float()
+        scale = (vectors - self.mean).double().square().mean().sqrt().float()
+        self.scale = scale if scale > 0 else torch.ones(())
+        return (vectors - self.mean) / self.scale
+
+    @torch.no_grad()
+    def start_codebooks(self, vectors: Tensor, seed: int, generator: torch.Generator) -> None:
+        """Set the codebooks by residual k-means of the untrained encoder's latents."""
+        latents = self.encoder(vectors)  # (N, latent)
+        radices = tuple(len(book) for book in self.codebooks)
+        kmeans = RQKMeans(RQKMeansConfig(len(radices), radices, seed, iterations=20, restarts=1))
+        for book, start in zip(self.codebooks, kmeans.fit(latents).codebooks, strict=True):
+            # k-means gives fewer rows when there are fewer distinct vectors than codes.
+            book.normal_(std=float(latents.square().mean().sqrt()), generator=generator)
+            book[: len(start)] = start
+
+    def loss(self, vectors: Tensor, beta: float) -> Tensor:
+        """Mean reconstruction, codebook and commitment loss of standardised `vectors` (B, D)."""
+        latents = self.encoder(vectors)  # (B, latent)
+        residual, quantized = latents, torch.zeros_like(latents)
+        loss = torch.zeros(())
+        for book in self.codebooks:
+            with torch.no_grad():  # squared distances, less a term that all codes share
+                costs = book.square().sum(1) - 2 * residual @ book.T  # (B, C)
+            chosen = book[costs.argmin(1)]  # (B, latent)
+            loss = loss + F.mse_loss(chosen, residual.detach())
+            loss = loss + beta * F.mse_loss(residual, chosen.detach())
+            residual = residual - chosen.detach()
+            quantized = quantized + chosen.detach()
+        # Straight-through: forward uses the codes, backward passes the latent's gradient.
+        straight = latents + (quantized - latents).detach()
+        return loss + F.mse_loss(self.decoder(straight), vectors)
+
+    @torch.no_grad()
+    def latents(self, vectors: Tensor) -> Tensor:
+        """What the encoder makes of standardised `vectors` (N, D): float32 (N, latent)."""
+        # A matrix product adds in an order that depends on the batch's shape. Rounding a float64
+        # product to float32 hides that, so that equal vectors get equal latents in any company.
+        output = vectors.double()
+        for layer in self.encoder:
+            if isinstance(layer, nn.Linear):
+                output = F.linear(output, layer.weight.double(), layer.bias.double())
+            else:
+                output = layer(output)
+        return output.float()
+
+    @torch.no_grad()
+    def revive(self, vectors: Tensor, generator: torch.Generator, tries: int = 1) -> None:
+        """Move each code that none of `vectors` (N, D) uses onto a randomly drawn residual.
+
+        A code that takes another's last item leaves that one dead: the next of the `tries` finds
+        it. Adam's averages need no reset: an unused code has had zero gradients.
+        """
+        residual = self.latents(vectors).double()  # (N, latent)
+        for book in self.codebooks:
+            for _ in range(tries):
+                codes = nearest_codes(residual, book)  # (N,)
+                dead = (torch.bincount(codes, minlength=len(book)) == 0).nonzero()[:, 0]
+                # A residual that a code already equals gains nothing from another code.
+                wanting = (residual.float() != book[codes]).any(1).nonzero()[:, 0]
+                drawn = wanting[torch.randperm(len(wanting), generator=generator)[: len(dead)]]
+                if not len(drawn):
+                    break
+                book[dead[: len(drawn)]] = residual[drawn].float()
+            residual = residual - book[nearest_codes(residual, book)]
+
+
+def _mlp(widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width, following in pairwise(widths):
+        layers += [nn.Linear(width, following), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])  # the last layer is linear

@@ -1,0 +1,113 @@
+"""The map from items to their semantic IDs as a table for people and other programs.
+
+One CSV row for each item: its name, its codes level by level (a column `code_1_of_64` is level 1,
+whose codebook has 64 codes), the key and the title. A cell that a spreadsheet would run as a
+formula, because it begins with = + - @ or a control character, gets an apostrophe in front, and so
+does one that begins with an apostrophe: `read_sid_map` takes off exactly one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nezha_lite.common.files import write_whole
+from nezha_lite.datasets import InteractionDataset
+from nezha_lite.datasets.csv_import.problems import Findings
+from nezha_lite.datasets.csv_import.rows import csv_rows
+from nezha_lite.semantic_ids.catalogue import SemanticIds
+
+# What spreadsheets take for the beginning of a formula (OWASP, "CSV injection").
+_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
+_CODE = re.compile(r"code_([0-9]{1,4})_of_([0-9]{1,19})")
+
+
+def sid_map_rows(
+    semantic_ids: SemanticIds, dataset: InteractionDataset
+) -> Iterator[tuple[str | int, ...]]:
+    """The header, then one row for each item in catalogue order, without any escaping.
+
+    Raises:
+        ValueError: if the semantic IDs are those of another catalogue.
+    """
+    if semantic_ids.items != dataset.items:
+        raise ValueError(
+            f"The semantic IDs name {semantic_ids.n_items} items that are not the "
+            f"{dataset.n_items} of data set {dataset.name!r}: take the ones made for it."
+        )
+    levels = [f"code_{level}_of_{radix}" for level, radix in enumerate(semantic_ids.radices, 1)]
+    yield ("item", *levels, "key", "title")
+    keys, codes = semantic_ids.keys.tolist(), semantic_ids.codes.tolist()
+    for item, name in enumerate(dataset.items):
+        yield (name, *codes[item], keys[item], dataset.title(item))
+
+
+def sid_map_csv(semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:
+    """The table as CSV text, safe to open in a spreadsheet; see `sid_map_rows`."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    for row in sid_map_rows(semantic_ids, dataset):
+        writer.writerow([_safe(cell) if isinstance(cell, str) else cell for cell in row])
+    return text.getvalue()
+
+
+def write_sid_map(path: str | Path, semantic_ids: SemanticIds, dataset: InteractionDataset) -> Path:
+    """Write the table, whole or not at all, with the byte order mark by which Excel knows UTF-8.
+
+    Raises:
+        ValueError: as `sid_map_rows`.
+    """
+    path = Path(path)
+    write_whole(path, "\ufeff" + sid_map_csv(semantic_ids, dataset))
+    return path
+
+
+def read_sid_map(path: str | Path) -> SemanticIds:
+    """The semantic IDs in a table that `write_sid_map` wrote.
+
+    Raises:
+        ValueError: naming file, line and column if it is no such table, or its keys are not those
+            of its codes.
+    """
+    path, findings = Path(path), Findings()
+    rows = csv_rows(path, ",", findings)
+    header = next(rows, (0, []))[1]
+    levels = [_CODE.fullmatch(name) for name in header[1:-2]]
+    radices = [int(level[2]) for level in levels if level is not None]
+    numbered = [f"code_{level}_of_{radix}" for level, radix in enumerate(radices, 1)]
+    expected = ["item", *numbered, "key", "title"]
+    if header != expected or not radices:
+        findings.report(0, 0, 0).check()  # what is wrong before the header, where anything is
+        raise ValueError(
+            f"{path}, line 1: the columns must be item, code_1_of_…, …, key and title, as "
+            "`write_sid_map` writes them."
+        )
+    names, codes, keys, lines = [], [], [], []
+    for line, (name, *numbers, key, _) in rows:
+        names.append(name.removeprefix("'"))
+        lines.append(line)
+        for column, number in zip([*numbered, "key"], [*numbers, key], strict=True):
+            if not re.fullmatch("[0-9]{1,19}", number):
+                raise ValueError(
+                    f"{path}, line {line}, column {column!r}: {number!r:.40} is no code."
+                )
+        codes.append([*map(int, numbers)])
+        keys.append(int(key))
+    findings.report(0, 0, 0).check()
+    try:
+        semantic_ids = SemanticIds.from_codes(codes, radices, names)
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path} does not hold valid semantic IDs: {error}") from error
+    for line, right, found in zip(lines, semantic_ids.keys.tolist(), keys, strict=True):
+        if right != found:
+            raise ValueError(
+                f"{path}, line {line}, column 'key': {found} is not the key of its codes, {right}."
+            )
+    return semantic_ids
+
+
+def _safe(cell: str) -> str:
+    return f"'{cell}" if cell.startswith((*_RISKY, "'")) else cell

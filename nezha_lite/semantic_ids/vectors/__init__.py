@@ -1,0 +1,1 @@
+"""Item vectors, from which a quantizer makes codes: texts, behaviour, or both."""

@@ -1,0 +1,207 @@
+"""What is wrong with a table is said with file, line, column, value and remedy."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nezha_lite.datasets import TableLayout, TableReport, check_tables, read_tables
+from nezha_lite.datasets.csv_import.rows import LONGEST_LINE
+from tests.helpers.own_tables import GOOD, ITEMS, checked
+
+TIME = "write unix seconds or milliseconds, or ISO 8601 such as 2024-01-31T18:05"
+EMPTY = "is empty: name one, or delete the row"
+UTF8 = "save the table as UTF-8, in a spreadsheet 'CSV UTF-8'"
+QUOTED = 'quote cells that contain ",", and leave unknown ones empty'
+RENAME = "rename one, or say which of them it is"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(report: TableReport, with_items: bool = False) -> str:
+    """What `read_tables` says of these tables."""
+    with pytest.raises(ValueError, match=r"\.$") as raised:
+        read_tables("orders.csv", "items.csv" if with_items else None)
+    with pytest.raises(ValueError, match=re.escape(str(raised.value))):
+        report.check()
+    return str(raised.value)
+
+
+def test_good_tables_have_no_problem() -> None:
+    report = checked(GOOD, ITEMS)
+    assert report.problems == ()
+    assert (report.users, report.items, report.interactions) == (1, 3, 3)
+    assert str(report) == "Readable: 3 interactions, 1 user, 3 items.\nNothing is wrong."
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+BAD_ORDERS: list[tuple[str | bytes, str]] = [
+    ("", ": it holds no header: write the names of the columns on line 1"),
+    ("\n\n,,\n", ": it holds no header: write the names of the columns on line 1"),
+    ("user,item,time\n", ": it has no rows below its header: add some"),
+    (
+        "User,item,date\nann,1,1\n",
+        ", line 1, column 'user': is missing, the header has 'User', 'item' and 'date': "
+        + RENAME
+        + " (and 1 more error, listed by check_tables)",
+    ),
+    (
+        "\nuser,item\nann,1\n",
+        ", line 2, column 'time': is missing, the header has 'user' and 'item': " + RENAME,
+    ),
+    (
+        "user;item;time\nann;1;1\n",
+        ", line 1: 'user;item;time' is one cell: is the separator ';'? Name it as the separator",
+    ),
+    (
+        "user\titem\ttime\nann\t1\t1\n",
+        r", line 1: 'user\titem\ttime' is one cell: is the separator a tab? "
+        "Name it as the separator",
+    ),
+    (
+        "user,item,time,item\nann,1,1,2\n",
+        ", line 1, column 'item': stands twice in the header: rename one",
+    ),
+    (GOOD + ",4,4\n", f", line 5, column 'user': '' {EMPTY}"),
+    (GOOD + "ann,  ,4\n", f", line 5, column 'item': '' {EMPTY}"),
+    (GOOD + "ann,4,\n", f", line 5, column 'time': '' is no time: {TIME}"),
+    (
+        GOOD + "ann,4,31/01/24\n",
+        f", line 5, column 'time': '31/01/24' is no time: {TIME}",
+    ),
+    (GOOD + "ann,4\n", f", line 5: 'ann,4' has 2 cells, but the header has 3: {QUOTED}"),
+    (GOOD + "ann\n", f", line 5: 'ann' has 1 cell, but the header has 3: {QUOTED}"),
+    (
+        GOOD + "ann,Mug, red,4\n",
+        f", line 5: 'ann,Mug, red,4' has 4 cells, but the header has 3: {QUOTED}",
+    ),
+    (
+        GOOD + "ann,4\0,4\n",
+        ", line 5: it holds a NUL byte: save the table as UTF-8 text (UTF-16 looks like this)",
+    ),
+    (
+        GOOD.encode() + b"ann,caf\xe9,4\n",
+        f", line 5: byte 0xe9 at position 46 (counted from 0) is not UTF-8: {UTF8}",
+    ),
+    (
+        GOOD.encode() + b"ann,4,4\ncaf\xc3",
+        f", line 6: byte 0xc3 at position 50 (counted from 0) is not UTF-8: {UTF8}",
+    ),
+    (
+        GOOD.encode("utf-16"),
+        ", line 1: byte 0xff at position 0 (counted from 0) is not UTF-8, the file looks like "
+        f"UTF-16: {UTF8}",
+    ),
+    (
+        GOOD + f"ann,{'x' * 131_073},4\n",
+        ", line 5: a cell has more than 131,072 characters: shorten it, or close the quote that "
+        "opens it",
+    ),
+    (
+        GOOD + "x" * LONGEST_LINE,
+        f", line 5: it has more than {LONGEST_LINE:,} characters: write one row on a line, as "
+        "UTF-8 text",
+    ),
+    (
+        GOOD + 'ann,"4,4\nann,5,5\n',
+        ', line 5: a quote is opened here and never closed: close it, or write "" for a quote in '
+        "a cell",
+    ),
+    (
+        GOOD + 'ann,"5" nail",4\n',
+        ', line 5: a quoted cell goes on after its end: write "" for a quote inside it',
+    ),
+]
+
+
+@pytest.mark.parametrize(("orders", "sentence"), BAD_ORDERS)
+def test_errors_of_the_interactions(orders: str | bytes, sentence: str) -> None:
+    assert refused(checked(orders)) == f"orders.csv{sentence}."
+
+
+BAD_ITEMS: list[tuple[str, str]] = [
+    ("", ": it holds no header: write the names of the columns on line 1"),
+    ("item,title\n", ": it has no rows below its header: add some"),
+    (
+        "id,title\n1,Mug\n",
+        ", line 1, column 'item': is missing, the header has 'id' and 'title': " + RENAME,
+    ),
+    (
+        "item,name\n1,Mug\n",
+        ", line 1, column 'title': is missing, the header has 'item' and 'name': " + RENAME,
+    ),
+    (ITEMS + " ,Lid\n", f", line 5, column 'item': '' {EMPTY}"),
+    (
+        ITEMS + "2,Lid\n",
+        ", line 5, column 'item': '2' has two rows that differ: keep the right one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("items", "sentence"), BAD_ITEMS)
+def test_errors_of_the_items(items: str, sentence: str) -> None:
+    assert refused(checked(GOOD, items), with_items=True) == f"items.csv{sentence}."
+
+
+def test_a_bad_byte_far_into_a_file_is_found() -> None:
+    # Every length of what stands before, so that a character is also cut by a chunk's end.
+    before = GOOD.encode() + b"ann,5,5\n" * 9000
+    for filler in (b"", b"x", b"xx"):
+        row = b"ann," + filler + "\u20ac\u00e9".encode() * 3000
+        content = before + row + b"\xff,4\n"
+        place = len(before) + len(row)
+        (problem,) = checked(content).errors
+        assert problem.line == 9005
+        assert f"byte 0xff at position {place:,} " in problem.what
+
+
+def test_what_is_no_file_is_said() -> None:
+    Path("folder").mkdir()
+    (problem,) = check_tables("folder").errors
+    assert str(problem) == "folder: it is a folder: name the CSV file in it."
+    (problem,) = check_tables("nothing.csv").errors
+    assert str(problem) == "nothing.csv: there is no such file: name a CSV file."
+    with pytest.raises(ValueError, match=r"^nothing\.csv: there is no such file"):
+        read_tables("nothing.csv")
+
+
+def test_a_renamed_column_must_be_there() -> None:
+    checked(GOOD, ITEMS)
+    layout = TableLayout(brand="maker")
+    (problem,) = check_tables("orders.csv", "items.csv", layout).errors
+    assert (problem.file, problem.line, problem.column) == ("items.csv", 1, "maker")
+
+
+def test_all_errors_are_listed_at_once_and_the_first_is_raised() -> None:
+    rows = ["ann,4,x", "ann,5,y", ",6,6", "ann,7", *(f"ann,8,z{n}" for n in range(9))]
+    report = checked(GOOD + "\n".join(rows) + "\n", ITEMS + "2,Lid\n")
+    found = [
+        (problem.file, problem.line, problem.column, problem.value, problem.count)
+        for problem in report.errors
+    ]
+    assert found == [
+        ("orders.csv", 5, "time", "x", 11),
+        ("orders.csv", 7, "user", "", 1),
+        ("orders.csv", 8, None, "ann,7", 1),
+        ("items.csv", 5, "item", "2", 1),
+    ]
+    assert report.interactions == 3
+    assert str(report.errors[0]).endswith(
+        "T18:05. Also line 6 ('y'), line 9 ('z0'), line 10 ('z1'), line 11 ('z2'), 6 more."
+    )
+    assert "(and 13 more errors, listed by check_tables)." in refused(report, with_items=True)
+    assert str(report).splitlines() == [
+        "Readable: 3 interactions, 1 user, 3 items.",
+        "Errors, to be mended before the tables can be read:",
+        *(f"- {problem}" for problem in report.errors),
+    ]
+
+
+def test_a_long_value_is_cut_short() -> None:
+    (problem,) = checked(GOOD + f"ann,4,{'x' * 1000}\n").errors
+    assert len(str(problem)) < 250
+    assert problem.value == "x" * 1000

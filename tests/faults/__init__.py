@@ -1,1 +1,0 @@
-"""The fault list: what can be wrong, by name, and the promise that is kept all the same."""

@@ -1,0 +1,192 @@
+"""Figures of the quality report: their marks, their sentences, and that nothing is cut off."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from nezha_lite.plots import (
+    Figure,
+    code_use_figure,
+    figure_svg,
+    neighbours_figure,
+    tokenizers_figure,
+)
+from nezha_lite.plots.static_svg.elements import plain
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.semantic_ids.quality import IdQuality, id_quality
+from nezha_lite.semantic_ids.quantizers import RQKMeans, RQKMeansConfig
+from tests.helpers.builders import catalogue
+from tests.helpers.hostile import MARKUP
+from tests.helpers.slow_quantizing import clustered
+from tests.plots.test_static_layout import assert_readable
+
+VECTORS = clustered(200)
+
+
+def fitted(levels: int, codes: int) -> SemanticIds:
+    quantizer = RQKMeans(RQKMeansConfig(levels=levels, codes=codes)).fit(VECTORS)
+    return SemanticIds.from_codes(quantizer.encode(VECTORS), quantizer.radices)
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, IdQuality]:
+    three = fitted(3, 8)
+    codes = torch.randint(0, 8, (200, 2), generator=torch.Generator().manual_seed(0))
+    return {
+        "RQ-KMeans, 3 × 8": id_quality(three, VECTORS),
+        "the same, extra level": id_quality(three.with_extra_level(), VECTORS),
+        "random, 2 × 8": id_quality(SemanticIds.from_codes(codes, (8, 8)), VECTORS),
+    }
+
+
+def every_figure(reports: dict[str, IdQuality]) -> list[Figure]:
+    first = next(iter(reports.values()))
+    return [code_use_figure(first), neighbours_figure(reports), tokenizers_figure(reports)]
+
+
+def caption(figure: Figure) -> str:
+    return plain(figure.layout.title.text).split("\n", 1)[1].replace("\n", " ")
+
+
+def marks(figure: Figure) -> dict[tuple[str, int], float]:
+    """(series, row) → x."""
+    return {
+        (trace.name, y): x
+        for trace in figure.data
+        if trace.mode == "markers"
+        for x, y in zip(trace.x, trace.y, strict=True)
+    }
+
+
+# ---- use of codes -------------------------------------------------------------------------------
+
+
+def test_lines_of_code_use_show_the_counts() -> None:
+    quality = id_quality(SemanticIds.from_codes([[0, 0]] * 6 + [[1, 1]] * 3 + [[2, 2]], (4, 3)))
+    first, second, equal = code_use_figure(quality).data
+    assert list(first.y) == pytest.approx([6 / 2.5, 3 / 2.5, 1 / 2.5, 0])
+    assert list(first.x) == [12.5, 37.5, 62.5, 87.5]
+    assert list(second.y) == pytest.approx([1.8, 0.9, 0.3])
+    assert list(equal.y) == [1, 1]
+
+
+def test_long_codebooks_are_thinned_but_keep_their_ends() -> None:
+    quality = id_quality(catalogue(3000, (512, 1)))
+    line, single, _ = code_use_figure(quality).data
+    assert len(line.x) == 25
+    assert line.y[0] == pytest.approx(512 * quality.levels[0].top)
+    assert line.x[-1] == pytest.approx(100 * 511.5 / 512)
+    assert list(line.y) == sorted(line.y, reverse=True)
+    assert (list(single.x), list(single.y)) == ([50.0], [1.0])
+
+
+def test_the_caption_of_code_use_names_the_least_even_level_and_collapse() -> None:
+    draw = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 64, (500, 3), generator=draw)
+    good = id_quality(SemanticIds.from_codes(codes, (64,) * 3))
+    assert "No level has collapsed." in caption(code_use_figure(good))
+    codes[:, 1] = torch.where(torch.rand(500, generator=draw) < 0.98, 7, codes[:, 1])
+    bad = id_quality(SemanticIds.from_codes(codes, (64,) * 3))
+    said = caption(code_use_figure(bad))
+    assert f"Least even is level 2: {bad.levels[1].used} of 64 codes in use" in said
+    assert "Collapsed: level 2." in said
+
+
+# ---- tokenizers compared ------------------------------------------------------------------------
+
+
+def test_marks_stand_at_the_share_of_neighbours(reports: dict[str, IdQuality]) -> None:
+    found = marks(neighbours_figure(reports))
+    expected = {}
+    for row, quality in enumerate(reports.values()):
+        expected["chance", row] = 100 * quality.prefixes[0].neighbours_chance
+        for use, prefix in zip(quality.levels, quality.prefixes, strict=True):
+            if not use.extra:
+                name = f"{prefix.level} code{'s' if prefix.level > 1 else ''}"
+                expected[name, row] = 100 * prefix.neighbours
+    assert found == pytest.approx(expected)
+    assert found["1 code", 0] > 5 * found["chance", 0], "clusters are kept"
+    assert found["1 code", 2] == pytest.approx(found["chance", 2], abs=3), "random codes keep none"
+
+
+def test_marks_and_words_compare_use_and_collisions(reports: dict[str, IdQuality]) -> None:
+    figure = tokenizers_figure(reports)
+    expected = {
+        (f"level {level.level}", row): 100 * level.attained
+        for row, quality in enumerate(reports.values())
+        for level in quality.levels
+        if not level.extra
+    }
+    assert marks(figure) == pytest.approx(expected)
+    words = next(trace for trace in figure.data if trace.mode == "text").text
+    assert words[1] == "0.0 % collide"
+    rate = 100 * reports["random, 2 × 8"].collision_rate
+    assert words[2] == f"{rate:.1f} % collide"
+    assert "Fewest collisions: the same, extra level, 0.0 % of the items." in caption(figure)
+
+
+def test_the_caption_says_who_keeps_most(reports: dict[str, IdQuality]) -> None:
+    reversed_reports = dict(reversed(reports.items()))
+    said = caption(neighbours_figure(reversed_reports))
+    kept = 100 * reports["RQ-KMeans, 3 × 8"].prefixes[0].neighbours
+    assert said.startswith(f"the same, extra level keeps the most: {kept:.1f} % of")
+    chance = 100 * reports["RQ-KMeans, 3 × 8"].prefixes[0].neighbours_chance
+    assert f"chance gives {chance:.1f} % (grey ring)" in said
+
+
+def test_series_differ_without_colour(reports: dict[str, IdQuality]) -> None:
+    for figure in every_figure(reports)[1:]:
+        shapes = [trace.marker.symbol for trace in figure.data if trace.mode == "markers"]
+        assert len(set(shapes)) == len(shapes)
+        sizes = [t.marker.size for t in figure.data if t.mode == "markers" and t.name != "chance"]
+        assert sizes == sorted(set(sizes), reverse=True), "a mark below another stays visible"
+    lines = {(trace.line.dash, trace.marker.symbol) for trace in every_figure(reports)[0].data}
+    assert len(lines) == 4
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
+
+def test_many_levels_are_cut_to_the_first_and_the_last() -> None:
+    deep = id_quality(catalogue(100, (4,) * 9), torch.rand(100, 3))
+    for figure in (code_use_figure(deep), tokenizers_figure({"deep": deep})):
+        names = [trace.name for trace in figure.data if (trace.name or "").startswith("level")]
+        assert names == ["level 1", "level 2", "level 3", "level 9"]
+        assert "Of 9 levels, the first 3 and the last are shown." in caption(figure)
+    names = [trace.name for trace in neighbours_figure({"deep": deep}).data]
+    assert names == ["1 code", "2 codes", "3 codes", "9 codes", "chance"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "A rather long name of a tokenizer with its settings, 4 × 256"]
+)
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_nothing_is_cut_or_written_across(name: str, count: int) -> None:
+    quality = id_quality(catalogue(100, (12,) * 10), torch.rand(100, 3))
+    for figure in every_figure({f"{number} {name}": quality for number in range(count)}):
+        assert_readable(figure_svg(figure))
+
+
+def test_the_static_form_is_the_same_each_time_and_hostile_names_are_text(
+    reports: dict[str, IdQuality],
+) -> None:
+    named = {MARKUP: reports["RQ-KMeans, 3 × 8"]}
+    for first, second in zip(every_figure(named), every_figure(named), strict=True):
+        svg = figure_svg(first)
+        assert svg == figure_svg(second)
+        ElementTree.fromstring(svg)
+        assert "<img" not in svg
+        text = first.to_json()
+        assert not re.search(r"<(?!br>|/span>|span style)", text.encode().decode("unicode_escape"))
+
+
+def test_reports_that_cannot_be_drawn_are_named(reports: dict[str, IdQuality]) -> None:
+    blind = id_quality(catalogue(9))
+    with pytest.raises(ValueError, match="report of 'blind' has no neighbours"):
+        neighbours_figure({**reports, "blind": blind})
+    with pytest.raises(ValueError, match="There are no neighbours"):
+        neighbours_figure({})
+    with pytest.raises(ValueError, match="no tokenizers"):
+        tokenizers_figure({})

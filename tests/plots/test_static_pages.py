@@ -1,0 +1,49 @@
+"""The stored notebooks as pages without a kernel: GitHub's view, and nbconvert's HTML."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbconvert import HTMLExporter
+
+from tests.helpers.stored_notebooks import FOLDER, NOTEBOOKS
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LIVE = ("HTML(", "VBox(", "FigureWidget(")  # how a widget without words of its own would print
+
+
+def widget_outputs(path: Path) -> list[dict[str, Any]]:
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+    return [out["data"] for out in outputs if WIDGET in out.get("data", {})]
+
+
+WITH_WIDGETS = [path for path in NOTEBOOKS if widget_outputs(path)]
+
+
+def test_most_lessons_have_a_widget() -> None:
+    lessons = {path.name[:2] for path in WITH_WIDGETS if path.parent == FOLDER}
+    assert {"00", "01", "02", "04", "05", "06", "07", "08"} <= lessons
+
+
+@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+def test_every_widget_has_a_picture_and_words(path: Path) -> None:
+    for data in widget_outputs(path):
+        assert data["image/svg+xml"].startswith("<svg")
+        words = data["text/plain"]
+        assert len(words) > 40
+        assert not words.startswith(LIVE)
+
+
+@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+def test_html_made_by_nbconvert_shows_the_pictures(path: Path) -> None:
+    page, _ = HTMLExporter().from_filename(str(path))
+    shown = [
+        base64.b64decode(picture).decode("utf-8")
+        for picture in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    ]
+    for data in widget_outputs(path):
+        assert data["image/svg+xml"].strip() in [picture.strip() for picture in shown]

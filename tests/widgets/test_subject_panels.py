@@ -1,0 +1,61 @@
+"""Panels about a user: what is not on offer is refused, and nothing is changed by it."""
+
+from typing import Any
+
+import pytest
+import traitlets
+
+from nezha_lite.widgets import (
+    DecodeExplorer,
+    DecoderRace,
+    DraftAgainstModel,
+    DraftHeadExplorer,
+    HallucinationLab,
+    VerifierLab,
+)
+from tests.helpers.hostile import fresh_model, hostile_dataset, hostile_ids
+
+IDS, DATASET = hostile_ids(), hostile_dataset()
+KINDS = (
+    DecodeExplorer,
+    DecoderRace,
+    DraftAgainstModel,
+    DraftHeadExplorer,
+    HallucinationLab,
+    VerifierLab,
+)
+
+
+def made(kind: type) -> Any:
+    return kind(fresh_model(IDS), IDS, DATASET, users=[3, 5])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_that_is_not_on_offer_is_refused(kind: type) -> None:
+    panel = made(kind)
+    before = panel.sentences()
+    for user in (7, -1, 1000):  # 7 is a user of the data set
+        with pytest.raises(traitlets.TraitError, match=f"user is {user}, .* on offer: 3, 5"):
+            panel.user = user
+        assert panel.user == 3
+        assert panel.sentences() == before
+    panel.user = 5
+    assert panel.user == 5
+
+
+def test_a_level_beyond_the_last_is_refused() -> None:
+    panel = made(DraftAgainstModel)
+    with pytest.raises(traitlets.TraitError, match="level is 4, but must be at most 3"):
+        panel.level = 4
+    assert panel.level == 1
+    panel.level = 3
+    panel.beam = 5
+    assert len(panel.prefix) == 3
+
+
+def test_a_step_beyond_the_list_is_refused() -> None:
+    panel = made(DecodeExplorer)
+    panel.step = 1
+    with pytest.raises(traitlets.TraitError, match="step is 5, but must be at most 4"):
+        panel.step = 5
+    assert panel.step == 1
