@@ -8,18 +8,17 @@ starts. Run it on an otherwise idle machine.
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nezha_lite.common.memory import peak_memory
 from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quality import id_quality
@@ -191,24 +190,6 @@ def _measure(fields: dict[str, Any]) -> dict[str, Any]:
         "provenance": provenance("cpu"),
         "seconds": round(done - begun, 2),
     }
-
-
-def peak_memory() -> int | None:
-    """The most bytes of memory this process has held, or None where the system does not tell.
-
-    On Linux not `ru_maxrss`: a new process takes that over from the one that started it.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most  # bytes there, KiB elsewhere
 
 
 def _gib(size: int) -> float:

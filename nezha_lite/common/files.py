@@ -1,4 +1,4 @@
-"""JSON as other people's files hold it: what Python's reader lets through or trips over."""
+"""Files: written whole or not at all; JSON and tensors read strictly."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import json
 import os
 import re
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 # An escaped backslash, a whole surrogate pair, or (as group 1) half of one.
 _ESCAPES = re.compile(
@@ -47,7 +52,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def write_whole(path: str | Path, content: bytes | str) -> None:
+def atomic_write(path: str | Path, content: bytes | str) -> None:
     """Replace `path` by `content` (text as UTF-8) in one step; a failure leaves the old file.
 
     Raises OSError naming `path`: its folder is missing or a file, the disk is full, and so on.
@@ -66,3 +71,56 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     finally:
         with suppress(OSError):  # nothing to delete where its folder is missing or a file
             unfinished.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds.
+
+    Raises FileNotFoundError; ValueError naming the file if it is not JSON, see `parse_json`.
+    """
+    try:
+        return parse_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file by name, and its metadata (empty where it has none).
+
+    Raises FileNotFoundError, or SafetensorError for a damaged file; see `damage_named`.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file in one step; raises what `atomic_write` does."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    atomic_write(path, save(whole, dict(metadata) if metadata else None))
+
+
+@contextmanager
+def damage_named(path: str | Path, sentence: str) -> Iterator[None]:
+    """Whatever fails while a file's content is read becomes ValueError "PATH SENTENCE: reason".
+
+    FileNotFoundError passes: a missing file is not a damaged one.
+    """
+    try:
+        yield
+    except (
+        SafetensorError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        # PyTorch's messages have many lines.
+        reason = " ".join(str(error).split())
+        if isinstance(error, AttributeError | LookupError):
+            reason = f"{type(error).__name__}: {reason}"
+        raise ValueError(f"{path} {sentence}: {reason:.300}") from error

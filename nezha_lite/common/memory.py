@@ -1,14 +1,18 @@
-"""Telling a lack of memory from a defect: PyTorch has several errors for it."""
+"""Memory: how much is free, how much a process holds, and whether an error came of a lack of it."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether it is, or came of, a lack of memory: a broken capture is an error of its own."""
+    """Whether an error is a lack of memory, or was caused by one.
+
+    PyTorch has several errors for it, and one more when it happens inside a CUDA graph's capture.
+    """
     while error is not None:
         # PyTorch's CPU allocator raises a plain RuntimeError.
         lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
@@ -18,32 +22,40 @@ def out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-BUILD_BYTES = {"hash-set": 250}  # for each ID: its key, sorting, and all its levels
-OTHER_BUILD_BYTES = 80
-
-
-def check_memory(kind: str, items: int, space: int, device: torch.device) -> None:
-    """MemoryError if a verifier of this kind for so many items would not fit."""
-    free = free_memory(device)
-    needed = items * BUILD_BYTES.get(kind, OTHER_BUILD_BYTES)
-    if kind == "bitset":
-        needed += space // 8
-    if free is not None and needed > free:
-        raise MemoryError(
-            f"building takes about {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} are free."
-        )
-
-
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free now, or None where the system does not tell."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = Path("/proc/meminfo")
-    if device.type != "cpu" or not meminfo.is_file():
-        return None
-    (line,) = [
-        line
-        for line in meminfo.read_text(encoding="utf-8").splitlines()
-        if line.startswith("MemAvailable:")
-    ]
-    return 1024 * int(line.split()[1])
+    return _proc_bytes("/proc/meminfo", "MemAvailable:") if device.type == "cpu" else None
+
+
+def resident_memory() -> int | None:
+    """Bytes of memory this process holds now, or None where the system does not tell."""
+    return _proc_bytes("/proc/self/status", "VmRSS:")
+
+
+def peak_memory(device: torch.device | None = None) -> int | None:
+    """The most bytes held so far: a CUDA device's tensors, else this whole process.
+
+    None where the system does not tell (Windows).
+    """
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    # Not `ru_maxrss` on Linux: a new process takes that over from the one that started it.
+    peak = _proc_bytes("/proc/self/status", "VmHWM:")
+    if peak is not None or sys.platform == "win32":
+        return peak
+    import resource  # Unix only
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most  # bytes there, KiB elsewhere
+
+
+def _proc_bytes(file: str, field: str) -> int | None:
+    """A field of a Linux status file, which counts in KiB."""
+    path = Path(file)
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith(field):
+                return 1024 * int(line.split()[1])
+    return None

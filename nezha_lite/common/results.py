@@ -5,11 +5,14 @@ one object for one row, `{"rows": [...]}` for several. Notebooks, tables and tes
 there; nobody types a number.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -19,7 +22,7 @@ from typing import Any, TypedDict, cast
 
 import torch
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, read_json
 
 KINDS = ("quality", "latency", "training", "tokenizer", "reliability")
 
@@ -70,6 +73,24 @@ class ResultRow:
     commit: str
     date: str  # UTC, ISO 8601
     seconds: float
+
+    @classmethod
+    def measured(
+        cls, *, device: str | torch.device, started: float, digits: int = 5, **fields: Any
+    ) -> ResultRow:
+        """A row measured in this process just now.
+
+        Args:
+            device: what it was measured on; `provenance` describes it.
+            started: `time.perf_counter()` when the measurement began.
+            digits: to which `metrics` and `std` are rounded.
+            fields: the other fields of the row.
+        """
+        for name in ("metrics", "std"):
+            if name in fields:
+                fields[name] = {key: round(value, digits) for key, value in fields[name].items()}
+        seconds = round(time.perf_counter() - started, 2)
+        return cls(**fields, seconds=seconds, **provenance(device))
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -155,7 +176,7 @@ def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be written as JSON: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    atomic_write(path, text)
 
 
 def read_results(path: str | Path) -> list[ResultRow]:
@@ -164,10 +185,7 @@ def read_results(path: str | Path) -> list[ResultRow]:
     Raises FileNotFoundError, or ValueError naming the file when it holds anything but rows.
     """
     path = Path(path)
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    content = read_json(path)
     objects = content["rows"] if isinstance(content, dict) and "rows" in content else [content]
     if not isinstance(objects, list) or not objects:
         raise ValueError(f'{path}: "rows" must be a list of at least one row')
@@ -190,7 +208,7 @@ def provenance(device: str | torch.device) -> Provenance:
             "transformers": _version("transformers"),
             "nezha_lite": _version("nezha-lite"),
         },
-        "commit": _commit(Path(__file__).resolve().parent),
+        "commit": _commit(Path(__file__).resolve().parents[1]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, TypeVar
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.item_text import ItemText
 
@@ -179,7 +179,7 @@ def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
     try:
         for part, content in contents.items():
             path = folder / f"{name}.{part}.json"
-            write_whole(path, content)
+            atomic_write(path, content)
             written.append(path)
     except BaseException:
         for path in written:

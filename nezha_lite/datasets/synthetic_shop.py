@@ -5,7 +5,7 @@ distribution, so the best possible ranking (the oracle) can be computed and stan
 measured model. What follows an item depends on its type, brand and colour, which its text names:
 a model that only sees semantic IDs made from the text can learn it.
 
-``python -m nezha_lite.datasets.synthetic_shop --out data/sample`` writes the committed files byte for byte. For
+`python -m nezha_lite.datasets.synthetic_shop --out data/sample` writes the files byte for byte. For
 that, only ``Random.random`` (the one generator Python promises to keep) and exactly rounded
 arithmetic decide what is drawn.
 """

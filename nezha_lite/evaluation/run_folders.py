@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 from nezha_lite.datasets import InteractionDataset
 
 ASKED_FILE = "asked.json"
@@ -75,7 +75,7 @@ def read_object(path: Path, *needed: str) -> dict[str, Any]:
 def write_object(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all; the folder is made when it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(content, indent=1) + "\n")
+    atomic_write(path, json.dumps(content, indent=1) + "\n")
 
 
 def as_json(value: Any) -> Any:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 
 SEMANTIC_IDS_FILE = "semantic_ids.safetensors"  # in a folder that training wrote
 
@@ -23,10 +23,10 @@ def write_parts(path: Path, codes: Tensor, radices: Sequence[int], items: Sequen
     header = {"radices": list(radices), "items": list(items)}
     if path.suffix == ".json":
         content = json.dumps({**header, "codes": codes.tolist()}, ensure_ascii=False)
-        write_whole(path, content + "\n")
+        atomic_write(path, content + "\n")
     elif path.suffix == ".safetensors":
         metadata = {name: json.dumps(value) for name, value in header.items()}
-        write_whole(path, to_safetensors_bytes({"codes": codes.contiguous()}, metadata))
+        atomic_write(path, to_safetensors_bytes({"codes": codes.contiguous()}, metadata))
     else:
         raise ValueError(
             f"Semantic IDs are saved as .json or .safetensors, but the path is {path}."

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from nezha_lite.common.files import write_whole
+from nezha_lite.common.files import atomic_write
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.datasets.csv_import.problems import Findings
 from nezha_lite.datasets.csv_import.rows import csv_rows
@@ -61,7 +61,7 @@ def write_sid_map(path: str | Path, semantic_ids: SemanticIds, dataset: Interact
         ValueError: as `sid_map_rows`.
     """
     path = Path(path)
-    write_whole(path, "\ufeff" + sid_map_csv(semantic_ids, dataset))
+    atomic_write(path, "\ufeff" + sid_map_csv(semantic_ids, dataset))
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids.catalogue import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.collisions import Collisions, NewItems, add_items, resolve
@@ -131,7 +131,7 @@ class ItemTokenizer:
             self.vectorizer.save(Path(beside) / "vectorizer")
             self.quantizer.save(quantizer_file)
             semantic_ids.save(ids_file)
-            write_whole(config_file, json.dumps(asdict(self.config), indent=1) + "\n")
+            atomic_write(config_file, json.dumps(asdict(self.config), indent=1) + "\n")
             (folder / _FILES[0]).unlink(missing_ok=True)
             written = [path for path in Path(beside).rglob("*") if path.is_file()]
             for path in sorted(written, key=lambda path: path == config_file):

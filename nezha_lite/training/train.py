@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
@@ -28,7 +28,7 @@ from nezha_lite.training.config import PAPER_RECIPE, TrainingConfig
 from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingRows
 from nezha_lite.training.trainer import (
     Score,
-    WatchedTrainer,
+    ValidatedTrainer,
     best_epoch,
     watching,
 )
@@ -136,7 +136,7 @@ def train(
         with without_progress_bar(), saving(output, "make room on the disk, then resume"):
             model.save_pretrained(output)
         # Last, so that it stands for a whole folder.
-        write_whole(output / TRAINING_FILE, json.dumps(record, indent=1) + "\n")
+        atomic_write(output / TRAINING_FILE, json.dumps(record, indent=1) + "\n")
     trainer.accelerator.wait_for_everyone()  # no process returns before the files are there
     return record
 
@@ -178,7 +178,7 @@ def read_training_record(folder: str | Path) -> TrainingRecord:
     return record
 
 
-class _NezhaTrainer(WatchedTrainer):
+class _NezhaTrainer(ValidatedTrainer):
     def __init__(
         self,
         model: NezhaModel,

@@ -35,7 +35,7 @@ WATCHED = "eval_watched"
 ROWS = "rows"  # of a batch: which training rows it is made of, (B,) int64
 
 
-class WatchedTrainer(Trainer):
+class ValidatedTrainer(Trainer):
     """A Trainer with quiet logs and, where a score is given, an eye on it.
 
     Args:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from nezha_lite.verifiers.base import Candidates
-from nezha_lite.verifiers.incremental import LivingVerifier, taken
+from nezha_lite.verifiers.incremental import IncrementalVerifier, taken
 
 # 2^36 bits, 8 GiB: what a large GPU can spare. Beyond it the space is almost empty anyway.
 MOST_BYTES = 2**33
 
 
-class BitsetVerifier(LivingVerifier):
+class BitsetVerifier(IncrementalVerifier):
     """One bit for every prefix that could be written: its cost knows nothing of the catalogue.
 
     A prefix's continuations are neighbouring bits, so that `candidates` reads one short row a beam

@@ -7,10 +7,10 @@ import sys
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import LivingVerifier
+from nezha_lite.verifiers.incremental import IncrementalVerifier
 
 
-class HashSetVerifier(LivingVerifier):
+class HashSetVerifier(IncrementalVerifier):
     """The definition itself: one Python set of keys per level. Readable, and slow on tensors.
 
     Answers keys on any device, at the price of a synchronisation: it cannot be captured.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import LivingVerifier
+from nezha_lite.verifiers.incremental import IncrementalVerifier
 from nezha_lite.verifiers.sorted_ops import key_type
 
 LOAD = 0.6  # of a table's places at most
@@ -13,7 +13,7 @@ SPARE = 2  # places of a window beyond the longest probe, so that later keys rar
 EMPTY = -1
 
 
-class HashTableVerifier(LivingVerifier):
+class HashTableVerifier(IncrementalVerifier):
     """Open addressing with linear probing, a table a level, without a loop over keys.
 
     A key lies within a fixed number of places after its home, its window, and a look-up reads the

@@ -12,7 +12,7 @@ from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers.base import Candidates, Catalogue, child_keys
 
 
-class LivingVerifier(ABC):
+class IncrementalVerifier(ABC):
     """A catalogue of existing IDs whose members come and go.
 
     A structure answers `prefix_contains` and holds, at every level, exactly the prefixes that have

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import LivingVerifier
+from nezha_lite.verifiers.incremental import IncrementalVerifier
 
 
-class IsinVerifier(LivingVerifier):
+class IsinVerifier(IncrementalVerifier):
     """What the authors' released code does: `torch.isin(keys, existing)`, level by level.
 
     Every question costs as much as reading the whole catalogue, and on CUDA waits for the device,

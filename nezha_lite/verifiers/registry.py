@@ -10,12 +10,12 @@ from nezha_lite.verifiers.base import Catalogue, Verifier
 from nezha_lite.verifiers.bitset import BitsetVerifier
 from nezha_lite.verifiers.hash_set import HashSetVerifier
 from nezha_lite.verifiers.hash_table import HashTableVerifier
-from nezha_lite.verifiers.incremental import LivingVerifier
+from nezha_lite.verifiers.incremental import IncrementalVerifier
 from nezha_lite.verifiers.isin import IsinVerifier
 from nezha_lite.verifiers.sorted_keys import SortedVerifier
 from nezha_lite.verifiers.trie import TrieVerifier
 
-VERIFIER_KINDS: dict[str, type[LivingVerifier]] = {
+VERIFIER_KINDS: dict[str, type[IncrementalVerifier]] = {
     "hash-set": HashSetVerifier,
     "bitset": BitsetVerifier,
     "sorted": SortedVerifier,

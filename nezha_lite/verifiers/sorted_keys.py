@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import LivingVerifier, taken
+from nezha_lite.verifiers.incremental import IncrementalVerifier, taken
 from nezha_lite.verifiers.sorted_ops import deleted, inserted, key_type
 
 
-class SortedVerifier(LivingVerifier):
+class SortedVerifier(IncrementalVerifier):
     """Every level's keys as one sorted tensor, found by binary search.
 
     Adding and removing costs one linear pass over the level.

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from nezha_lite.verifiers.base import Candidates
-from nezha_lite.verifiers.incremental import LivingVerifier, taken
+from nezha_lite.verifiers.incremental import IncrementalVerifier, taken
 from nezha_lite.verifiers.sorted_ops import deleted, inserted, key_type, smallest_type
 
 # Beams up to this width get the tightest list of candidates; wider ones all children of a level.
 WIDEST_BEAM = 4096
 
 
-class TrieVerifier(LivingVerifier):
+class TrieVerifier(IncrementalVerifier):
     """Lists the children that exist instead of testing those that might.
 
     `candidates` is one flat list a prompt, as long as the K prefixes with the most children could

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nezha_lite.bench import verifiers as bench_module
 from nezha_lite.bench import workload as beam_steps
 from nezha_lite.bench.extrapolate import expected_bytes, extrapolate
 from nezha_lite.bench.verifiers import STRUCTURES, bench_verifiers
 from nezha_lite.bench.workload import CHANGED, N_BEAMS, BeamStep, random_keys
-from nezha_lite.common import memory as free_memory
+from nezha_lite.common.memory import free_memory
 from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, HashSetVerifier, make_verifier
@@ -107,7 +108,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], words: str) -> 
 
 
 def test_what_does_not_fit_is_left_out_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(free_memory, "free_memory", lambda device: 100_000)
+    monkeypatch.setattr(bench_module, "free_memory", lambda device: 100_000)
     told: list[str] = []
     rows = bench_verifiers(
         SIZES, RADICES, ("hash-set", "trie"), 8, 1, decode=False, report=told.append
@@ -128,10 +129,10 @@ def test_what_does_not_fit_is_left_out_with_a_sentence(monkeypatch: pytest.Monke
 
 
 def test_free_memory_is_known_on_a_cpu_or_not_asked_for() -> None:
-    free = free_memory.free_memory(torch.device("cpu"))
+    free = free_memory(torch.device("cpu"))
     assert free is None or 0 < free < 2**50
-    assert free_memory.free_memory(torch.device("meta")) is None
-    free_memory.check_memory("trie", 1, 10, torch.device("cpu"))
+    assert free_memory(torch.device("meta")) is None
+    bench_module._check_memory("trie", 1, 10, torch.device("cpu"))
 
 
 # ---- what is asked ------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def test_a_failure_while_writing_leaves_no_half_of_a_data_set(
             raise OSError(f"no space left for {path.name}")
         path.write_text(content)
 
-    monkeypatch.setattr(writing, "write_whole", full)
+    monkeypatch.setattr(writing, "atomic_write", full)
     answer = cli("import", *tables, tmp_path / "shop", *LAYOUT)
     assert refused(answer, "no space left for shop.inter.json")
     assert list((tmp_path / "shop").iterdir()) == []

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from nezha_lite.common.files import write_whole
+from nezha_lite.common.files import atomic_write
 
 
 @pytest.mark.parametrize("content", ["größer", "größer".encode()])
 def test_the_new_file_replaces_the_old_one(content: str | bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_whole(path, "old and longer")
-    write_whole(path, content)
+    atomic_write(path, "old and longer")
+    atomic_write(path, content)
     assert path.read_text(encoding="utf-8") == "größer"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -22,13 +22,13 @@ def test_a_failure_leaves_the_old_one(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
-    write_whole(path, "old")
+    atomic_write(path, "old")
 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(*((Path, "write_bytes") if step == "write" else (os, "replace")), full)
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, "new")
+        atomic_write(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

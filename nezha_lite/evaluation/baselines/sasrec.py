@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
-from nezha_lite.common.files import write_whole
+from nezha_lite.common.files import atomic_write
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation.baselines.scorer import evaluate_scorer
@@ -29,7 +29,7 @@ from nezha_lite.evaluation.metrics import ndcg_at
 from nezha_lite.training.config import MOST
 from nezha_lite.training.trainer import (
     WATCHED,
-    WatchedTrainer,
+    ValidatedTrainer,
     best_epoch,
     watching,
 )
@@ -176,7 +176,7 @@ def train_sasrec(
 
     An interrupted run in the folder `output` goes on from its last good checkpoint. The global
     random state is reseeded, as the Trainer does. ValueError, FloatingPointError and OSError as
-    `WatchedTrainer`.
+    `ValidatedTrainer`.
 
     Returns:
         The model in evaluation mode, and the record also written to `output`/sasrec.json:
@@ -194,7 +194,7 @@ def train_sasrec(
         return {"ndcg@10": float(ndcg_at(scored.ranks, 10).mean())}
 
     rows = _Rows(dataset.train_sequences(), config.max_items)
-    trainer = WatchedTrainer(
+    trainer = ValidatedTrainer(
         model,
         rows,
         score,
@@ -219,7 +219,7 @@ def train_sasrec(
         "validation_ndcg@10": [round(entry[WATCHED], 5) for entry in history],
     }
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+    atomic_write(output / RECORD_FILE, json.dumps(record, indent=1) + "\n")
     return model, record
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nezha_lite.common.memory import out_of_memory
+from nezha_lite.common.memory import out_of_memory, peak_memory
 from nezha_lite.common.results import provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder, ParallelHeadsDecoder
@@ -126,7 +124,7 @@ class Work:
         settings = replace(self.config.sasrec, seed=self.job.seed)
         model, record = train_sasrec(self.dataset, self.folder, settings, self.progress)
         place = next(model.parameters()).device
-        about = {**record, "peak_mib": peak_mib(place), **_about(started, place)}
+        about = {**record, "peak_mib": _peak_mib(place), **_about(started, place)}
         write_object(self.folder / TRAINED_FILE, about)
         test, length = self.dataset.split("test"), min(self.config.beam, self.dataset.n_items)
         measured = evaluate_scorer(model, test, length, progress=self.progress)
@@ -186,7 +184,7 @@ class Work:
             "occupancy": semantic_ids.occupancy,
             "collision_rate": semantic_ids.collision_rate,
             **record,
-            "peak_mib": peak_mib(model.device),
+            "peak_mib": _peak_mib(model.device),
             **_about(started, model.device),
         }
         write_object(self.folder / TRAINED_FILE, trained)
@@ -218,12 +216,8 @@ class Work:
         return tokenizer.fit(self.dataset, self.progress).semantic_ids
 
 
-def peak_mib(device: torch.device) -> float:
-    """The most memory so far: of the GPU's tensors, else of the whole process, in MiB."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+def _peak_mib(device: torch.device) -> float:
+    return round((peak_memory(device) or 0) / 2**20, 1)
 
 
 def _about(started: float, device: str | torch.device) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 from nezha_lite.decoding.item_lists import NOT_FOUND
 from nezha_lite.evaluation.metrics import Evaluation
 
@@ -40,7 +40,7 @@ def save_lists(path: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> 
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     heading = {"about": json.dumps(about), "beam": str(evaluation.beam)}
-    write_whole(path, save(arrays, metadata=heading))
+    atomic_write(path, save(arrays, metadata=heading))
 
 
 def load_lists(path: Path) -> Stored:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
 
 
@@ -21,7 +21,7 @@ def write_quantizer(
     """Write `tensors` with `kind` and `config` as metadata; `path` is replaced in one step."""
     metadata = {"quantizer": kind, "config": json.dumps(config, sort_keys=True)}
     content = to_safetensors_bytes({k: v.contiguous() for k, v in tensors.items()}, metadata)
-    write_whole(path, content)
+    atomic_write(path, content)
 
 
 def read_quantizer(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

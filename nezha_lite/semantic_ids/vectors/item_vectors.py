@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
 from nezha_lite.semantic_ids.vectors.encoder import encoder_vectors, model_identity
@@ -201,7 +201,7 @@ class ItemVectorizer:
             "tfidf": settings,
         }
         metadata = {"item_vectors": json.dumps(header)}
-        write_whole(folder / _FILE, to_safetensors_bytes(tensors, metadata))
+        atomic_write(folder / _FILE, to_safetensors_bytes(tensors, metadata))
         return folder
 
     @classmethod

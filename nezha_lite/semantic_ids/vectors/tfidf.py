@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
-from nezha_lite.common.files import parse_json, write_whole
+from nezha_lite.common.files import atomic_write, parse_json
 
 # Lengths and singular values below this share are rounding noise, which scaling would blow up.
 _NOISE = 1e-6
@@ -129,7 +129,7 @@ class TfidfVectors:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, settings as JSON in its header; replaced in one step."""
         tensors, settings = self.state()
-        write_whole(path, to_safetensors_bytes(tensors, {"tfidf": json.dumps(settings)}))
+        atomic_write(path, to_safetensors_bytes(tensors, {"tfidf": json.dumps(settings)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
