@@ -1,6 +1,6 @@
 """Result files as Markdown tables, so that nobody types a number.
 
-A README holds marked blocks, and `python tools/tables.py README.md` fills them in:
+A page holds marked blocks, and `python tools/tables.py README.md docs/results/*.md` fills them in:
 
     <!-- table quality-beauty-small.json: decoder, beam, recall@10 -->
     …
@@ -19,7 +19,7 @@ from typing import Any
 
 from nezha_lite.common.results import ResultRow, read_results
 
-RESULTS = Path("data") / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 _BLOCK = re.compile(
     r"(<!-- table (\S+?)(?: where ([^:\n]+))?: (.+?) -->\n).*?(<!-- end table -->)", re.DOTALL
 )
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     for path in parser.parse_args().files:
         text = path.read_text(encoding="utf-8")
-        path.write_text(filled_in(text, path.resolve().parent / RESULTS), encoding="utf-8")
+        path.write_text(filled_in(text, RESULTS), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from nezha_lite.common.results import read_results
 from tests.helpers.stored_notebooks import (
     FOLDER,
     LESSONS,
@@ -139,20 +138,6 @@ def test_the_tour_and_the_readme_name_the_lessons_minutes(lesson: Path) -> None:
     assert re.search(rf"\(notebooks/{lesson.name}\) \| {found[1]} \|", readme)
     if lesson != LESSONS[0]:
         assert re.search(rf"\({lesson.name}\) \|.*\| {found[1]} \|", prose(load(LESSONS[0])))
-
-
-def test_the_readme_s_answer_times_are_the_measured_ones() -> None:
-    readme = " ".join((FOLDER.parent / "README.md").read_text(encoding="utf-8").split())
-    said = re.search(
-        r"answer within (\d+) to (\d+) ms \(the medians of (\d+) sliders .*? press (\d+) ms\)",
-        readme,
-    )
-    assert said
-    rows = read_results(FOLDER.parent / "data" / "results" / "latency-sample-widgets.json")
-    medians = [row.metrics["median_ms"] for row in rows]
-    slowest = max(row.metrics["max_ms"] for row in rows)
-    measured = (min(medians), max(medians), len(rows), slowest)
-    assert [int(number) for number in said.groups()] == [round(value) for value in measured]
 
 
 def test_the_tour_lists_every_lesson() -> None:

@@ -1,4 +1,4 @@
-"""Tables are made from result files, and the README's are the ones that the files give."""
+"""Tables are made from result files."""
 
 import dataclasses
 from pathlib import Path
@@ -7,8 +7,6 @@ import pytest
 
 from nezha_lite.common.results import ResultRow, provenance, write_results
 from tools.tables import filled_in, markdown_table
-
-ROOT = Path(__file__).parents[2]
 
 
 def row(**changes: object) -> ResultRow:
@@ -82,12 +80,3 @@ def test_a_forgotten_mark_is_refused(tmp_path: Path) -> None:
     text = "<!-- table toy.json: decoder -->\nno end\n"
     with pytest.raises(ValueError, match="mark"):
         filled_in(text, tmp_path)
-
-
-def test_the_tables_of_the_readme_are_those_of_the_result_files() -> None:
-    name = "README.md"
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert text.count("<!-- table ") >= 3
-    assert filled_in(text, ROOT / "data" / "results") == text, (
-        f"remake the tables: python tools/tables.py {name}"
-    )
