@@ -13,7 +13,6 @@ from nezha_lite.plots.capacity_figures import responses_figure, servers_figure
 from nezha_lite.plots.collision_figures import CollisionPoint, collision_figure, occupancy_figure
 from nezha_lite.plots.id_map_figures import Landed, Landing, id_map_figure
 from nezha_lite.plots.id_quality_figures import (
-    code_use_figure,
     neighbours_figure,
     tokenizers_figure,
 )
@@ -26,7 +25,7 @@ from nezha_lite.plots.speed_figures import (
     phases_figure,
     verifiers_figure,
 )
-from nezha_lite.plots.static_svg.figure import figure_svg, page_svg
+from nezha_lite.plots.static_svg import figure_svg, page_svg
 from nezha_lite.plots.study_figures import (
     differences_figure,
     hallucination_figure,
@@ -58,7 +57,6 @@ __all__ = [
     "beam_nodes",
     "beam_tree_figure",
     "clear",
-    "code_use_figure",
     "collision_figure",
     "compare_prefixes",
     "differences_figure",

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from nezha_lite.plots.beam_figures import percent
 from nezha_lite.plots.prefix_agreement import ComparedPrefix, LevelAgreement, Opinion
 from nezha_lite.plots.style import BLUE, GREEN, ORANGE, VERMILLION, Figure, headed, plot_text
+from nezha_lite.plots.traces import marker_trace, named_axis, segment_trace, text_trace
 
 HALF = 0.29  # levels, from the middle of a pair of columns to either of them
 ROW, LEAST, MOST = 20, 180, 640  # pixels: of a rank; of the plot
@@ -67,23 +68,15 @@ def ranks_figure(
     deepest = max((mark.rank for s in (True, False) for mark in rank_marks(levels, s)), default=1)
     pairs = rank_marks(levels, shared=True)
     joins = [(left, right) for left, right in zip(pairs[::2], pairs[1::2], strict=True)]
-    lines = go.Scatter(
-        x=[x for left, right in joins for x in (left.x, right.x, None)],
-        y=[y for left, right in joins for y in (left.rank, right.rank, None)],
-        mode="lines",
-        line={"color": "#999999", "width": 1.5},
-        hoverinfo="skip",
-        showlegend=False,
+    lines = segment_trace(
+        [((left.x, left.rank), (right.x, right.rank)) for left, right in joins], "#999999", 1.5
     )
     marks = [
-        go.Scatter(
-            x=[mark.x for mark in rank_marks(levels, shared)],
-            y=[mark.rank for mark in rank_marks(levels, shared)],
-            mode="markers",
+        marker_trace(
+            [(mark.x, mark.rank) for mark in rank_marks(levels, shared)],
+            {"symbol": symbol, "color": colour, "size": 9},
             name=name,
-            marker={"symbol": symbol, "color": colour, "size": 9},
-            hoverinfo="text",
-            hovertext=[
+            hover=[
                 plot_text(describe(mark.prefix)).replace("; ", "<br>")
                 for mark in rank_marks(levels, shared)
             ],
@@ -108,14 +101,10 @@ def ranks_figure(
     height = min(MOST, max(LEAST, ROW * deepest))
     pixel = (deepest + 1.6) / height  # in ranks, and rather too large
     above = 1 - max(1, ABOVE * pixel)
-    counts = go.Scatter(
-        x=[level.level for level in levels],
-        y=[above] * len(levels),
-        mode="text",
-        text=[f"level {one.level}: {one.shared} of {one.model_kept}" for one in levels],
-        textposition="middle center",
-        hoverinfo="skip",
-        showlegend=False,
+    counts = text_trace(
+        zip([level.level for level in levels], [above] * len(levels), strict=True),
+        [f"level {one.level}: {one.shared} of {one.model_kept}" for one in levels],
+        position="middle center",
     )
     numbers = range(1, len(levels) + 1)
     ranks = [1, *range(5, deepest + 1, 5)] if deepest > 10 else list(range(1, deepest + 1))
@@ -188,31 +177,14 @@ def shares_figure(
                 hoverinfo="name+y",
             )
         )
-    traces.append(
-        go.Scatter(
-            x=[x for x, _ in texts],
-            y=[height for _, height in texts],
-            mode="text",
-            text=[f"{height:.0f} %" for _, height in texts],
-            textposition="top center",
-            textfont={"size": 11},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    )
-    numbers = list(range(1, levels + 1))
+    traces.append(text_trace(texts, [f"{height:.0f} %" for _, height in texts], size=11))
     layout = headed(
         title,
         caption,
         180,
         showlegend=True,
         barmode="overlay",
-        xaxis={
-            "tickvals": numbers,
-            "ticktext": [plot_text(name) for name in named],
-            "range": [0.5, levels + 0.5],
-            "showgrid": False,
-        },
+        xaxis=named_axis(named, range(1, levels + 1), 0.5),
         yaxis={
             "title": {"text": "share (%)"},
             "tickvals": [0, 25, 50, 75, 100],

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from torch import Tensor
 
-from nezha_lite.plots.static_svg.elements import text_width
+from nezha_lite.plots.static_svg import text_width
 from nezha_lite.plots.style import (
     BLUE,
     BOTTOM,
@@ -20,6 +20,7 @@ from nezha_lite.plots.style import (
     headed,
     plot_text,
 )
+from nezha_lite.plots.traces import named_axis, text_trace
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELS = 40
@@ -65,15 +66,7 @@ def bars_figure(
         ],
     )
     # A scatter carries the numbers, so that they stand above the error bars, not across them.
-    labels = go.Scatter(
-        x=places,
-        y=tops,
-        mode="text",
-        text=[number(height) for height in heights],
-        textposition="top center",
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    labels = text_trace(zip(places, tops, strict=True), [number(height) for height in heights])
     low, high = min([0.0, *heights]), max([0.0, *tops])
     high = high if high > low else 1.0  # an axis needs a length, even for zeros
     layout = headed(
@@ -81,12 +74,7 @@ def bars_figure(
         caption,
         240,
         showlegend=False,
-        xaxis={
-            "tickvals": places,
-            "ticktext": [plot_text(name) for name in names],
-            "range": [-0.6, len(names) - 0.4],
-            "showgrid": False,
-        },
+        xaxis=named_axis(names),
         yaxis={"title": {"text": plot_text(y_title)}, "range": [low, high + 0.12 * (high - low)]},
     )
     return Figure([bar, labels], layout)

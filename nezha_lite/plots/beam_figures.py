@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeTrace
 from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes
-from nezha_lite.plots.static_svg.elements import shortened, text_width
-from nezha_lite.plots.static_svg.figure import WIDTH
+from nezha_lite.plots.static_svg import WIDTH, shortened, text_width
 from nezha_lite.plots.style import BLUE, GREY, ORANGE, VERMILLION, Figure, headed, plot_text
+from nezha_lite.plots.traces import marker_trace, named_axis, segment_trace, text_trace
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELLED = 80  # nodes of a level that still leave room for text
@@ -57,14 +57,9 @@ def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?"
         )
         for name, numbers, colour, pattern in series
     ]
-    totals = go.Scatter(
-        x=levels,
-        y=[count.proposed for count in counts],
-        mode="text",
-        text=[f"{count.existing} of {count.proposed} exist" for count in counts],
-        textposition="top center",
-        hoverinfo="skip",
-        showlegend=False,
+    totals = text_trace(
+        zip(levels, [count.proposed for count in counts], strict=True),
+        [f"{count.existing} of {count.proposed} exist" for count in counts],
     )
     layout = headed(
         title,
@@ -72,12 +67,7 @@ def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?"
         200,
         barmode="stack",
         showlegend=True,
-        xaxis={
-            "tickvals": levels,
-            "ticktext": [f"level {level}" for level in levels],
-            "range": [0.4, len(levels) + 0.6],
-            "showgrid": False,
-        },
+        xaxis=named_axis([f"level {level}" for level in levels], levels),
         yaxis={
             "title": {"text": "drafts proposed"},
             "range": [0, 1.15 * max([1, *(count.proposed for count in counts)])],
@@ -161,51 +151,34 @@ def tree_parts(
     # Edges begin right of the widest code, so that they cross no label.
     codes = [text_width(str(row.node.codes[-1]), LABEL_SIZE) for row in placed]
     gutter = (LABEL_GAP + max(codes, default=0) + 2) / pixels if labelled else 0
-    edges = go.Scatter(
-        x=[
-            x
-            for row in shown
-            for x in (
-                row.node.level - 1 + (gutter if row.node.level > 1 else 0),
-                row.node.level,
-                None,
+    edges = segment_trace(
+        [
+            (
+                (row.node.level - 1 + (gutter if row.node.level > 1 else 0), row.parent_y),
+                (row.node.level, row.y),
             )
+            for row in shown
         ],
-        y=[y for row in shown for y in (row.parent_y, row.y, None)],
-        mode="lines",
-        line={"color": "#BBBBBB", "width": 1},
-        hoverinfo="skip",
-        showlegend=False,
+        "#BBBBBB",
     )
     texts = shown if labelled else []
-    labels = go.Scatter(
-        x=[row.node.level + LABEL_GAP / pixels for row in texts],
-        y=[row.y for row in texts],
-        mode="text",
-        text=[plot_text(_label(row.node, levels, semantic_ids, dataset)) for row in texts],
-        textposition="middle right",
-        textfont={"size": LABEL_SIZE},
-        hoverinfo="skip",
-        showlegend=False,
+    labels = text_trace(
+        [(row.node.level + LABEL_GAP / pixels, row.y) for row in texts],
+        [plot_text(_label(row.node, levels, semantic_ids, dataset)) for row in texts],
+        position="middle right",
+        size=LABEL_SIZE,
     )
-    root = go.Scatter(
-        x=[0],
-        y=[0.5],
-        mode="markers",
-        marker={"symbol": "square", "color": "#222222", "size": 11},
-        hoverinfo="text",
-        hovertext=["the prompt, read by the backbone once"],
-        showlegend=False,
+    root = marker_trace(
+        [(0, 0.5)],
+        {"symbol": "square", "color": "#222222", "size": 11},
+        hover=["the prompt, read by the backbone once"],
     )
     fates = [
-        go.Scatter(
-            x=[row.node.level for row in shown if row.node.fate is fate],
-            y=[row.y for row in shown if row.node.fate is fate],
-            mode="markers",
+        marker_trace(
+            [(row.node.level, row.y) for row in shown if row.node.fate is fate],
+            style,
             name=SHORT[fate],
-            marker=style,
-            hoverinfo="text",
-            hovertext=[
+            hover=[
                 plot_text(describe(row.node, semantic_ids, dataset))
                 for row in shown
                 if row.node.fate is fate

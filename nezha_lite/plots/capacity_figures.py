@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from nezha_lite.bench.capacity import Forecast, Service
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import Look, decimal_ticks
+from nezha_lite.plots.labelled_lines import SeriesStyle, decimal_ticks
 from nezha_lite.plots.speed_figures import DECODERS
 from nezha_lite.plots.style import (
     BLACK,
@@ -25,23 +25,24 @@ from nezha_lite.plots.style import (
     headed,
     plot_text,
 )
+from nezha_lite.plots.traces import line_trace, marker_trace, named_axis, segment_trace, text_trace
 
 PAPER = {
-    "paper: before NEZHA": Look("paper: before NEZHA", ORANGE, "longdashdot", "cross"),
-    "paper: NEZHA": Look("paper: NEZHA", SKY, "dot", "diamond"),
+    "paper: before NEZHA": SeriesStyle("paper: before NEZHA", ORANGE, "longdashdot", "cross"),
+    "paper: NEZHA": SeriesStyle("paper: NEZHA", SKY, "dot", "diamond"),
 }
 OTHERS = (
-    Look("", PURPLE, "dashdot", "triangle-up"),
-    Look("", GREEN, "longdash", "triangle-down"),
-    Look("", VERMILLION, "dot", "square-open"),
-    Look("", GREY, "dash", "diamond-open"),
+    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
+    SeriesStyle("", GREEN, "longdash", "triangle-down"),
+    SeriesStyle("", VERMILLION, "dot", "square-open"),
+    SeriesStyle("", GREY, "dash", "diamond-open"),
 )
 # Shares of the requests, in percent. The axis counts the slower ones: one in 2, in 10, in 100.
 PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 93, 95, 97, 98, 99, 99.5)
 TICKS = (0, 50, 75, 90, 95, 99)
 
 
-def service_look(service: Service, place: int) -> Look:
+def service_style(service: Service, place: int) -> SeriesStyle:
     """How a service is shown: as its decoder in the figures of latency, others by their place."""
     known = DECODERS | PAPER
     return known.get(service.name, replace(OTHERS[place % len(OTHERS)], name=service.name))
@@ -62,7 +63,7 @@ def responses_figure(
     """
     traces, times = [], [deadline_ms]
     for place, (service, forecast) in enumerate(zip(services, forecasts, strict=True)):
-        look = service_look(service, place)
+        look = service_style(service, place)
         shown = () if forecast.overloaded else PERCENTS
         ys = [forecast.percentile(percent) for percent in shown]
         times += ys
@@ -83,18 +84,16 @@ def responses_figure(
         )
     ends = [_slower(PERCENTS[0]), _slower(PERCENTS[-1])]
     traces.append(
-        go.Scatter(
-            x=ends,
-            y=[deadline_ms] * 2,
+        line_trace(
+            [(end, deadline_ms) for end in ends],
+            BLACK,
+            dash="dot",
             name=f"deadline, {deadline_ms:,g} ms",
-            mode="lines",
-            line={"color": BLACK, "dash": "dot", "width": 1},
-            hoverinfo="skip",
         )
     )
     low, high = math.log10(min(times)) - 0.1, math.log10(max(times)) + 0.1
     missing = [
-        service_look(service, place).name
+        service_style(service, place).name
         for place, (service, forecast) in enumerate(zip(services, forecasts, strict=True))
         if forecast.overloaded
     ]
@@ -141,34 +140,21 @@ def servers_figure(
         deadline_ms: what 99 % of the requests stay within.
         requests_per_second: the load.
     """
-    names = [service_look(service, place).name for place, service in enumerate(services)]
+    names = [service_style(service, place).name for place, service in enumerate(services)]
     rows = [len(services) - 1 - place for place in range(len(services))]  # the first on top
     possible = [(row, count) for row, count in zip(rows, needed, strict=True) if count]
-    stems: list[tuple[float | None, int | None]] = []
-    for row, count in possible:
-        stems += [(0.7, row), (count, row), (None, None)]
+    stems = [((0.7, row), (count, row)) for row, count in possible]
     marks = [(row, count) for row, count in possible if row != rows[chosen]]
     own = [(row, count) for row, count in possible if row == rows[chosen]]
     texts = [f"{count:,}" if count else "✕ too slow even without a queue" for count in needed]
     traces = [
-        go.Scatter(
-            x=[x for x, _ in stems],
-            y=[y for _, y in stems],
-            name="stems",
-            mode="lines",
-            line={"color": GREY, "width": 1},
-            hoverinfo="skip",
-        ),
+        segment_trace(stems, GREY, name="stems"),
         _marks(marks, "others", BLUE, "circle"),
         _marks(own, "chosen", VERMILLION, "square"),
-        go.Scatter(
-            x=[1.12 * (count or 0.7) for count in needed],
-            y=rows,
-            name="numbers",
-            mode="text",
-            text=texts,
-            textposition="middle right",
-            hoverinfo="skip",
+        text_trace(
+            [(1.12 * (count or 0.7), row) for row, count in zip(rows, needed, strict=True)],
+            texts,
+            position="middle right",
         ),
     ]
     most = math.log10(max([10, *(count for _, count in possible)]))
@@ -185,25 +171,17 @@ def servers_figure(
             "range": [math.log10(0.7), 1.15 * most + 0.1],
             **decimal_ticks(0, most),
         },
-        yaxis={
-            "tickvals": rows,
-            "ticktext": [plot_text(name) for name in names],
-            "range": [-0.6, len(services) - 0.4],
-            "showgrid": False,
-        },
+        yaxis=named_axis(names, rows),
     )
     return Figure(traces, layout)
 
 
 def _marks(points: Sequence[tuple[int, int]], name: str, colour: str, symbol: str) -> go.Scatter:
-    return go.Scatter(
-        x=[count for _, count in points],
-        y=[row for row, _ in points],
+    return marker_trace(
+        zip([count for _, count in points], [row for row, _ in points], strict=True),
+        {"color": colour, "symbol": symbol, "size": 11},
         name=name,
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": 11},
-        hoverinfo="text",
-        hovertext=[f"{count:,} servers" for _, count in points],
+        hover=[f"{count:,} servers" for _, count in points],
     )
 
 

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.style import BLACK, PALETTE, SYMBOLS, Figure, headed
+from nezha_lite.plots.traces import line_trace, marker_trace
 from nezha_lite.semantic_ids.collisions import expected_collision_rate, expected_distinct
 
 MAX_LEVELS = 4
@@ -140,14 +141,7 @@ def _spaces() -> list[int]:
 
 
 def _chance(curve: Sequence[tuple[float, float]]) -> go.Scatter:
-    return go.Scatter(
-        x=[x for x, _ in curve],
-        y=[y for _, y in curve],
-        name="by chance",
-        mode="lines",
-        line={"color": BLACK, "dash": "dash", "width": 2},
-        hoverinfo="skip",
-    )
+    return line_trace(curve, BLACK, width=2, dash="dash", name="by chance")
 
 
 def _marks(pairs: Sequence[tuple[CollisionPoint, float]], text: Any) -> list[go.Scatter]:
@@ -173,13 +167,10 @@ def _marks(pairs: Sequence[tuple[CollisionPoint, float]], text: Any) -> list[go.
 
 def _ring(x: float, y: float) -> go.Scatter:
     # Before the marks, because the static form fills its rings.
-    return go.Scatter(
-        x=[x],
-        y=[y],
+    return marker_trace(
+        zip([x], [y], strict=True),
+        {"symbol": "circle-open", "color": BLACK, "size": 20, "line": {"width": 2.5}},
         name="chosen",
-        mode="markers",
-        marker={"symbol": "circle-open", "color": BLACK, "size": 20, "line": {"width": 2.5}},
-        hoverinfo="skip",
     )
 
 

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import torch
 
 from nezha_lite.plots.style import BLACK, BLUE, GREEN, VERMILLION, Figure, headed
+from nezha_lite.plots.traces import marker_trace
 from nezha_lite.semantic_ids import SemanticIds
 
 # (fewest items, name, grey): light enough for every mark to stand out in front of them.
@@ -91,18 +92,19 @@ def id_map_figure(
     for landing, marker in MARKS.items():
         here = {square: count for (square, kind), count in marks.items() if kind is landing}
         traces.append(
-            go.Scatter(
-                x=[square[0] + _aside(square, landing, marks, columns) for square in here],
-                y=[y for _, y in here],
-                mode="markers",
+            marker_trace(
+                zip(
+                    [square[0] + _aside(square, landing, marks, columns) for square in here],
+                    [y for _, y in here],
+                    strict=True,
+                ),
+                marker,
                 name=landing.value,
-                marker=marker,
-                cliponaxis=False,
-                hoverinfo="text",
-                hovertext=[
+                hover=[
                     f"{'-'.join(map(str, (*prefix, *square[:shown])))}: {count} {landing.value}"
                     for square, count in here.items()
                 ],
+                cliponaxis=False,
             )
         )
     levels = [depth + 1, depth + 2][:shown]

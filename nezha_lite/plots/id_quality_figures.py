@@ -1,4 +1,4 @@
-"""Figures of the quality report: how codes are used, what prefixes keep, tokenizers compared."""
+"""Figures of the quality report: what prefixes keep, and tokenizers compared."""
 
 from __future__ import annotations
 
@@ -6,46 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.basic_charts import lines_figure
-from nezha_lite.plots.static_svg.elements import shortened
+from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.style import BOTTOM, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
-from nezha_lite.semantic_ids.quality import IdQuality, LevelUse
+from nezha_lite.plots.traces import text_trace
+from nezha_lite.semantic_ids.quality import IdQuality
 
 MAX_LEVELS = 4  # shown in one figure: the legend's room, and what an eye can tell apart
-_POINTS = 25  # of a level's line: a codebook of 512 needs no 512 marks
 _ROW, _NAME_ROOM = 34, 200  # pixels: of a tokenizer's row; of its name
 _Value = Callable[[IdQuality, int], float | None]
-
-
-def code_use_figure(
-    quality: IdQuality, title: str = "How evenly each level uses its codes"
-) -> Figure:
-    """Each level's codes, most common first, against equal use.
-
-    Args:
-        quality: of one catalogue's IDs; an extra level, uneven by design, is left out.
-        title: plain text.
-    """
-    own = [level for level in quality.levels if not level.extra]
-    shown = [own[place] for place in _few(len(own))]
-    series = {f"level {level.level}": _sorted_use(level) for level in shown}
-    series["equal use"] = ([0.0, 100.0], [1.0, 1.0])
-    worst = min(own, key=lambda level: level.attained)
-    gone = ", ".join(map(str, quality.collapsed))
-    caption = (
-        f"Least even is level {worst.level}: {worst.used:,} of {worst.radix:,} codes in use, which "
-        f"say as much as {worst.perplexity:.0f} equally common ones. "
-        + (f"Collapsed: level {gone}." if gone else "No level has collapsed.")
-    ) + _left_out(len(own))
-    figure = lines_figure(
-        series,
-        x_title="codes of the level, most common first (%)",
-        y_title="items per code (1 = equal use)",
-        title=title,
-        caption=caption,
-    )
-    figure.data[-1].update(line={"color": GREY, "dash": "dot"}, mode="lines")
-    return figure
 
 
 def neighbours_figure(
@@ -126,14 +94,10 @@ def tokenizers_figure(
         caption=caption,
     )
     figure.add_trace(
-        go.Scatter(
-            x=[103.0] * len(tokenizers),
-            y=list(range(len(tokenizers))),
-            mode="text",
-            text=[f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()],
-            textposition="middle right",
-            hoverinfo="skip",
-            showlegend=False,
+        text_trace(
+            zip([103.0] * len(tokenizers), list(range(len(tokenizers))), strict=True),
+            [f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()],
+            position="middle right",
         )
     )
     figure.update_xaxes(range=[-3, 130])
@@ -187,19 +151,6 @@ def _dots(
         },
     )
     return Figure(traces, layout)
-
-
-def _sorted_use(level: LevelUse) -> tuple[list[float], list[float]]:
-    """Where in the codebook (%), and how many times its fair share of the items a code has."""
-    counts = [*level.counts, *[0] * (level.radix - level.used)]
-    fair = sum(counts) / level.radix
-    steps = min(_POINTS, level.radix) - 1
-    places = (
-        [round(step * (level.radix - 1) / steps) for step in range(steps + 1)] if steps else [0]
-    )
-    return [100 * (place + 0.5) / level.radix for place in places], [
-        counts[place] / fair for place in places
-    ]
 
 
 def _neighbours(quality: IdQuality, level: int) -> float | None:

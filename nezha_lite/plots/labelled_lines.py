@@ -10,9 +10,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.static_svg.elements import text_width
-from nezha_lite.plots.static_svg.figure import WIDTH
+from nezha_lite.plots.static_svg import WIDTH, text_width
 from nezha_lite.plots.style import GREY, Figure, headed, plot_text
+from nezha_lite.plots.traces import segment_trace, text_trace
 
 LETTERS = 12  # pixels, of the names
 _HEIGHT, _BOTTOM = 300, 56  # pixels: of the plot, below it
@@ -20,7 +20,7 @@ _NAME_GAP, _LEADER, _SIDES = 17, 26, 100  # pixels: between names, up to them, b
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """How one thing is shown in every figure."""
 
     name: str
@@ -97,14 +97,15 @@ def labelled_lines_figure(
     traces = [trace for line in lines for trace in _traces(line)]
     traces.append(_leaders(lines, label_x, places))
     traces.append(
-        go.Scatter(
-            x=[10 ** (max(xs) + (_LEADER + 4) * per_pixel)] * len(lines),
-            y=[10**place for place in places],
-            mode="text",
-            text=[plot_text(line.name) for line in lines],
-            textposition="middle right",
-            textfont={"size": LETTERS},
-            hoverinfo="skip",
+        text_trace(
+            zip(
+                [10 ** (max(xs) + (_LEADER + 4) * per_pixel)] * len(lines),
+                [10**place for place in places],
+                strict=True,
+            ),
+            [plot_text(line.name) for line in lines],
+            position="middle right",
+            size=LETTERS,
         )
     )
     layout = headed(
@@ -198,14 +199,11 @@ def _traces(line: Line) -> list[go.Scatter]:
 
 def _leaders(lines: Sequence[Line], label_x: float, places: Sequence[float]) -> go.Scatter:
     """Hairlines from the lines' ends to their names."""
-    xs: list[float | None] = []
-    ys: list[float | None] = []
-    for line, place in zip(lines, places, strict=True):
-        xs += [line.xs[-1], label_x, None]
-        ys += [line.ys[-1], 10**place, None]
-    return go.Scatter(
-        x=xs, y=ys, mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", name="names"
-    )
+    segments = [
+        ((line.xs[-1], line.ys[-1]), (label_x, 10**place))
+        for line, place in zip(lines, places, strict=True)
+    ]
+    return segment_trace(segments, GREY, name="names")
 
 
 def decimal_ticks(low: float, high: float) -> dict[str, list[Any]]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import plotly.graph_objects as go
 import torch
 
-from nezha_lite.plots.static_svg.figure import EDGE
+from nezha_lite.plots.static_svg import EDGE
 from nezha_lite.plots.style import BLACK, BLUE, SKY, VERMILLION, Figure, headed, plot_text
+from nezha_lite.plots.traces import line_trace, marker_trace, named_axis, text_trace
 from nezha_lite.semantic_ids import SemanticIds
 
 ROW_HEIGHT, BAR_HEIGHT = 92, 30  # pixels
@@ -42,28 +43,16 @@ def residual_figure(
         marker={"color": BLUE},
         hoverinfo="y",
     )
-    labels = go.Scatter(
-        x=places,
-        y=[float(length) for length in lengths],
-        mode="text",
-        text=[
-            f"{length:.2f} ({_items(group)})" for length, group in zip(lengths, groups, strict=True)
-        ],
-        textposition="top center",
-        hoverinfo="skip",
-        showlegend=False,
+    labels = text_trace(
+        zip(places, [float(length) for length in lengths], strict=True),
+        [f"{length:.2f} ({_items(group)})" for length, group in zip(lengths, groups, strict=True)],
     )
     layout = headed(
         title,
         "The length of the residual, and how many items share all codes up to there.",
         200,
         showlegend=False,
-        xaxis={
-            "tickvals": places,
-            "ticktext": names,
-            "range": [-0.6, len(places) - 0.4],
-            "showgrid": False,
-        },
+        xaxis=named_axis(names),
         yaxis={"title": {"text": "length"}, "range": [0, 1.15 * max(lengths) or 1.0]},
     )
     return Figure([bars, labels], layout)
@@ -129,20 +118,11 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
         _lines(even, BLUE, BAR_HEIGHT),
         _lines(odd, SKY, BAR_HEIGHT),
         _lines(chosen, VERMILLION, BAR_HEIGHT),
-        go.Scatter(
-            x=[x for x, _ in marks],
-            y=[y for _, y in marks],
-            mode="markers",
-            marker={"symbol": "triangle-up", "color": BLACK, "size": 11},
-            hoverinfo="skip",
-        ),
-        go.Scatter(
-            x=[0.008] * len(heads),
-            y=[y + 0.33 for y, _ in heads],
-            mode="text",
-            text=[plot_text(text) for _, text in heads],
-            textposition="middle right",
-            hoverinfo="skip",
+        marker_trace(marks, {"symbol": "triangle-up", "color": BLACK, "size": 11}),
+        text_trace(
+            [(0.008, y + 0.33) for y, _ in heads],
+            [plot_text(text) for _, text in heads],
+            position="middle right",
         ),
         # Lines answer the mouse at their ends only: invisible texts answer in the middle of a bar.
         go.Scatter(
@@ -168,9 +148,7 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
 
 
 def _lines(bars: _Bars, colour: str, width: float) -> go.Scatter:
-    return go.Scatter(
-        x=bars.x, y=bars.y, mode="lines", line={"color": colour, "width": width}, hoverinfo="skip"
-    )
+    return line_trace(zip(bars.x, bars.y, strict=True), colour, width=width)
 
 
 def _items(count: int) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.static_svg.elements import text_width
-from nezha_lite.plots.static_svg.figure import WIDTH
+from nezha_lite.plots.static_svg import WIDTH, text_width
 from nezha_lite.plots.style import BLUE, ORANGE, Figure, headed, plot_text
+from nezha_lite.plots.traces import text_trace
 
 _ROW, _LETTERS, _RIGHT, _GAP = 34, 12, 20, 6  # pixels: a bar and its gap; of texts; margins
 
@@ -75,15 +75,15 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
         for name, colour, pattern, group in looks
     ]
     traces.append(
-        go.Scatter(
-            x=[bar.ms + _GAP * longest / room for bar in bars],
-            y=list(range(len(bars))),
-            mode="text",
-            text=[plot_text(bar.text) for bar in bars],
-            textposition="middle right",
-            textfont={"size": _LETTERS},
-            hoverinfo="skip",
-            showlegend=False,
+        text_trace(
+            zip(
+                [bar.ms + _GAP * longest / room for bar in bars],
+                list(range(len(bars))),
+                strict=True,
+            ),
+            [plot_text(bar.text) for bar in bars],
+            position="middle right",
+            size=_LETTERS,
         )
     )
     layout = headed(

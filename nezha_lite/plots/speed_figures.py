@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import Line, Look, labelled_lines_figure
+from nezha_lite.plots.labelled_lines import Line, SeriesStyle, labelled_lines_figure
 from nezha_lite.plots.style import (
     BLACK,
     BLUE,
@@ -22,18 +22,19 @@ from nezha_lite.plots.style import (
     headed,
     plot_text,
 )
+from nezha_lite.plots.traces import named_axis, text_trace
 
 DECODERS = {
-    "nezha": Look("NEZHA", BLUE),
-    "nezha-eager": Look("NEZHA, eager", BLUE, "dash", "circle-open"),
-    "parallel-heads": Look("parallel heads", GREEN, "longdash", "diamond"),
-    "autoregressive": Look("autoregressive", VERMILLION, "solid", "square"),
-    "autoregressive-eager": Look("autoregressive, eager", VERMILLION, "dash", "square-open"),
-    "speculative": Look("speculative", PURPLE, "dashdot", "triangle-up"),
-    "generate": Look("generate", GREY, "dash", "x"),
-    "generate-constrained": Look("generate, constrained", BLACK, "solid", "x"),
+    "nezha": SeriesStyle("NEZHA", BLUE),
+    "nezha-eager": SeriesStyle("NEZHA, eager", BLUE, "dash", "circle-open"),
+    "parallel-heads": SeriesStyle("parallel heads", GREEN, "longdash", "diamond"),
+    "autoregressive": SeriesStyle("autoregressive", VERMILLION, "solid", "square"),
+    "autoregressive-eager": SeriesStyle("autoregressive, eager", VERMILLION, "dash", "square-open"),
+    "speculative": SeriesStyle("speculative", PURPLE, "dashdot", "triangle-up"),
+    "generate": SeriesStyle("generate", GREY, "dash", "x"),
+    "generate-constrained": SeriesStyle("generate, constrained", BLACK, "solid", "x"),
 }
-UNCHECKED = Look("NEZHA, unchecked", SKY, "dot", "triangle-down")
+UNCHECKED = SeriesStyle("NEZHA, unchecked", SKY, "dot", "triangle-down")
 PHASES = {
     "forward": (BLUE, ""),
     "head": (ORANGE, "/"),
@@ -78,7 +79,7 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
         for name in names
     }
     middles = [sum(group) / len(group) for group in groups.values()]
-    headings = [decoder_look(name, "prefix").name for name in names]
+    headings = [decoder_style(name, "prefix").name for name in names]
     traces.append(_texts(middles, [114.0] * len(names), headings))
     first, last = (
         split[0],
@@ -95,12 +96,7 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
         88,
         barmode="stack",
         showlegend=True,
-        xaxis={
-            "tickvals": places,
-            "ticktext": [f"beam {row.beam}" for row in split],
-            "range": [places[0] - 0.6, places[-1] + 0.6],
-            "showgrid": False,
-        },
+        xaxis=named_axis([f"beam {row.beam}" for row in split], places),
         yaxis={
             "title": {"text": "share of the time (%)"},
             "tickvals": [0, 25, 50, 75, 100],
@@ -120,7 +116,7 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
     """
     lines = []
     for (decoder, verifier), group in rows_by_decoder(rows).items():
-        look = decoder_look(decoder, verifier)
+        look = decoder_style(decoder, verifier)
         beams = [float(row.beam or 0) for row in group]
         ratios = [row.metrics["ratio_to_forward"] for row in group]
         lines.append(Line(look.name, beams, ratios, look.colour, look.dash, look.symbol))
@@ -166,15 +162,15 @@ def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], l
     )
 
 
-def decoder_look(name: str, verifier: str | None) -> Look:
+def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
     """How a decoder is shown in every figure, given how its drafts are checked."""
-    look = DECODERS.get(name, Look(name, GREY, "dot", "cross"))
+    look = DECODERS.get(name, SeriesStyle(name, GREY, "dot", "cross"))
     if name in ("generate", "generate-constrained") or verifier in ("prefix", None):
         return look
     if (name, verifier) == ("nezha", "off"):
         return UNCHECKED
     how = {"off": "unchecked", "final": "checked at the end"}.get(str(verifier), str(verifier))
-    return Look(
+    return SeriesStyle(
         f"{look.name}, {how}", look.colour, "dot", f"{look.symbol.removesuffix('-open')}-open"
     )
 
@@ -204,24 +200,16 @@ def _share(row: ResultRow) -> str:
 
 
 def _texts(xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]) -> go.Scatter:
-    return go.Scatter(
-        x=list(xs),
-        y=list(ys),
-        mode="text",
-        text=[plot_text(text) for text in texts],
-        textposition="top center",
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    return text_trace(zip(xs, ys, strict=True), [plot_text(text) for text in texts])
 
 
 STRUCTURES = {
-    "isin": Look("torch.isin", BLACK, "longdash", "x"),
-    "hash-set": Look("Python set", GREY, "dot", "triangle-down"),
-    "sorted": Look("sorted keys", VERMILLION, "dash", "square"),
-    "hash-table": Look("hash table", PURPLE, "dashdot", "triangle-up"),
-    "bitset": Look("bitset", GREEN, "longdash", "diamond"),
-    "trie": Look("trie", BLUE, "solid", "circle"),
+    "isin": SeriesStyle("torch.isin", BLACK, "longdash", "x"),
+    "hash-set": SeriesStyle("Python set", GREY, "dot", "triangle-down"),
+    "sorted": SeriesStyle("sorted keys", VERMILLION, "dash", "square"),
+    "hash-table": SeriesStyle("hash table", PURPLE, "dashdot", "triangle-up"),
+    "bitset": SeriesStyle("bitset", GREEN, "longdash", "diamond"),
+    "trie": SeriesStyle("trie", BLUE, "solid", "circle"),
 }
 
 
@@ -249,7 +237,7 @@ def verifiers_figure(
         own = [row for row in own if (kind, row.settings["items"]) in values]
         measured = [row for row in own if not row.settings.get("extrapolated")]
         sizes = [row.settings["items"] for row in own]
-        look = STRUCTURES.get(kind, Look(kind, GREY, "dot", "cross"))
+        look = STRUCTURES.get(kind, SeriesStyle(kind, GREY, "dot", "cross"))
         ys = [values[kind, size] for size in sizes]
         if own:
             lines.append(

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from nezha_lite.common.results import ResultRow
 from nezha_lite.evaluation.study.published import Published
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import Look
-from nezha_lite.plots.static_svg.elements import shortened
+from nezha_lite.plots.labelled_lines import SeriesStyle
+from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.study_style import (
     DATASETS,
     KINDS,
@@ -23,6 +23,7 @@ from nezha_lite.plots.study_style import (
     system_name,
 )
 from nezha_lite.plots.style import BLACK, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
+from nezha_lite.plots.traces import line_trace, marker_trace, segment_trace, text_trace
 
 _ROW, _NAME_ROOM, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
 Label = Callable[[ResultRow], str]
@@ -76,15 +77,15 @@ def systems_figure(
     low, high = min(0.0, *(one.low for one in entries)), max(one.high for one in entries)
     reach = high - low or 1.0
     traces.append(
-        go.Scatter(
-            x=[entry.high + 0.02 * reach for entry in entries],
-            y=list(range(len(entries))),
-            mode="text",
-            text=[f"{entry.value:.4f}" for entry in entries],
-            textposition="middle right",
-            textfont={"size": 11},
-            hoverinfo="skip",
-            showlegend=False,
+        text_trace(
+            zip(
+                [entry.high + 0.02 * reach for entry in entries],
+                list(range(len(entries))),
+                strict=True,
+            ),
+            [f"{entry.value:.4f}" for entry in entries],
+            position="middle right",
+            size=11,
         )
     )
     says = f"Best of ours: {ours.name}, {ours.value:.4f} ({ours.low:.4f} to {ours.high:.4f})."
@@ -127,7 +128,9 @@ def differences_figure(
     traces: list[go.Scatter] = []
     ends = [0.0]
     for index, dataset in enumerate(datasets):
-        look = DATASETS.get(dataset, Look(dataset, PALETTE[index % 7], symbol=SYMBOLS[index % 7]))
+        look = DATASETS.get(
+            dataset, SeriesStyle(dataset, PALETTE[index % 7], symbol=SYMBOLS[index % 7])
+        )
         own = [row for row in rows if row.dataset == dataset]
         shift = 0.0 if len(datasets) == 1 else 0.36 * (index / (len(datasets) - 1) - 0.5)
         places = [names.index(label(row)) + shift for row in own]
@@ -153,14 +156,7 @@ def differences_figure(
                 marks.showlegend = found or len(chosen) == len(own)
                 traces.append(marks)
     room = 0.06 * (max(ends) - min(ends)) or 0.001
-    zero = go.Scatter(
-        x=[0.0, 0.0],
-        y=[-0.6, len(names) - 0.4],
-        mode="lines",
-        line={"color": BLACK, "width": 1},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    zero = line_trace([(0.0, -0.6), (0.0, len(names) - 0.4)], BLACK)
     unclear = sum(not clear(row, metric) for row in rows)
     return _rows_figure(
         names,
@@ -191,7 +187,7 @@ def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption:
         share = row.metrics.get("valid_unchecked", row.metrics.get("valid"))
         if value is None or share is None:
             continue
-        dataset = DATASETS.get(row.dataset, Look(row.dataset, GREY)).name
+        dataset = DATASETS.get(row.dataset, SeriesStyle(row.dataset, GREY)).name
         name = f"{dataset}, {system_name(row.settings['system'].partition(',')[0])}"
         lines.setdefault(name, []).append((scale * value, 100 * share))
     if not lines:
@@ -240,16 +236,12 @@ def _bounds(row: ResultRow, metric: str) -> tuple[float, float, float]:
     return row.metrics[metric], row.metrics[f"{metric}_low"], row.metrics[f"{metric}_high"]
 
 
-def _spans(spans: Sequence[Sequence[float]], places: Sequence[float], colour: str) -> go.Scatter:
+def _spans(
+    spans: Sequence[tuple[float, float]], places: Sequence[float], colour: str
+) -> go.Scatter:
     """Intervals as strokes: a static figure has no horizontal error bars."""
-    return go.Scatter(
-        x=[x for low, high in spans for x in (low, high, None)],
-        y=[y for place in places for y in (place, place, None)],
-        mode="lines",
-        line={"color": colour, "width": 2},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    segments = [((low, y), (high, y)) for (low, high), y in zip(spans, places, strict=True)]
+    return segment_trace(segments, colour, 2)
 
 
 def _marks(
@@ -263,15 +255,7 @@ def _marks(
     marker: dict[str, Any] = {"color": colour, "symbol": symbol, "size": 10}
     if symbol.endswith("-open"):
         marker["line"] = {"width": 1.5}
-    return go.Scatter(
-        x=list(values),
-        y=list(places),
-        name=plot_text(name),
-        mode="markers",
-        marker=marker,
-        hoverinfo="text",
-        hovertext=list(hover),
-    )
+    return marker_trace(zip(values, places, strict=True), marker, name=plot_text(name), hover=hover)
 
 
 def _rows_figure(

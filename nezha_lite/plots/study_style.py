@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.labelled_lines import Look
+from nezha_lite.plots.labelled_lines import SeriesStyle
 from nezha_lite.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 
 NAMES: Mapping[str, str] = {
@@ -27,12 +27,15 @@ NAMES: Mapping[str, str] = {
     "three-levels, parallel-heads": "3-level NEZHA, transition skipped",
 }
 """What the systems of a study are called in figures and tables."""
-DATASETS = {"beauty": Look("Beauty", BLUE), "toys": Look("Toys", VERMILLION, symbol="diamond")}
+DATASETS = {
+    "beauty": SeriesStyle("Beauty", BLUE),
+    "toys": SeriesStyle("Toys", VERMILLION, symbol="diamond"),
+}
 KINDS = {
-    "no codes": Look("no codes", GREY, symbol="square"),
-    "head": Look("by the head", BLUE, symbol="circle"),
-    "backbone": Look("code by code", VERMILLION, symbol="diamond"),
-    "published": Look("published", BLACK, symbol="triangle-up-open"),
+    "no codes": SeriesStyle("no codes", GREY, symbol="square"),
+    "head": SeriesStyle("by the head", BLUE, symbol="circle"),
+    "backbone": SeriesStyle("code by code", VERMILLION, symbol="diamond"),
+    "published": SeriesStyle("published", BLACK, symbol="triangle-up-open"),
 }
 QUANTITIES = {
     "beam": ("beam width", 1),
@@ -40,12 +43,12 @@ QUANTITIES = {
     "removed": ("items taken out of the catalogue after training (%)", 100),
 }
 LINES = (
-    Look("", BLUE),
-    Look("", VERMILLION, "dash", "square"),
-    Look("", GREEN, "dot", "diamond"),
-    Look("", PURPLE, "dashdot", "triangle-up"),
-    Look("", ORANGE, "longdash", "triangle-down"),
-    Look("", GREY, "longdashdot", "x"),
+    SeriesStyle("", BLUE),
+    SeriesStyle("", VERMILLION, "dash", "square"),
+    SeriesStyle("", GREEN, "dot", "diamond"),
+    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
+    SeriesStyle("", ORANGE, "longdash", "triangle-down"),
+    SeriesStyle("", GREY, "longdashdot", "x"),
 )
 
 

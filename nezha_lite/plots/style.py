@@ -9,8 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.static_svg.elements import plain, wrapped
-from nezha_lite.plots.static_svg.figure import EDGE, WIDTH, figure_svg
+from nezha_lite.plots.static_svg import EDGE, WIDTH, figure_svg, plain, wrapped
 
 # Okabe and Ito's colours, told apart by readers with any common colour vision.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

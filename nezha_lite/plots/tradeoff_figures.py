@@ -11,9 +11,10 @@ import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import Look, decimal_ticks
-from nezha_lite.plots.speed_figures import decoder_look, rows_by_decoder
+from nezha_lite.plots.labelled_lines import SeriesStyle, decimal_ticks
+from nezha_lite.plots.speed_figures import decoder_style, rows_by_decoder
 from nezha_lite.plots.style import BLACK, Figure, headed, plot_text
+from nezha_lite.plots.traces import line_trace, marker_trace
 
 HOLE = {"color": "white", "size": 5}  # makes a mark of ten pixels hollow
 
@@ -39,9 +40,9 @@ class TradeoffPoint:
     dominated: bool = False
 
     @property
-    def look(self) -> Look:
+    def look(self) -> SeriesStyle:
         """How figures show it."""
-        return decoder_look(self.decoder, self.verifier)
+        return decoder_style(self.decoder, self.verifier)
 
     def beats(self, other: TradeoffPoint) -> bool:
         """Whether the other one is dominated by this one."""
@@ -136,25 +137,19 @@ def chosen_points_figure(
         holes = [point for point in points if point.dominated]
         traces.append(_series(look, points, symbol))
         traces.append(
-            go.Scatter(
-                x=[point.milliseconds for point in holes],
-                y=[point.value for point in holes],
-                mode="markers",
-                marker={**HOLE, "symbol": symbol},
-                hoverinfo="skip",
-                showlegend=False,
+            marker_trace(
+                [(point.milliseconds, point.value) for point in holes], {**HOLE, "symbol": symbol}
             )
         )
     layout = _layout(chosen, everything, y_title, title, caption)
     ends = _y_ends(everything)
     traces.append(
-        go.Scatter(
-            x=[budget, budget] if math.isfinite(budget) else [],
-            y=ends if math.isfinite(budget) else [],
+        line_trace(
+            [(budget, end) for end in ends if math.isfinite(budget)],
+            BLACK,
+            width=1.5,
+            dash="dash",
             name="latency budget",
-            mode="lines",
-            line={"color": BLACK, "dash": "dash", "width": 1.5},
-            hoverinfo="skip",
         )
     )
     layout["yaxis"]["range"] = ends
@@ -163,15 +158,15 @@ def chosen_points_figure(
     return Figure(traces, layout)
 
 
-def _looks(points: Sequence[TradeoffPoint]) -> list[Look]:
+def _looks(points: Sequence[TradeoffPoint]) -> list[SeriesStyle]:
     return list(dict.fromkeys(point.look for point in points))
 
 
-def _of(look: Look, points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
+def _of(look: SeriesStyle, points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
     return [point for point in points if point.look == look]
 
 
-def _series(look: Look, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
+def _series(look: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
     return go.Scatter(
         x=[point.milliseconds for point in points],
         y=[point.value for point in points],

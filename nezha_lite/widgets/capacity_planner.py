@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from nezha_lite.bench.capacity import Cluster, Forecast, Service, servers_needed, simulate
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_look
+from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_style
 from nezha_lite.widgets.html_table import html_table
 from nezha_lite.widgets.panel import Panel, figure_widget, link, paragraph, redraw, slider
 
@@ -81,7 +81,7 @@ class CapacityPlanner(Panel):
         self._simulate = lru_cache(maxsize=64)(simulate)
         self._search = lru_cache(maxsize=256)(servers_needed)
         self.summary, self.table = widgets.HTML(), widgets.HTML()
-        looks = [service_look(service, place) for place, service in enumerate(self.services)]
+        looks = [service_style(service, place) for place, service in enumerate(self.services)]
         self.names = [look.name for look in looks]
         controls = {
             "decoder": slider("Decoder", [(name, i) for i, name in enumerate(self.names)]),

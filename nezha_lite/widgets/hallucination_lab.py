@@ -14,7 +14,7 @@ from nezha_lite.datasets import InteractionDataset, shown_text
 from nezha_lite.decoding import VERIFICATIONS, Verification
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots.id_map_figures import Landed, id_map_figure
-from nezha_lite.plots.static_svg.elements import shortened
+from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.choice_box import ChoiceBox

@@ -14,7 +14,7 @@ import traitlets
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import VERIFICATIONS, DecodeResult, NezhaDecoder, Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots.static_svg.figure import WIDTH, page_svg
+from nezha_lite.plots.static_svg import WIDTH, page_svg
 from nezha_lite.plots.style import CONFIG
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import SortedVerifier

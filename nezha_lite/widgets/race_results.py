@@ -10,7 +10,7 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import Verification
 from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
 from nezha_lite.plots.race_figures import RaceBar
-from nezha_lite.plots.speed_figures import decoder_look
+from nezha_lite.plots.speed_figures import decoder_style
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.html_table import NARROW, html_table
 from nezha_lite.widgets.item_list import ListRow, item_cell, list_lines, list_rows
@@ -245,7 +245,7 @@ class Raced:
 
 def racer_name(decoder: str, verification: Verification) -> str:
     """What figures call a decoder whose drafts are checked so."""
-    return EXACT_NAMES.get(decoder) or decoder_look(decoder, verification).name
+    return EXACT_NAMES.get(decoder) or decoder_style(decoder, verification).name
 
 
 def _times(count: int) -> str:

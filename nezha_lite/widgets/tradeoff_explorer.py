@@ -11,7 +11,7 @@ import traitlets
 
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.speed_figures import decoder_look
+from nezha_lite.plots.speed_figures import decoder_style
 from nezha_lite.plots.style import Figure
 from nezha_lite.plots.tradeoff_figures import (
     TradeoffPoint,
@@ -257,7 +257,7 @@ def _buttons(name: str, options: list[tuple[str, str]]) -> widgets.ToggleButtons
 
 
 def _box(name: str) -> widgets.Checkbox:
-    title = decoder_look(name, "prefix").name
+    title = decoder_style(name, "prefix").name
     layout = {"width": "auto", "margin": "2px 12px 2px 0"}
     return widgets.Checkbox(True, description=title, indent=False, layout=layout)
 

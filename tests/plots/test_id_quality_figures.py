@@ -8,12 +8,11 @@ import torch
 
 from nezha_lite.plots import (
     Figure,
-    code_use_figure,
     figure_svg,
     neighbours_figure,
     tokenizers_figure,
 )
-from nezha_lite.plots.static_svg.elements import plain
+from nezha_lite.plots.static_svg import plain
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quality import IdQuality, id_quality
 from nezha_lite.semantic_ids.quantizers import RQKMeans, RQKMeansConfig
@@ -42,8 +41,7 @@ def reports() -> dict[str, IdQuality]:
 
 
 def every_figure(reports: dict[str, IdQuality]) -> list[Figure]:
-    first = next(iter(reports.values()))
-    return [code_use_figure(first), neighbours_figure(reports), tokenizers_figure(reports)]
+    return [neighbours_figure(reports), tokenizers_figure(reports)]
 
 
 def caption(figure: Figure) -> str:
@@ -58,40 +56,6 @@ def marks(figure: Figure) -> dict[tuple[str, int], float]:
         if trace.mode == "markers"
         for x, y in zip(trace.x, trace.y, strict=True)
     }
-
-
-# ---- use of codes -------------------------------------------------------------------------------
-
-
-def test_lines_of_code_use_show_the_counts() -> None:
-    quality = id_quality(SemanticIds.from_codes([[0, 0]] * 6 + [[1, 1]] * 3 + [[2, 2]], (4, 3)))
-    first, second, equal = code_use_figure(quality).data
-    assert list(first.y) == pytest.approx([6 / 2.5, 3 / 2.5, 1 / 2.5, 0])
-    assert list(first.x) == [12.5, 37.5, 62.5, 87.5]
-    assert list(second.y) == pytest.approx([1.8, 0.9, 0.3])
-    assert list(equal.y) == [1, 1]
-
-
-def test_long_codebooks_are_thinned_but_keep_their_ends() -> None:
-    quality = id_quality(catalogue(3000, (512, 1)))
-    line, single, _ = code_use_figure(quality).data
-    assert len(line.x) == 25
-    assert line.y[0] == pytest.approx(512 * quality.levels[0].top)
-    assert line.x[-1] == pytest.approx(100 * 511.5 / 512)
-    assert list(line.y) == sorted(line.y, reverse=True)
-    assert (list(single.x), list(single.y)) == ([50.0], [1.0])
-
-
-def test_the_caption_of_code_use_names_the_least_even_level_and_collapse() -> None:
-    draw = torch.Generator().manual_seed(0)
-    codes = torch.randint(0, 64, (500, 3), generator=draw)
-    good = id_quality(SemanticIds.from_codes(codes, (64,) * 3))
-    assert "No level has collapsed." in caption(code_use_figure(good))
-    codes[:, 1] = torch.where(torch.rand(500, generator=draw) < 0.98, 7, codes[:, 1])
-    bad = id_quality(SemanticIds.from_codes(codes, (64,) * 3))
-    said = caption(code_use_figure(bad))
-    assert f"Least even is level 2: {bad.levels[1].used} of 64 codes in use" in said
-    assert "Collapsed: level 2." in said
 
 
 # ---- tokenizers compared ------------------------------------------------------------------------
@@ -137,13 +101,11 @@ def test_the_caption_says_who_keeps_most(reports: dict[str, IdQuality]) -> None:
 
 
 def test_series_differ_without_colour(reports: dict[str, IdQuality]) -> None:
-    for figure in every_figure(reports)[1:]:
+    for figure in every_figure(reports):
         shapes = [trace.marker.symbol for trace in figure.data if trace.mode == "markers"]
         assert len(set(shapes)) == len(shapes)
         sizes = [t.marker.size for t in figure.data if t.mode == "markers" and t.name != "chance"]
         assert sizes == sorted(set(sizes), reverse=True), "a mark below another stays visible"
-    lines = {(trace.line.dash, trace.marker.symbol) for trace in every_figure(reports)[0].data}
-    assert len(lines) == 4
 
 
 # ---- the page -----------------------------------------------------------------------------------
@@ -151,10 +113,10 @@ def test_series_differ_without_colour(reports: dict[str, IdQuality]) -> None:
 
 def test_many_levels_are_cut_to_the_first_and_the_last() -> None:
     deep = id_quality(catalogue(100, (4,) * 9), torch.rand(100, 3))
-    for figure in (code_use_figure(deep), tokenizers_figure({"deep": deep})):
-        names = [trace.name for trace in figure.data if (trace.name or "").startswith("level")]
-        assert names == ["level 1", "level 2", "level 3", "level 9"]
-        assert "Of 9 levels, the first 3 and the last are shown." in caption(figure)
+    figure = tokenizers_figure({"deep": deep})
+    names = [trace.name for trace in figure.data if (trace.name or "").startswith("level")]
+    assert names == ["level 1", "level 2", "level 3", "level 9"]
+    assert "Of 9 levels, the first 3 and the last are shown." in caption(figure)
     names = [trace.name for trace in neighbours_figure({"deep": deep}).data]
     assert names == ["1 code", "2 codes", "3 codes", "9 codes", "chance"]
 

@@ -21,7 +21,7 @@ from nezha_lite.plots import (
 )
 from nezha_lite.plots.labelled_lines import spread
 from nezha_lite.plots.speed_figures import DECODERS, STRUCTURES
-from nezha_lite.plots.static_svg.elements import plain
+from nezha_lite.plots.static_svg import plain
 from nezha_lite.verifiers import VERIFIER_KINDS
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of

@@ -13,8 +13,7 @@ from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots import attention_mask_figure, bars_figure, beam_tree_figure, figure_svg
-from nezha_lite.plots.static_svg.elements import shortened, text_width, wrapped
-from nezha_lite.plots.static_svg.figure import page_svg
+from nezha_lite.plots.static_svg import page_svg, shortened, text_width, wrapped
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import HashSetVerifier
 from nezha_lite.widgets import DecodeExplorer, VerifierLab

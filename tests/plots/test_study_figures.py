@@ -19,7 +19,7 @@ from nezha_lite.plots import (
     system_name,
     systems_figure,
 )
-from nezha_lite.plots.static_svg.elements import plain
+from nezha_lite.plots.static_svg import plain
 from nezha_lite.plots.study_style import KINDS, LINES, NAMES, measure
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of

@@ -9,7 +9,7 @@ import traitlets
 from nezha_lite.bench.capacity import PAPER_SERVICES, Cluster, Service, servers_needed, simulate
 from nezha_lite.plots import figure_svg, responses_figure, servers_figure
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.capacity_figures import service_look
+from nezha_lite.plots.capacity_figures import service_style
 from nezha_lite.widgets import CapacityPlanner
 from nezha_lite.widgets.capacity_planner import DEADLINES, RATES, REQUESTS
 from tests.plots.test_static_layout import assert_readable
@@ -182,7 +182,7 @@ def test_lines_are_the_percentiles_and_the_overloaded_have_none(planner: Capacit
     assert set(deadline.y) == {100}
     planner.requests_per_second, planner.servers = 1000, 1
     assert "without a line: all." in planner.responses.layout.title.text
-    looks = [service_look(service, place) for place, service in enumerate(SERVICES)]
+    looks = [service_style(service, place) for place, service in enumerate(SERVICES)]
     assert len({(look.dash, look.symbol) for look in looks}) == 3
 
 
