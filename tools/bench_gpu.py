@@ -6,6 +6,7 @@ stand beside are for a reader to compare with, on another device and by another'
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -16,16 +17,17 @@ import typer
 from nezha_lite.bench.decode import bench_decoding
 from nezha_lite.bench.decode_config import DecodeBench
 from nezha_lite.bench.decoders import DECODERS
-from nezha_lite.bench.interleaved import Report, silent
 from nezha_lite.bench.tables import latency_table
 from nezha_lite.bench.workload import synthetic_ids
 from nezha_lite.cli import run
 from nezha_lite.cli.bench import Json
-from nezha_lite.cli.bench_support import keep_rows, show, tell
+from nezha_lite.cli.bench_support import keep_rows, show
 from nezha_lite.cli.options import Device, Results
 from nezha_lite.common.results import ResultRow
 from nezha_lite.decoding.recommender import find_device
 from nezha_lite.model import NezhaModel
+
+log = logging.getLogger("nezha_lite")
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,15 @@ GPU_CASES = (
 def bench_gpu(
     cases: Sequence[GpuCase] = GPU_CASES,
     device: torch.device | str = "cuda",
-    report: Report = silent,
 ) -> Iterator[list[ResultRow]]:
     """The rows of each case, as soon as it is done."""
     for case in cases:
-        report(f"Case {case.name}: {case.shows}.")
+        log.info(f"Case {case.name}: {case.shows}.")
         ids = synthetic_ids(case.items, case.radices)
         longest = max(case.bench.items_per_prompt(ids.levels))
         model = NezhaModel.from_preset(case.preset, ids, max_items=longest).eval()
         model.to(device, case.dtype)
-        rows = bench_decoding(model, ids, config=case.bench, report=report)
+        rows = bench_decoding(model, ids, config=case.bench)
         yield [replace(row, settings={**row.settings, "case": case.name}) for row in rows]
 
 
@@ -139,7 +140,7 @@ def measure(
     if place.type == "cpu" and device == "auto":
         raise ValueError("There is no GPU here; --device cpu would run these cases on the CPU.")
     rows: list[ResultRow] = []
-    for found in bench_gpu([known[name] for name in cases or known], place, tell):
+    for found in bench_gpu([known[name] for name in cases or known], place):
         rows += found
         keep_rows(results, rows, json=True)
     show(rows, latency_table, json)

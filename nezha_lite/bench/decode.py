@@ -7,6 +7,7 @@ the forward pass that they are compared to included.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import torch
 
 from nezha_lite.bench.decode_config import DecodeBench
 from nezha_lite.bench.decoders import FORWARDS, GENERATES, make_contestant
-from nezha_lite.bench.interleaved import Case, Report, collect, measure_in_turns, silent
+from nezha_lite.bench.interleaved import Case, collect, measure_in_turns
 from nezha_lite.bench.roofline import Cost, Peaks, forward_cost, measured_peaks
 from nezha_lite.bench.timing import Latency
 from nezha_lite.bench.workload import histories_of, prompts_of
@@ -29,6 +30,7 @@ from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import VERIFIER_KINDS, Verifier, make_verifier
 
+log = logging.getLogger("nezha_lite")
 PROMPT_BATCHES = 32  # different ones, taken in turn
 
 
@@ -37,7 +39,6 @@ def bench_decoding(
     semantic_ids: SemanticIds,
     dataset: InteractionDataset | None = None,
     config: DecodeBench | None = None,
-    report: Report = silent,
     peaks: Peaks | None = None,
 ) -> list[ResultRow]:
     """Latency of decoders; ratios are to the bare forward pass of the same batch and history.
@@ -47,7 +48,6 @@ def bench_decoding(
         semantic_ids: the catalogue.
         dataset: where prompts come from; None: random histories.
         config: what is measured.
-        report: told what is going on, and in a sentence each what had to be left out.
         peaks: of the device; None measures them.
 
     Returns:
@@ -71,7 +71,7 @@ def bench_decoding(
         )
     verifiers = _verifiers(semantic_ids, config.structures, model.device)
     if peaks is None:
-        report("Measuring what this device reaches at best.")
+        log.info("Measuring what this device reaches at best.")
         peaks = measured_peaks(model.device, model.dtype)
     facts = {
         "dataset": "synthetic" if dataset is None else dataset.name,
@@ -107,15 +107,15 @@ def bench_decoding(
             try:
                 prompts = prompts_of(model, semantic_ids, histories, batch)
                 with _longest_history(model, history):
-                    cases = _cases(model, verifiers, prompts, config, report)
-                    measure_in_turns(cases, config, model.device, report)
+                    cases = _cases(model, verifiers, prompts, config)
+                    measure_in_turns(cases, config, model.device)
                 seconds = round(time.perf_counter() - started, 2)
                 rows += _rows(cases, cost, peaks, settings, {**facts, "seconds": seconds})
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
                 lacking = f"there is too little memory for one forward pass of {batch} prompts"
-                report(f"Left out: {lacking} of {history} items.")
+                log.info(f"Left out: {lacking} of {history} items.")
             del cases, prompts
             collect(model.device)
     if not rows:
@@ -148,7 +148,6 @@ def _cases(
     verifiers: dict[str, Verifier],
     prompts: Sequence[Prompts],
     config: DecodeBench,
-    report: Report,
 ) -> list[Case]:
     """What takes part at one batch and history: the forward passes, then beam by beam."""
     first = next(iter(verifiers.values()))
@@ -163,7 +162,7 @@ def _cases(
                         name, model, verifier, verification or "off", config.compile
                     )
                 except ValueError as error:
-                    report(f"Left out: {name}: {error}")
+                    log.info(f"Left out: {name}: {error}")
                     continue
                 made += [
                     Case(name, verification, structure, beam, contestant, prompts)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from nezha_lite.bench.decoders import make_contestant
-from nezha_lite.bench.interleaved import Report, silent
 from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeResult
@@ -16,6 +16,7 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import make_verifier
 
+log = logging.getLogger("nezha_lite")
 TIE = 1e-5  # scores closer than this are tied between two paths; see `DecodeResult`
 # Each path, and the one whose lists it must give.
 PAIRS = {
@@ -75,7 +76,6 @@ def bench_equality(
     users: int = 1000,
     batch: int = 32,
     compile: bool | None = None,
-    report: Report = silent,
 ) -> Iterator[ResultRow]:
     """Decode test users by each path of `PAIRS` and by the path it must equal, prefix verified.
 
@@ -100,7 +100,7 @@ def bench_equality(
     for beam in beams:
         for path in paths:
             reference = PAIRS[path]
-            report(f"{path} against {reference} at beam {beam}.")
+            log.info(f"{path} against {reference} at beam {beam}.")
             started = time.perf_counter()
             one, other = (
                 make_contestant(name, model, verifier, "prefix", compile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,17 +18,11 @@ from nezha_lite.decoding import Verification
 from nezha_lite.decoding.beam_search import BeamSearchDecoder, no_mark
 from nezha_lite.model.prompts import Prompts
 
+log = logging.getLogger("nezha_lite")
 TURNS = 5
-Report = Callable[[str], None]
 
 
-def silent(line: str) -> None:
-    """For callers that do not want to be told."""
-
-
-def measure_in_turns(
-    cases: Sequence[Case], config: DecodeBench, device: torch.device, report: Report
-) -> None:
+def measure_in_turns(cases: Sequence[Case], config: DecodeBench, device: torch.device) -> None:
     """Fill in every case, or say why not; they take turns at being timed."""
 
     def each(step: Callable[[Case], None]) -> None:
@@ -44,17 +39,17 @@ def measure_in_turns(
             if case.failure is not None:
                 if case.decoder == "forward":
                     raise MemoryError("There is too little memory for one forward pass.")
-                report(f"Left out: {case}: {case.failure}.")
+                log.info(f"Left out: {case}: {case.failure}.")
 
     def warm_up(case: Case) -> None:
         case.failure = case.refusal(config.generate_tokens)
         if case.failure is None:
-            report(f"Warming up {case}.")
+            log.info(f"Warming up {case}.")
             case.warm_up(config.warmup, config.repeats, config.seconds, device)
 
     each(warm_up)
     for turn in range(TURNS):
-        report(f"Timing, turn {turn + 1} of {TURNS}.")
+        log.info(f"Timing, turn {turn + 1} of {TURNS}.")
         each(lambda case: case.take_turn(turn, TURNS, device))  # noqa: B023
     if config.phases:
         each(lambda case: case.split(device))

@@ -6,6 +6,7 @@ the last level of a decode asks: which of the C continuations of each of K exist
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nezha_lite.bench.interleaved import Report, silent
 from nezha_lite.bench.timing import Latency, synchronise, time_calls
 from nezha_lite.bench.workload import (
     N_BEAMS,
@@ -32,6 +32,7 @@ from nezha_lite.decoding.captured import CapturedDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, Verifier, make_verifier
 
+log = logging.getLogger("nezha_lite")
 BASELINE = "isin"
 STRUCTURES = (BASELINE, "sorted", "hash-table", "bitset", "trie")
 SECONDS = 5.0  # for one kind of call: a slow one is timed less often
@@ -48,7 +49,6 @@ def bench_verifiers(
     device: torch.device | str = "cpu",
     decode: bool = True,
     compile: bool | None = None,
-    report: Report = silent,
 ) -> list[ResultRow]:
     """Time every structure on the same catalogues and beams.
 
@@ -63,7 +63,6 @@ def bench_verifiers(
         decode: also time a NEZHA decode at this beam and these radices, by the `small` preset with
             random weights over 10,000 items, for `share_of_decode`.
         compile: see `CapturedDecoder`.
-        report: told what is going on, and in a sentence each what had to be left out.
 
     Returns:
         A row per size and structure, of these metrics:
@@ -102,18 +101,18 @@ def bench_verifiers(
     model: dict[str, Any] = {}
     whole: dict[str, float] = {}
     if decode:
-        report("Timing a decode.")
+        log.info("Timing a decode.")
         model, whole["decode_ms"] = _decode(radices, beam, repeats, seed, place, compile)
     rows: list[ResultRow] = []
     for size in sizes:
-        kinds = _fitting(structures, size, space, place, report)
+        kinds = _fitting(structures, size, space, place)
         if not kinds:
             continue
         keys = random_keys(size, space, seed)
         step = BeamStep.of(keys, radices, beam, seed, place)
         baseline: dict[str, float] | None = None
         for kind in kinds:
-            report(f"Measuring {kind} at {size:,} items.")
+            log.info(f"Measuring {kind} at {size:,} items.")
             started = time.perf_counter()
             try:
                 catalogue = CatalogueKeys(keys, tuple(radices))
@@ -121,7 +120,7 @@ def bench_verifiers(
             except (MemoryError, ValueError, RuntimeError) as error:
                 if not isinstance(error, ValueError) and not out_of_memory(error):
                     raise
-                report(f"Left out: {kind} at {size:,} items: {error}")
+                log.info(f"Left out: {kind} at {size:,} items: {error}")
                 continue
             baseline = metrics if kind == BASELINE else baseline
             if baseline is not None:
@@ -152,9 +151,7 @@ def bench_verifiers(
     return rows
 
 
-def _fitting(
-    structures: Sequence[str], size: int, space: int, device: torch.device, report: Report
-) -> list[str]:
+def _fitting(structures: Sequence[str], size: int, space: int, device: torch.device) -> list[str]:
     """Those for which there is memory, the baseline first: the others are compared to it."""
     kinds = []
     for kind in sorted(structures, key=lambda name: name != BASELINE):
@@ -162,7 +159,7 @@ def _fitting(
             _check_memory(kind, size, space, device)
             kinds.append(kind)
         except MemoryError as error:
-            report(f"Left out: {kind} at {size:,} items: {error}")
+            log.info(f"Left out: {kind} at {size:,} items: {error}")
     return kinds
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -47,8 +49,12 @@ def main() -> None:
 def run(app: typer.Typer) -> None:
     """Run an app on sys.argv; bad input is one sentence on stderr and exit status 2."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Titles hold characters that Windows' code pages lack.
+            stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        with _one_line_warnings():
+        with _messages_on_stderr():
             app([argument for argument in sys.argv[1:] if argument != "--debug"])
     except (ValueError, OSError, MemoryError, ArithmeticError, RuntimeError) as error:
         if debug or not (sentence := _sentence(error)):
@@ -69,11 +75,16 @@ def _sentence(error: Exception) -> str:
 
 
 @contextmanager
-def _one_line_warnings() -> Iterator[None]:
-    """Warnings without the place in the package that gave them."""
-    kept = warnings.formatwarning
+def _messages_on_stderr() -> Iterator[None]:
+    """The package's progress on stderr; its warnings without the line of code that gave them."""
+    logger, handler = logging.getLogger("nezha_lite"), logging.StreamHandler()
+    previous_level, previous_format = logger.level, warnings.formatwarning
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     try:
         yield
     finally:
-        warnings.formatwarning = kept
+        warnings.formatwarning = previous_format
+        logger.setLevel(previous_level)
+        logger.removeHandler(handler)

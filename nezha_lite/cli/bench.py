@@ -5,18 +5,20 @@ Whether decoders agree is beside it, in `bench_equal`.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nezha_lite.cli.bench_equal import equal
-from nezha_lite.cli.bench_support import keep_rows, listed, show, tell, using_threads
+from nezha_lite.cli.bench_support import keep_rows, listed, show, using_threads
 from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load, lower
 
 if TYPE_CHECKING:
     from nezha_lite.common.results import ResultRow
 
+log = logging.getLogger("nezha_lite")
 app = typer.Typer(
     help="Time decoding, verifying, training or tokenizing, on an otherwise idle machine; or count "
     "whether answers stay right: equal, soak, recommend, membership."
@@ -132,11 +134,11 @@ def decode(
             try:
                 timed = trained or random_model(preset, ids, asked, seed)
                 timed.to(place, dtype)  # type: ignore[arg-type]  # transformers wraps it
-                rows += bench_decoding(timed, ids, found, asked, tell, peaks)
+                rows += bench_decoding(timed, ids, found, asked, peaks)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                tell(f"Left out: {ids.levels} levels: there is too little memory.")
+                log.info(f"Left out: {ids.levels} levels: there is too little memory.")
         show(rows, latency_table, json)
     keep_rows(results, rows, json)
 
@@ -183,7 +185,6 @@ def verify(
             find_device(device),
             decode,
             None if compile else False,
-            tell,
         )
         show(rows, verifier_table, json)
     keep_rows(results, rows, json)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nezha_lite.cli.bench_support import listed, tell
+from nezha_lite.cli.bench_support import listed
 from nezha_lite.cli.options import Data, Device, Folder, Results, keep, load, lower
 
 
@@ -47,7 +47,6 @@ def equal(
             beams or (10, 50),
             users,
             compile=None if compile else False,
-            report=tell,
         ):
             rows.append(row)
             print(listed([row], lambda row: f"{row.decoder} at {row.beam}"))

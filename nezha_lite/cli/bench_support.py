@@ -40,11 +40,6 @@ def listed(rows: Sequence[ResultRow], name: Callable[[ResultRow], str]) -> str:
     return "\n".join(lines)
 
 
-def tell(line: str) -> None:
-    """What is going on, on stderr."""
-    print(line, file=sys.stderr)
-
-
 @contextmanager
 def using_threads(threads: int | None) -> Iterator[None]:
     """So many CPU threads, and as many as before afterwards."""

@@ -18,6 +18,7 @@ from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.decoding.beam_search import no_mark
 from nezha_lite.model.prompts import Prompts
+from tests.helpers.logs import logged
 from tests.helpers.toys import shared_ids, toy_dataset, toy_ids, toy_model
 from tools.bench_gpu import GPU_CASES, GpuCase, bench_gpu
 
@@ -35,24 +36,20 @@ PHASES = {"forward_ms", "head_ms", "verify_ms", "select_ms"}
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
-    return []
+def rows() -> list[ResultRow]:
+    with logged() as messages:
+        rows = bench_decoding(toy_model().eval(), toy_ids(), toy_dataset(), SHORT, PEAKS)
+    assert not [message for message in messages if "Left out" in message]
+    return rows
 
 
-@pytest.fixture(scope="module")
-def rows(told: list[str]) -> list[ResultRow]:
-    model = toy_model().eval()
-    return bench_decoding(model, toy_ids(), toy_dataset(), SHORT, told.append, PEAKS)
-
-
-def test_every_decoder_has_a_row_for_every_beam(rows: list[ResultRow], told: list[str]) -> None:
+def test_every_decoder_has_a_row_for_every_beam(rows: list[ResultRow]) -> None:
     searches = [name for name in DECODERS if not name.startswith("forward")]
     assert [(row.decoder, row.beam) for row in rows] == [
         ("forward", None),
         ("forward-captured", None),
         *((name, beam) for beam in (2, 5) for name in searches),
     ]
-    assert not [line for line in told if "Left out" in line]
     for row in rows:
         bare, generates = row.beam is None, "generate" in str(row.decoder)
         checked = None if bare else "off" if row.decoder == "generate" else "prefix"
@@ -173,24 +170,24 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("nezha_lite.decoding.nezha.ParallelHeadsDecoder.run", explode)
-    told: list[str] = []
     config = replace(
         SHORT, beams=(2,), structures=("hash-set",), generate_tokens=20, phases=False, repeats=1
     )
     model = toy_model(next_code_weight=0.0).eval()
-    rows = bench_decoding(model, toy_ids(), config=config, report=told.append, peaks=PEAKS)
+    with logged() as messages:
+        rows = bench_decoding(model, toy_ids(), config=config, peaks=PEAKS)
     assert [row.decoder for row in rows] == ["forward", "forward-captured", "nezha-eager"]
-    left_out = [line for line in told if line.startswith("Left out: ")]
+    left_out = [line for line in messages if line.startswith("Left out: ")]
     assert len(left_out) == 7
     reasons = {line.removeprefix("Left out: ").split(" ")[0].rstrip(":"): line for line in left_out}
     assert set(reasons) == set(DECODERS) - {row.decoder for row in rows}
     assert "next_code_weight is 0" in reasons["generate"]
     assert "waits for the device" in reasons["nezha"]
 
-    told.clear()
     config = replace(config, structures=("trie",))
-    rows = bench_decoding(toy_model().eval(), toy_ids(), None, config, told.append, PEAKS)
-    left_out = [line for line in told if line.startswith("Left out: ")]
+    with logged() as messages:
+        rows = bench_decoding(toy_model().eval(), toy_ids(), None, config, PEAKS)
+    left_out = [line for line in messages if line.startswith("Left out: ")]
     for name, reason in (
         ("generate (off)", "it would read 32 tokens at once, more than 20."),
         ("generate-constrained (prefix)", "it would read 32 tokens at once, more than 20."),
@@ -232,12 +229,12 @@ def test_what_was_measured_outlives_a_lack_of_memory(
         return original(*arguments)
 
     monkeypatch.setattr(place, lacking)
-    told: list[str] = []
     config = replace(SHORT, decoders=("nezha-eager",), batches=(2, 1), beams=(3,), repeats=1)
-    rows = bench_decoding(toy_model().eval(), toy_ids(), None, config, told.append, PEAKS)
+    with logged() as messages:
+        rows = bench_decoding(toy_model().eval(), toy_ids(), None, config, PEAKS)
     assert {row.settings["batch"] for row in rows} == {1}
     assert {row.decoder for row in rows} == {"forward", "nezha-eager"}
-    (left_out,) = [line for line in told if line.startswith("Left out: ")]
+    (left_out,) = [line for line in messages if line.startswith("Left out: ")]
     assert left_out.startswith(
         "Left out: there is too little memory for one forward pass of 2 prompts of "
     )

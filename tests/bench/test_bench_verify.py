@@ -19,6 +19,7 @@ from nezha_lite.common.memory import free_memory
 from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, HashSetVerifier, make_verifier
+from tests.helpers.logs import logged
 
 RADICES = (16, 16, 16)
 SIZES = (100, 1000)
@@ -30,23 +31,22 @@ RATIOS = {"ratio_to_isin", "candidates_ratio_to_isin"}
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture(scope="module")
-def rows(told: list[str]) -> list[ResultRow]:
-    return bench_verifiers(
-        SIZES, RADICES, ("trie", *VERIFIER_KINDS), 8, 3, compile=False, report=told.append
-    )
+def rows(messages: list[str]) -> list[ResultRow]:
+    with logged(messages):
+        return bench_verifiers(SIZES, RADICES, ("trie", *VERIFIER_KINDS), 8, 3, compile=False)
 
 
-def test_a_row_per_size_and_structure(rows: list[ResultRow], told: list[str]) -> None:
+def test_a_row_per_size_and_structure(rows: list[ResultRow], messages: list[str]) -> None:
     kinds = ("isin", "trie", *(kind for kind in VERIFIER_KINDS if kind != "isin"))
     assert [(row.settings["items"], row.verifier) for row in rows] == [
         (size, kind) for size in SIZES for kind in kinds
     ]
-    assert told == [
+    assert messages == [
         "Timing a decode.",
         *(f"Measuring {kind} at {size:,} items." for size in SIZES for kind in kinds),
     ]
@@ -109,23 +109,21 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], words: str) -> 
 
 def test_what_does_not_fit_is_left_out_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_module, "free_memory", lambda device: 100_000)
-    told: list[str] = []
-    rows = bench_verifiers(
-        SIZES, RADICES, ("hash-set", "trie"), 8, 1, decode=False, report=told.append
-    )
+    with logged() as messages:
+        rows = bench_verifiers(SIZES, RADICES, ("hash-set", "trie"), 8, 1, decode=False)
     assert [(row.verifier, row.settings["items"]) for row in rows] == [
         ("hash-set", 100),
         ("trie", 100),
         ("trie", 1000),
     ]
-    (left_out,) = [line for line in told if line.startswith("Left out")]
+    (left_out,) = [line for line in messages if line.startswith("Left out")]
     assert left_out.startswith("Left out: hash-set at 1,000 items: building takes about 0.0 GiB")
 
-    told.clear()
     wide = (2**12, 2**12, 2**13)  # 16 GiB of bits
-    rows = bench_verifiers((100,), wide, ("bitset", "trie"), 8, 1, decode=False, report=told.append)
+    with logged() as messages:
+        rows = bench_verifiers((100,), wide, ("bitset", "trie"), 8, 1, decode=False)
     assert [row.verifier for row in rows] == ["trie"]
-    assert any(line.startswith("Left out: bitset at 100 items: ") for line in told)
+    assert any(line.startswith("Left out: bitset at 100 items: ") for line in messages)
 
 
 def test_free_memory_is_known_on_a_cpu_or_not_asked_for() -> None:

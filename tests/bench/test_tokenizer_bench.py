@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from nezha_lite.bench import tokenizers as tokenizer_bench
-from nezha_lite.bench.tokenizers import SyntheticVectors, bench_tokenizers, peak_memory
+from nezha_lite.bench.tokenizers import SyntheticVectors, bench_tokenizers
+from nezha_lite.common import memory
+from nezha_lite.common.memory import peak_memory
 from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import make_quantizer
@@ -87,7 +89,8 @@ def test_synthetic_vectors_have_the_clusters_they_promise() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_process_does_not_report_the_memory_of_the_one_that_started_it() -> None:
-    bare = "import sys; from pathlib import Path\n" + inspect.getsource(peak_memory)
+    imports = "from __future__ import annotations\nimport sys\nfrom pathlib import Path\n"
+    bare = imports + "\n".join(map(inspect.getsource, (memory._proc_bytes, peak_memory)))
     command = [sys.executable, "-I", "-c", HOLDS_MEMORY, bare + "print(peak_memory())"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 2**20 < int(done.stdout) < 2**28

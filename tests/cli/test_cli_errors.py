@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nezha_lite.cli import main
 from nezha_lite.datasets import InteractionDataset
+from tests.helpers.runs import python
 from tests.helpers.shops import SMALL, Answer, Run, write_dataset
 from tests.helpers.toys import toy_dataset
 
@@ -160,3 +162,16 @@ def test_a_defect_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "argv", ["nezha-lite", "data", "sample"])
     with pytest.raises(AssertionError, match="a defect"):
         main()
+
+
+def test_a_console_of_an_old_code_page_gets_every_line(trained: Path, tmp_path: Path) -> None:
+    """A pipe on Windows speaks cp1252, which has no Greek, Cyrillic or Chinese letters."""
+    dataset = toy_dataset()
+    texts = tuple(replace(text, title="Ωмега 茶") for text in dataset.texts or ())
+    shop = write_dataset(tmp_path / "shop", replace(dataset, texts=texts))
+    asked = ("recommend", str(trained), str(shop), "--user", "u3", "-k", "5")
+    done = python("-m", "nezha_lite.cli", *asked, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    history, recommended = done.stdout.split("Recommended:")
+    assert history.count("Ωмега 茶") > 2
+    assert recommended.count("Ωмега 茶") == 5

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nezha_lite.cli import run
-from nezha_lite.cli.bench_support import keep_rows, listed, tell, using_threads
+from nezha_lite.cli.bench_support import keep_rows, listed, using_threads
 from nezha_lite.cli.options import Data, Device, Folder, Results, load
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def soak(
 
     found, trained = load(dataset, folder, device)
     with using_threads(1):  # of PyTorch, in each thread that recommends
-        for row in bench_soak(trained, found, minutes, threads, seed, report=tell):
+        for row in bench_soak(trained, found, minutes, threads, seed):
             keep_rows(results, [row], json=True)
     print(listed([row], lambda row: row.dataset))
 
@@ -70,7 +70,7 @@ def recommend(
         found, trained = load(dataset, folder, device)
         trained.model.to(known[precision])
         with using_threads(1):  # of PyTorch, in each thread that recommends
-            rows.append(bench_recommend(trained, found, calls, threads, seed=seed, report=tell))
+            rows.append(bench_recommend(trained, found, calls, threads, seed=seed))
         keep_rows(results, rows, json=True)
     print(listed(rows, lambda row: row.settings["precision"]))
 
@@ -98,7 +98,7 @@ def membership(
     place = find_device(device)
     rows: list[ResultRow] = []
     kinds = structures or tuple(VERIFIER_KINDS)
-    for rows in bench_membership(int(checks), kinds, ids=ids, seed=seed, device=place, report=tell):
+    for rows in bench_membership(int(checks), kinds, ids=ids, seed=seed, device=place):
         keep_rows(results, rows, json=True)
     print(listed(rows, lambda row: f"{row.verifier}, {row.settings['pattern']}"))
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from nezha_lite.bench.interleaved import Report, silent
 from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding.recommender import Recommender
 from tests.stress.random_calls import Lists, RandomCall
 
+log = logging.getLogger("nezha_lite")
 SPOILT = 0.05  # share of the calls that name an unknown item, which must be refused
 
 
@@ -22,7 +23,6 @@ def bench_recommend(
     threads: int = 4,
     phases: int = 20,
     seed: int = 0,
-    report: Report = silent,
 ) -> ResultRow:
     """Make random calls alone, one after another, then all of them from several threads.
 
@@ -66,8 +66,8 @@ def bench_recommend(
             if fault is None:
                 kept += 1
             else:
-                report(f"{fault}: {call}"[:500])
-        report(f"Phase {phase + 1} of {phases}: {n_calls} calls, {len(trained.removed)} removed.")
+                log.info(f"{fault}: {call}"[:500])
+        log.info(f"Phase {phase + 1} of {phases}: {n_calls} calls, {len(trained.removed)} removed.")
     return ResultRow(
         kind="reliability",
         dataset=dataset.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nezha_lite.bench.interleaved import Report, silent
 from nezha_lite.common.results import Provenance, ResultRow, provenance
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, Verifier, make_verifier
 from tests.stress.membership_keys import PATTERNS, Truth, asked_keys, pattern_keys
 
+log = logging.getLogger("nezha_lite")
 SPACES = ((512, 512, 512), (300, 500, 700), (2, 70_000, 1, 900))
 ROUNDS = 12  # changes of the catalogue while it is asked
 AT_ONCE = 2**18  # keys of one question
@@ -45,7 +46,6 @@ def bench_membership(
     ids: int = 100_000,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    report: Report = silent,
 ) -> Iterator[list[ResultRow]]:
     """Ask every structure what exists, and compare with one boolean for every ID there could be.
 
@@ -85,7 +85,7 @@ def bench_membership(
                 _examine(tally, kind, pattern, radices, share, ids, seed, torch.device(device))
                 tally.seconds += time.perf_counter() - started
                 wrong = tally.false_accepts + tally.false_rejects
-                report(
+                log.info(
                     f"{kind}, {pattern} keys of {radices}: {tally.tried:,} tried, {wrong:,} wrong."
                 )
                 made_by = provenance(device)

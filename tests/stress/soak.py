@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -15,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from nezha_lite.bench.interleaved import Report, silent
 from nezha_lite.bench.timing import Latency
 from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.datasets import InteractionDataset
@@ -25,6 +25,7 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import Verifier, make_verifier
 from tests.stress.random_calls import RandomCall
 
+log = logging.getLogger("nezha_lite")
 WARM_UP = 200  # calls before the clock starts
 PAUSE = 0.01  # seconds between two changes of the catalogue
 CAPTURED_EVERY = 50  # calls; then a captured decoder is asked too
@@ -107,7 +108,6 @@ class _Soak:
 
     trained: Recommender
     dataset: InteractionDataset
-    report: Report
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     states: deque[tuple[int, frozenset[int]]] = field(
@@ -174,7 +174,7 @@ class _Soak:
             self.tried += 1
             self.kept += fault is None
         if fault is not None:
-            self.report(fault[:500])
+            log.info(fault[:500])
 
     def take(self) -> Minute:
         """What was counted since the last time."""
@@ -190,7 +190,6 @@ def bench_soak(
     threads: int = 2,
     seed: int = 0,
     minute: float = 60.0,
-    report: Report = silent,
 ) -> Iterator[ResultRow]:
     """Recommend from several threads while one more removes and restores items.
 
@@ -216,7 +215,7 @@ def bench_soak(
     if not STATM.exists():
         raise ValueError(f"There is no {STATM} here, where resident memory is read: use Linux.")
     started = time.perf_counter()
-    soak = _Soak(trained, dataset, report)
+    soak = _Soak(trained, dataset)
     warm = random.Random(seed)
     for _ in range(WARM_UP):
         RandomCall.draw(warm, dataset).ask(trained)

@@ -31,12 +31,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "CAPTURED_EVERY", 3)
 
 
-def test_every_list_is_right_while_items_come_and_go() -> None:
-    told: list[str] = []
+def test_every_list_is_right_while_items_come_and_go(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nezha_lite")
     running = threading.active_count()
-    rows = list(bench_soak(recommender(), DATASET, 3, minute=1.0, report=told.append))
+    rows = list(bench_soak(recommender(), DATASET, 3, minute=1.0))
     assert threading.active_count() == running
-    assert told == []
+    assert caplog.messages == []
     assert [row.settings["minutes"] for row in rows] == [1, 2, 3]
     metrics, series = rows[-1].metrics, rows[-1].settings["per_minute"]
     assert metrics["kept"] == metrics["tried"] > sum(series["calls"]) > 0, "captured ones too"
@@ -52,7 +52,9 @@ def test_every_list_is_right_while_items_come_and_go() -> None:
     assert math.isclose(metrics["rss_slope_mib_per_hour"], slope, abs_tol=0.1)
 
 
-def test_a_removed_item_in_a_list_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_item_in_a_list_is_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Nothing is ever really removed: the recommender only says so.
     def say(self: Recommender, items: Collection[int]) -> None:
         said.update(items)
@@ -60,13 +62,15 @@ def test_a_removed_item_in_a_list_is_counted(monkeypatch: pytest.MonkeyPatch) ->
     said: set[int] = set()
     monkeypatch.setattr(Recommender, "remove_items", say)
     monkeypatch.setattr(Recommender, "removed", property(lambda self: frozenset(said)))
-    told: list[str] = []
-    (row,) = bench_soak(recommender(), DATASET, 1, minute=1.5, report=told.append)
+    caplog.set_level("INFO", "nezha_lite")
+    (row,) = bench_soak(recommender(), DATASET, 1, minute=1.5)
     assert row.metrics["kept"] < row.metrics["tried"]
-    assert any("which it must not" in line for line in told)
+    assert any("which it must not" in line for line in caplog.messages)
 
 
-def test_a_call_that_fails_is_counted_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_fails_is_counted_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, number = Recommender.recommend, itertools.count()
 
     def sometimes(self: Recommender, *arguments: object, **options: object) -> Lists:
@@ -75,15 +79,15 @@ def test_a_call_that_fails_is_counted_and_the_rest_goes_on(monkeypatch: pytest.M
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(Recommender, "recommend", sometimes)
-    told: list[str] = []
-    (row,) = bench_soak(recommender(), DATASET, 1, minute=1.0, report=told.append)
-    assert set(told) == {"RuntimeError: no luck"}
-    assert row.metrics["tried"] - row.metrics["kept"] <= len(told)
+    caplog.set_level("INFO", "nezha_lite")
+    (row,) = bench_soak(recommender(), DATASET, 1, minute=1.0)
+    assert set(caplog.messages) == {"RuntimeError: no luck"}
+    assert row.metrics["tried"] - row.metrics["kept"] <= len(caplog.messages)
     assert row.metrics["kept"] > row.metrics["tried"] // 2
 
 
 def test_a_captured_decoder_that_misses_a_change_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Unchanged(soak.CapturedDecoder):
         def __init__(self, *arguments: object, **options: object) -> None:
@@ -93,10 +97,10 @@ def test_a_captured_decoder_that_misses_a_change_is_counted(
             verifier.remove = lambda keys: None
 
     monkeypatch.setattr(soak, "CapturedDecoder", Unchanged)
-    told: list[str] = []
-    (row,) = bench_soak(recommender(), DATASET, 1, minute=1.0, report=told.append)
+    caplog.set_level("INFO", "nezha_lite")
+    (row,) = bench_soak(recommender(), DATASET, 1, minute=1.0)
     assert row.metrics["kept"] < row.metrics["tried"]
-    assert all(line.startswith("captured: ") for line in told)
+    assert all(line.startswith("captured: ") for line in caplog.messages)
 
 
 @pytest.mark.parametrize(("minutes", "threads"), [(0, 2), (5, 0)])
