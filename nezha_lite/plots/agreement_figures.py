@@ -47,8 +47,8 @@ def chosen_ends(chosen: ComparedPrefix | None) -> tuple[list[float], list[int]]:
         return [], []
     level = len(chosen.codes)
     both = ((level - HALF, chosen.head.rank), (level + HALF, chosen.model.rank))
-    found = [(x, rank) for x, rank in both if rank is not None]
-    return [x for x, _ in found], [rank for _, rank in found]
+    points = [(x, rank) for x, rank in both if rank is not None]
+    return [x for x, _ in points], [rank for _, rank in points]
 
 
 def ranks_figure(
@@ -156,11 +156,11 @@ def shares_figure(
     width = 0.84 / max(1, len(series))
     traces: list[go.Bar | go.Scatter] = []
     texts: list[tuple[float, float]] = []
-    for place, ((name, shares), (colour, pattern)) in enumerate(
+    for index, ((name, shares), (colour, pattern)) in enumerate(
         zip(series.items(), LOOKS, strict=False)
     ):
         xs = [
-            level + (place - (len(series) - 1) / 2) * width for level in range(1, len(shares) + 1)
+            level + (index - (len(series) - 1) / 2) * width for level in range(1, len(shares) + 1)
         ]
         heights = [100 * share for share in shares]
         texts += zip(xs, heights, strict=True)
@@ -202,7 +202,7 @@ def describe(prefix: ComparedPrefix) -> str:
 
 
 def _said(opinion: Opinion, whose: str) -> str:
-    place = "not kept" if opinion.rank is None else f"rank {opinion.rank}"
+    rank = "not kept" if opinion.rank is None else f"rank {opinion.rank}"
     if opinion.log_prob is None:
-        return f"{place} by the {whose}, which had lost what it continues"
-    return f"{place} by the {whose} (probability {percent(opinion.log_prob)})"
+        return f"{rank} by the {whose}, which had lost what it continues"
+    return f"{rank} by the {whose} (probability {percent(opinion.log_prob)})"

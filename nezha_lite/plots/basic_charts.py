@@ -49,12 +49,12 @@ def bars_figure(
             f"Bars need one name and one value each (and one error, if any), not {len(names)} "
             f"names, {len(values)} values and {'no' if errors is None else len(errors)} errors."
         )
-    places = list(range(len(names)))
+    positions = list(range(len(names)))
     spans = [0.0] * len(names) if errors is None else [float(error) for error in errors]
     heights = [float(value) for value in values]
     tops = [height + span for height, span in zip(heights, spans, strict=True)]
     bar = go.Bar(
-        x=places,
+        x=positions,
         y=heights,
         width=0.6,
         marker={"color": BLUE},
@@ -66,7 +66,7 @@ def bars_figure(
         ],
     )
     # A scatter carries the numbers, so that they stand above the error bars, not across them.
-    labels = text_trace(zip(places, tops, strict=True), [number(height) for height in heights])
+    labels = text_trace(zip(positions, tops, strict=True), [number(height) for height in heights])
     low, high = min([0.0, *heights]), max([0.0, *tops])
     high = high if high > low else 1.0  # an axis needs a length, even for zeros
     layout = headed(
@@ -104,8 +104,8 @@ def lines_figure(
     for index, (name, (xs, ys)) in enumerate(series.items()):
         if len(xs) != len(ys):
             raise ValueError(f"Series {name!r} has {len(xs)} x but {len(ys)} y.")
-        for axis, wanted, numbers in (("x", log_x, xs), ("y", log_y, ys)):
-            if wanted and any(value <= 0 for value in numbers):
+        for axis, is_log, numbers in (("x", log_x, xs), ("y", log_y, ys)):
+            if is_log and any(value <= 0 for value in numbers):
                 raise ValueError(
                     f"Series {name!r} has {axis} = {min(numbers)}, but a logarithmic axis needs "
                     "positive numbers."

@@ -102,7 +102,7 @@ def place_nodes(nodes: list[Node]) -> list[PlacedNode]:
             for index, node in enumerate(column)
         ]
         placed += rows
-        parents = {row.node.place: row.y for row in rows if row.node.place >= 0}
+        parents = {row.node.position: row.y for row in rows if row.node.position >= 0}
     return placed
 
 
@@ -234,7 +234,7 @@ def _label(node: Node, levels: int, semantic_ids: SemanticIds, dataset: Interact
     if node.level < levels:
         return str(node.codes[-1])
     items = semantic_ids.items_of(node.key)
-    place = f"{node.place + 1}. " if node.place >= 0 else ""
+    place = f"{node.position + 1}. " if node.position >= 0 else ""
     more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
     room = TITLE_ROOM - text_width(place + more, LABEL_SIZE)
     return place + shortened(item_label(items[:1], dataset), room, LABEL_SIZE) + more

@@ -29,12 +29,12 @@ class Node:
     Attributes:
         level: 1 … L.
         candidate: its number in the `LevelTrace`.
-        parent: place of the beam that it extends among those kept one level before.
+        parent: position of the beam that it extends among those kept one level before.
         codes: its prefix, `level` codes.
         key: the prefix's key.
         log_prob: summed log-probability.
         fate: what became of it.
-        place: its own place in the beam (0 = best), -1 if it was not kept.
+        position: its own position in the beam (0 = best), -1 if it was not kept.
     """
 
     level: int
@@ -44,7 +44,7 @@ class Node:
     key: int
     log_prob: float
     fate: Fate
-    place: int
+    position: int
 
 
 def beam_nodes(trace: DecodeTrace, row: int, max_pruned: int = 3) -> list[Node]:
@@ -61,16 +61,18 @@ def beam_nodes(trace: DecodeTrace, row: int, max_pruned: int = 3) -> list[Node]:
         kept = step.kept[row].tolist()
         candidates = [candidate for candidate in kept if candidate >= 0]
         candidates += step.rejected(row) + step.pruned(row, max_pruned)
-        chosen = torch.tensor(candidates, dtype=torch.int64)
-        scores = step.scores[row].flatten()[chosen].tolist()
-        keys = step.keys[row].flatten()[chosen].tolist()
-        exists = step.exists[row].flatten()[chosen].tolist()
-        places = {candidate: place for place, candidate in enumerate(kept) if candidate >= 0}
+        indices = torch.tensor(candidates, dtype=torch.int64)
+        scores = step.scores[row].flatten()[indices].tolist()
+        keys = step.keys[row].flatten()[indices].tolist()
+        exists = step.exists[row].flatten()[indices].tolist()
+        positions = {
+            candidate: position for position, candidate in enumerate(kept) if candidate >= 0
+        }
         rejected = set(step.rejected(row))
         level_nodes = []
         for candidate, score, key, real in zip(candidates, scores, keys, exists, strict=True):
             parent, code = divmod(candidate, step.n_codes)
-            if candidate in places:
+            if candidate in positions:
                 fate = Fate.KEPT if real else Fate.UNCHECKED
             else:
                 fate = Fate.REJECTED if candidate in rejected else Fate.PRUNED
@@ -83,7 +85,7 @@ def beam_nodes(trace: DecodeTrace, row: int, max_pruned: int = 3) -> list[Node]:
                     key=key,
                     log_prob=score,
                     fate=fate,
-                    place=places.get(candidate, -1),
+                    position=positions.get(candidate, -1),
                 )
             )
         nodes += sorted(level_nodes, key=lambda node: (-node.log_prob, node.candidate))

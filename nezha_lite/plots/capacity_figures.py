@@ -42,10 +42,10 @@ PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 93, 95, 97, 98, 99, 9
 TICKS = (0, 50, 75, 90, 95, 99)
 
 
-def service_style(service: Service, place: int) -> SeriesStyle:
+def service_style(service: Service, index: int) -> SeriesStyle:
     """How a service is shown: as its decoder in the figures of latency, others by their place."""
-    known = DECODERS | PAPER
-    return known.get(service.name, replace(OTHERS[place % len(OTHERS)], name=service.name))
+    styles = DECODERS | PAPER
+    return styles.get(service.name, replace(OTHERS[index % len(OTHERS)], name=service.name))
 
 
 def responses_figure(
@@ -62,8 +62,8 @@ def responses_figure(
         deadline_ms: a dotted line.
     """
     traces, times = [], [deadline_ms]
-    for place, (service, forecast) in enumerate(zip(services, forecasts, strict=True)):
-        look = service_style(service, place)
+    for index, (service, forecast) in enumerate(zip(services, forecasts, strict=True)):
+        style = service_style(service, index)
         shown = () if forecast.overloaded else PERCENTS
         ys = [forecast.percentile(percent) for percent in shown]
         times += ys
@@ -71,13 +71,17 @@ def responses_figure(
             go.Scatter(
                 x=[_slower(percent) for percent in shown],
                 y=ys,
-                name=plot_text(look.name),
+                name=plot_text(style.name),
                 mode="lines+markers",
-                line={"color": look.colour, "dash": look.dash, "width": 2 + 2 * (place == chosen)},
-                marker={"color": look.colour, "symbol": look.symbol, "size": 8},
+                line={
+                    "color": style.colour,
+                    "dash": style.dash,
+                    "width": 2 + 2 * (index == chosen),
+                },
+                marker={"color": style.colour, "symbol": style.symbol, "size": 8},
                 hoverinfo="text",
                 hovertext=[
-                    f"{plot_text(look.name)}: {percent:g} % within {number(ms)} ms"
+                    f"{plot_text(style.name)}: {percent:g} % within {number(ms)} ms"
                     for percent, ms in zip(shown, ys, strict=True)
                 ],
             )
@@ -93,8 +97,8 @@ def responses_figure(
     )
     low, high = math.log10(min(times)) - 0.1, math.log10(max(times)) + 0.1
     missing = [
-        service_style(service, place).name
-        for place, (service, forecast) in enumerate(zip(services, forecasts, strict=True))
+        service_style(service, index).name
+        for index, (service, forecast) in enumerate(zip(services, forecasts, strict=True))
         if forecast.overloaded
     ]
     named = "all" if len(missing) == len(services) else "; ".join(missing)
@@ -140,8 +144,8 @@ def servers_figure(
         deadline_ms: what 99 % of the requests stay within.
         requests_per_second: the load.
     """
-    names = [service_style(service, place).name for place, service in enumerate(services)]
-    rows = [len(services) - 1 - place for place in range(len(services))]  # the first on top
+    names = [service_style(service, index).name for index, service in enumerate(services)]
+    rows = [len(services) - 1 - index for index in range(len(services))]  # the first on top
     possible = [(row, count) for row, count in zip(rows, needed, strict=True) if count]
     stems = [((0.7, row), (count, row)) for row, count in possible]
     marks = [(row, count) for row, count in possible if row != rows[chosen]]

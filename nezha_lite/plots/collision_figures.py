@@ -63,14 +63,14 @@ class CollisionPoint:
         return expected_collision_rate(self.n_items, [self.codes] * self.levels)
 
 
-def collision_figure(points: Sequence[CollisionPoint], chosen: CollisionPoint) -> Figure:
+def collision_figure(points: Sequence[CollisionPoint], point: CollisionPoint) -> Figure:
     """Collision rate against the size of the ID space, measured and by chance; logarithmic.
 
     Args:
-        points: measurements of a catalogue as large as the chosen one's.
-        chosen: the one to mark with a ring.
+        points: measurements of a catalogue of the same size.
+        point: the one to mark with a ring.
     """
-    n = chosen.n_items
+    n = point.n_items
     floor = 0.4 / n  # where a rate of zero is drawn: below that of a single item
     curve = [(space, expected_collision_rate(n, [space])) for space in _spaces()]
     shares = [10.0**-power for power in range(6) if 10.0**-power > 1.5 * floor]
@@ -83,15 +83,15 @@ def collision_figure(points: Sequence[CollisionPoint], chosen: CollisionPoint) -
     rates = [(point, max(point.rate, floor)) for point in points]
     traces = [
         _chance([pair for pair in curve if pair[1] >= floor]),
-        _ring(chosen.space, max(chosen.rate, floor)),
+        _ring(point.space, max(point.rate, floor)),
         *_marks(rates, lambda point: f"{percent(point.rate)} collide"),
     ]
-    return Figure(traces, _layout("Collisions, measured and by chance", _verdict(chosen), axis))
+    return Figure(traces, _layout("Collisions, measured and by chance", _verdict(point), axis))
 
 
-def occupancy_figure(points: Sequence[CollisionPoint], chosen: CollisionPoint) -> Figure:
+def occupancy_figure(points: Sequence[CollisionPoint], point: CollisionPoint) -> Figure:
     """Share of the ID space that exists against its size; both axes logarithmic."""
-    n = chosen.n_items
+    n = point.n_items
     curve = [(space, expected_distinct(n, [space]) / space) for space in _spaces()]
     lowest = math.floor(math.log10(n / SPACES[1]))
     powers = range(0, -lowest + 1, 2)
@@ -103,11 +103,11 @@ def occupancy_figure(points: Sequence[CollisionPoint], chosen: CollisionPoint) -
     }
     traces = [
         _chance(curve),
-        _ring(chosen.space, chosen.occupancy),
+        _ring(point.space, point.occupancy),
         *_marks([(point, point.occupancy) for point in points], _occupancy_text),
     ]
     caption = (
-        f"{chosen.levels} × {chosen.codes}: {chosen.distinct:,} of {chosen.space:,} IDs exist. "
+        f"{point.levels} × {point.codes}: {point.distinct:,} of {point.space:,} IDs exist. "
         "Room against collisions is room for hallucinations."
     )
     return Figure(traces, _layout("How much of the ID space exists", caption, axis))

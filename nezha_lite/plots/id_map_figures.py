@@ -80,29 +80,29 @@ def id_map_figure(
     squares = _items_in_squares(semantic_ids, removed, prefix, shown)
     height = max(LOWEST, min(HIGHEST, ROW * rows))
     traces: list[go.Scatter] = []
-    for place, (fewest, name, grey) in enumerate(SHADES):
-        most = SHADES[place + 1][0] if place + 1 < len(SHADES) else semantic_ids.n_items + 1
-        chosen = [square for square, items in squares.items() if fewest <= items < most]
-        traces.append(_squares(chosen, name, grey, max(1.5, height / rows - 1)))
+    for index, (fewest, name, grey) in enumerate(SHADES):
+        most = SHADES[index + 1][0] if index + 1 < len(SHADES) else semantic_ids.n_items + 1
+        filled_squares = [square for square, items in squares.items() if fewest <= items < most]
+        traces.append(_squares(filled_squares, name, grey, max(1.5, height / rows - 1)))
     marks = Counter(
         (_square(mark.codes[depth:]), mark.landing)
         for mark in landed
         if mark.codes[:depth] == prefix
     )
     for landing, marker in MARKS.items():
-        here = {square: count for (square, kind), count in marks.items() if kind is landing}
+        inside = {square: count for (square, kind), count in marks.items() if kind is landing}
         traces.append(
             marker_trace(
                 zip(
-                    [square[0] + _aside(square, landing, marks, columns) for square in here],
-                    [y for _, y in here],
+                    [square[0] + _aside(square, landing, marks, columns) for square in inside],
+                    [y for _, y in inside],
                     strict=True,
                 ),
                 marker,
                 name=landing.value,
                 hover=[
                     f"{'-'.join(map(str, (*prefix, *square[:shown])))}: {count} {landing.value}"
-                    for square, count in here.items()
+                    for square, count in inside.items()
                 ],
                 cliponaxis=False,
             )
@@ -136,11 +136,11 @@ def _items_in_squares(
     semantic_ids: SemanticIds, removed: Collection[int], prefix: tuple[int, ...], shown: int
 ) -> dict[Square, int]:
     """(code, next code or 0) → how many items that are still there lie in that square."""
-    here = torch.ones(semantic_ids.n_items, dtype=torch.bool)  # (N,)
-    here[list(removed)] = False
+    inside = torch.ones(semantic_ids.n_items, dtype=torch.bool)  # (N,)
+    inside[list(removed)] = False
     for level, code in enumerate(prefix):
-        here &= semantic_ids.codes[:, level] == code
-    codes = semantic_ids.codes[here, len(prefix) : len(prefix) + shown]  # (items, 1 or 2)
+        inside &= semantic_ids.codes[:, level] == code
+    codes = semantic_ids.codes[inside, len(prefix) : len(prefix) + shown]  # (items, 1 or 2)
     return dict(Counter(map(_square, codes.tolist())))
 
 

@@ -84,8 +84,8 @@ def labelled_lines_figure(
     xs = [math.log10(x) for line in lines for x in line.xs]
     ys = [math.log10(y) for line in lines for y in line.ys]
     span = max(max(xs) - min(xs), 0.3)
-    room = 0.06 * (max(ys) - min(ys)) + 0.05
-    low, high = min(ys) - room, max(ys) + room
+    margin = 0.06 * (max(ys) - min(ys)) + 0.05
+    low, high = min(ys) - margin, max(ys) + margin
     # The names' column is part of the plot: it takes so much of the x axis as it needs.
     column = _LEADER + 8 + max(text_width(line.name, LETTERS) for line in lines)
     per_pixel = 1.06 * span / (WIDTH - _SIDES - column)
@@ -93,14 +93,14 @@ def labelled_lines_figure(
     label_x = 10 ** (max(xs) + _LEADER * per_pixel)
     gap = _NAME_GAP * (high - low) / _HEIGHT
     ends = [math.log10(line.ys[-1]) for line in lines]
-    places = spread(ends, gap, low + gap / 2, high - gap / 2)
+    positions = spread(ends, gap, low + gap / 2, high - gap / 2)
     traces = [trace for line in lines for trace in _traces(line)]
-    traces.append(_leaders(lines, label_x, places))
+    traces.append(_leaders(lines, label_x, positions))
     traces.append(
         text_trace(
             zip(
                 [10 ** (max(xs) + (_LEADER + 4) * per_pixel)] * len(lines),
-                [10**place for place in places],
+                [10**position for position in positions],
                 strict=True,
             ),
             [plot_text(line.name) for line in lines],
@@ -132,57 +132,57 @@ def labelled_lines_figure(
     return Figure(traces, layout)
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places at least `gap` apart, as near as possible to the wanted ones, in their order.
+def spread(targets: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions at least `gap` apart, as near as possible to the targets, in their order.
 
-    They stay between `low` and `high` where there is room for all of them.
+    They lie between `low` and `high` where all of them fit.
     """
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    order = sorted(range(len(targets)), key=lambda index: targets[index])
     # Each group has a first place and members `gap` apart; groups that meet become one.
     groups: list[list[int]] = []
     firsts: list[float] = []
     for index in order:
         groups.append([index])
-        firsts.append(wanted[index])
+        firsts.append(targets[index])
         while len(groups) > 1 and firsts[-1] < firsts[-2] + gap * len(groups[-2]):
             groups[-2:] = [groups[-2] + groups[-1]]
-            ideal = [wanted[member] - gap * place for place, member in enumerate(groups[-1])]
+            ideal = [targets[member] - gap * position for position, member in enumerate(groups[-1])]
             firsts[-2:] = [sum(ideal) / len(ideal)]
-    places = [0.0] * len(wanted)
+    positions = [0.0] * len(targets)
     for first, group in zip(firsts, groups, strict=True):
-        for place, member in enumerate(group):
-            places[member] = first + gap * place
+        for position, member in enumerate(group):
+            positions[member] = first + gap * position
     ceiling = high
     for index in reversed(order):
-        places[index] = min(places[index], ceiling)
-        ceiling = places[index] - gap
+        positions[index] = min(positions[index], ceiling)
+        ceiling = positions[index] - gap
     floor = low
     for index in order:
-        places[index] = max(places[index], floor)
-        floor = places[index] + gap
-    return places
+        positions[index] = max(positions[index], floor)
+        floor = positions[index] + gap
+    return positions
 
 
 def _traces(line: Line) -> list[go.Scatter]:
-    known = len(line.xs) if line.measured is None else line.measured
+    n_measured = len(line.xs) if line.measured is None else line.measured
     name = plot_text(line.name)
     marker: dict[str, Any] = {"color": line.colour, "symbol": line.symbol or "circle", "size": 8}
     if line.symbol.endswith("-open"):
         marker["line"] = {"width": 1.5}
     traces = [
         go.Scatter(
-            x=list(line.xs[:known]),
-            y=list(line.ys[:known]),
+            x=list(line.xs[:n_measured]),
+            y=list(line.ys[:n_measured]),
             name=name,
             mode="lines+markers" if line.symbol else "lines",
             line={"color": line.colour, "dash": line.dash, "width": 2},
             marker=marker,
             hoverinfo="text",
-            hovertext=[f"{name}: {number(y)}" for y in line.ys[:known]],
+            hovertext=[f"{name}: {number(y)}" for y in line.ys[:n_measured]],
         )
     ]
-    if known < len(line.xs):
-        start = max(known - 1, 0)
+    if n_measured < len(line.xs):
+        start = max(n_measured - 1, 0)
         traces.append(
             go.Scatter(
                 x=list(line.xs[start:]),
@@ -197,11 +197,11 @@ def _traces(line: Line) -> list[go.Scatter]:
     return traces
 
 
-def _leaders(lines: Sequence[Line], label_x: float, places: Sequence[float]) -> go.Scatter:
+def _leaders(lines: Sequence[Line], label_x: float, positions: Sequence[float]) -> go.Scatter:
     """Hairlines from the lines' ends to their names."""
     segments = [
-        ((line.xs[-1], line.ys[-1]), (label_x, 10**place))
-        for line, place in zip(lines, places, strict=True)
+        ((line.xs[-1], line.ys[-1]), (label_x, 10**position))
+        for line, position in zip(lines, positions, strict=True)
     ]
     return segment_trace(segments, GREY, name="names")
 

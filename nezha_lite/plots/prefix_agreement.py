@@ -69,28 +69,32 @@ def compare_prefixes(draft: DecodeTrace, model: DecodeTrace, row: int) -> list[L
         model: of an `AutoregressiveDecoder`, for the same prompts.
         row: of the batch.
     """
-    found = []
+    agreements = []
     for level in range(1, len(model.levels) + 1):
         of_head, of_model = (_Search(trace, level, row) for trace in (draft, model))
         by_key = {**of_model.codes, **of_head.codes}  # the model's first, then the head's alone
-        head, judged = of_head.opinions([*by_key]), of_model.opinions([*by_key])
-        prefixes = zip(by_key.values(), head, judged, strict=True)
-        found.append(
+        head, model_opinions = of_head.opinions([*by_key]), of_model.opinions([*by_key])
+        prefixes = zip(by_key.values(), head, model_opinions, strict=True)
+        agreements.append(
             LevelAgreement(
                 level, tuple(ComparedPrefix(*parts) for parts in prefixes), len(of_model.codes)
             )
         )
-    return found
+    return agreements
 
 
 def shared_shares(draft: DecodeTrace, model: DecodeTrace) -> Tensor:
     """(B, L) float64: of what the model kept, the share that the head kept too; 1 of nothing."""
     shares = []
     for one, other in zip(draft.levels, model.levels, strict=True):
-        mine, wanted = _kept_keys(one), _kept_keys(other)  # (B, W), (B, V)
-        there = (wanted.unsqueeze(-1) == mine.unsqueeze(1)).any(dim=-1) & (wanted >= 0)  # (B, V)
-        kept = (wanted >= 0).sum(dim=1)
-        shares.append(torch.where(kept > 0, there.sum(dim=1) / kept.clamp_min(1).double(), 1.0))
+        head_keys, model_keys = _kept_keys(one), _kept_keys(other)  # (B, W), (B, V)
+        shared = (model_keys.unsqueeze(-1) == head_keys.unsqueeze(1)).any(dim=-1) & (
+            model_keys >= 0
+        )  # (B, V)
+        n_kept = (model_keys >= 0).sum(dim=1)
+        shares.append(
+            torch.where(n_kept > 0, shared.sum(dim=1) / n_kept.clamp_min(1).double(), 1.0)
+        )
     return torch.stack(shares, dim=1)
 
 
@@ -115,9 +119,9 @@ class _Search:
 
     def opinions(self, keys: list[int]) -> Iterator[Opinion]:
         """One for each key."""
-        wanted = torch.tensor(keys, dtype=torch.int64, device=self.keys.device)
-        same = self.keys == wanted.unsqueeze(-1)  # (P, K·C)
+        model_keys = torch.tensor(keys, dtype=torch.int64, device=self.keys.device)
+        same = self.keys == model_keys.unsqueeze(-1)  # (P, K·C)
         scores = self.scores[same.byte().argmax(dim=-1)] if keys else self.scores[:0]
         scored = (same.any(dim=-1) & torch.isfinite(scores)).tolist()
-        for key, score, known in zip(keys, scores.tolist(), scored, strict=True):
-            yield Opinion(self.ranks.get(key), score if known else None)
+        for key, score, was_scored in zip(keys, scores.tolist(), scored, strict=True):
+            yield Opinion(self.ranks.get(key), score if was_scored else None)

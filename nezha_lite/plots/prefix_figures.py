@@ -34,17 +34,17 @@ def residual_figure(
             f"There are {len(lengths)} lengths and {len(groups)} groups, but each level needs one "
             "of both, and so does the beginning."
         )
-    places = list(range(len(lengths)))
-    names = ["the vector", *(f"after code {level}" for level in places[1:])]
+    positions = list(range(len(lengths)))
+    names = ["the vector", *(f"after code {level}" for level in positions[1:])]
     bars = go.Bar(
-        x=places,
+        x=positions,
         y=[float(length) for length in lengths],
         width=0.6,
         marker={"color": BLUE},
         hoverinfo="y",
     )
     labels = text_trace(
-        zip(places, [float(length) for length in lengths], strict=True),
+        zip(positions, [float(length) for length in lengths], strict=True),
         [f"{length:.2f} ({_items(group)})" for length, group in zip(lengths, groups, strict=True)],
     )
     layout = headed(
@@ -84,7 +84,7 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
     if len(prefix) > semantic_ids.levels:
         raise ValueError(f"prefix {tuple(prefix)} is longer than {semantic_ids.levels} codes.")
     inside = torch.ones(semantic_ids.n_items, dtype=torch.bool)  # (N,) the items of the row
-    funnels, odd, even, chosen = _Bars(), _Bars(), _Bars(), _Bars()
+    funnels, odd, even, chosen_bars = _Bars(), _Bars(), _Bars(), _Bars()
     marks: list[tuple[float, float]] = []
     heads: list[tuple[float, str]] = []
     hovers: list[tuple[float, float, str]] = []
@@ -94,15 +94,15 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
         order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())].tolist()
         total, y, left = int(inside.sum()), -float(level), 0.0
         head = f"Level {level + 1}: {_items(total)}, {len(order)} of {len(counts)} codes in use"
-        picked = prefix[level] if level < len(prefix) else None
-        if picked is not None and picked not in order:
+        chosen_code = prefix[level] if level < len(prefix) else None
+        if chosen_code is not None and chosen_code not in order:
             raise ValueError(f"No item's codes begin with {tuple(prefix[: level + 1])}.")
-        for place, code in enumerate(order):
+        for index, code in enumerate(order):
             right = left + int(counts[code]) / total
-            bars = chosen if code == picked else (odd if place % 2 else even)
+            bars = chosen_bars if code == chosen_code else (odd if index % 2 else even)
             bars.add(left, right, y)
             hovers.append(((left + right) / 2, y, f"code {code}: {_items(int(counts[code]))}"))
-            if code == picked:
+            if code == chosen_code:
                 head += f". Chosen: code {code}, {_items(int(counts[code]))}"
                 marks.append(((left + right) / 2, y - HALF - 0.1))
                 if level + 1 < semantic_ids.levels:
@@ -111,13 +111,13 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
                         funnels.y += [y - HALF, y - 1 + HEAD, y - 1 + FOOT, None]
             left = right
         heads.append((y, head))
-        if picked is not None:
-            inside &= semantic_ids.codes[:, level] == picked
+        if chosen_code is not None:
+            inside &= semantic_ids.codes[:, level] == chosen_code
     traces = [
         _lines(funnels, "#BBBBBB", 1),
         _lines(even, BLUE, BAR_HEIGHT),
         _lines(odd, SKY, BAR_HEIGHT),
-        _lines(chosen, VERMILLION, BAR_HEIGHT),
+        _lines(chosen_bars, VERMILLION, BAR_HEIGHT),
         marker_trace(marks, {"symbol": "triangle-up", "color": BLACK, "size": 11}),
         text_trace(
             [(0.008, y + 0.33) for y, _ in heads],

@@ -50,9 +50,9 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
     """
     names = [bar.name for bar in bars]
     left = 34 + max((text_width(name, _LETTERS) for name in names), default=0)
-    room = WIDTH - left - _RIGHT  # pixels of the x axis
+    plot_width = WIDTH - left - _RIGHT  # pixels of the x axis
     # Long enough that the text at every bar's end has its place within the plot.
-    ends = [bar.ms / (1 - (text_width(bar.text, _LETTERS) + _GAP) / room) for bar in bars]
+    ends = [bar.ms / (1 - (text_width(bar.text, _LETTERS) + _GAP) / plot_width) for bar in bars]
     longest = max(ends, default=1.0) or 1.0
     looks = (
         ("lists only IDs that exist", BLUE, "", [bar for bar in bars if not bar.missing]),
@@ -77,7 +77,7 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
     traces.append(
         text_trace(
             zip(
-                [bar.ms + _GAP * longest / room for bar in bars],
+                [bar.ms + _GAP * longest / plot_width for bar in bars],
                 list(range(len(bars))),
                 strict=True,
             ),

@@ -57,14 +57,14 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
         raise ValueError("No row has its time split into phases: only eager decoders do.")
     names = list(dict.fromkeys(str(row.decoder) for row in split))
     split.sort(key=lambda row: (names.index(str(row.decoder)), row.beam or 0))
-    places = [index + 0.6 * names.index(str(row.decoder)) for index, row in enumerate(split)]
+    positions = [index + 0.6 * names.index(str(row.decoder)) for index, row in enumerate(split)]
     totals = [sum(row.metrics.get(f"{phase}_ms", 0.0) for phase in PHASES) for row in split]
     traces: list[go.Bar | go.Scatter] = []
     for phase, (colour, pattern) in PHASES.items():
         spent = [row.metrics.get(f"{phase}_ms", 0.0) for row in split]
         traces.append(
             go.Bar(
-                x=places,
+                x=positions,
                 y=[100 * part / total for part, total in zip(spent, totals, strict=True)],
                 name=phase,
                 width=0.7,
@@ -73,9 +73,13 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
                 hovertext=[f"{phase}: {number(part)} ms" for part in spent],
             )
         )
-    traces.append(_texts(places, [101.0] * len(split), [f"{number(total)} ms" for total in totals]))
+    traces.append(
+        _texts(positions, [101.0] * len(split), [f"{number(total)} ms" for total in totals])
+    )
     groups = {
-        name: [place for place, row in zip(places, split, strict=True) if row.decoder == name]
+        name: [
+            position for position, row in zip(positions, split, strict=True) if row.decoder == name
+        ]
         for name in names
     }
     middles = [sum(group) / len(group) for group in groups.values()]
@@ -96,7 +100,7 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
         88,
         barmode="stack",
         showlegend=True,
-        xaxis=named_axis([f"beam {row.beam}" for row in split], places),
+        xaxis=named_axis([f"beam {row.beam}" for row in split], positions),
         yaxis={
             "title": {"text": "share of the time (%)"},
             "tickvals": [0, 25, 50, 75, 100],
@@ -116,10 +120,10 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
     """
     lines = []
     for (decoder, verifier), group in rows_by_decoder(rows).items():
-        look = decoder_style(decoder, verifier)
+        style = decoder_style(decoder, verifier)
         beams = [float(row.beam or 0) for row in group]
         ratios = [row.metrics["ratio_to_forward"] for row in group]
-        lines.append(Line(look.name, beams, ratios, look.colour, look.dash, look.symbol))
+        lines.append(Line(style.name, beams, ratios, style.colour, style.dash, style.symbol))
     beams = sorted({beam for line in lines for beam in line.xs})
     for row in rows:
         if row.beam is None and beams:
@@ -141,21 +145,21 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
 
 def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], list[ResultRow]]:
     """Rows by decoder and verifier, by rising beam; those without a beam are left out."""
-    found: dict[tuple[str, str | None], list[ResultRow]] = {}
+    groups: dict[tuple[str, str | None], list[ResultRow]] = {}
     for row in sorted((row for row in rows if row.beam), key=lambda row: row.beam or 0):
-        group = found.setdefault((str(row.decoder), row.verifier), [])
+        group = groups.setdefault((str(row.decoder), row.verifier), [])
         if group and group[-1].beam == row.beam:
             raise ValueError(
                 f"Two rows are {row.decoder} (verifier {row.verifier}) at beam {row.beam}: "
                 "choose the rows of one batch size, history and structure."
             )
         group.append(row)
-    known = list(DECODERS)
+    order = list(DECODERS)
     return dict(
         sorted(
-            found.items(),
+            groups.items(),
             key=lambda pair: (
-                known.index(pair[0][0]) if pair[0][0] in known else len(known),
+                order.index(pair[0][0]) if pair[0][0] in order else len(order),
                 pair[0][1] != "prefix",
             ),
         )
@@ -164,27 +168,27 @@ def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], l
 
 def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
     """How a decoder is shown in every figure, given how its drafts are checked."""
-    look = DECODERS.get(name, SeriesStyle(name, GREY, "dot", "cross"))
+    style = DECODERS.get(name, SeriesStyle(name, GREY, "dot", "cross"))
     if name in ("generate", "generate-constrained") or verifier in ("prefix", None):
-        return look
+        return style
     if (name, verifier) == ("nezha", "off"):
         return UNCHECKED
     how = {"off": "unchecked", "final": "checked at the end"}.get(str(verifier), str(verifier))
     return SeriesStyle(
-        f"{look.name}, {how}", look.colour, "dot", f"{look.symbol.removesuffix('-open')}-open"
+        f"{style.name}, {how}", style.colour, "dot", f"{style.symbol.removesuffix('-open')}-open"
     )
 
 
 def _latency_caption(rows: Sequence[ResultRow]) -> str:
     """NEZHA and its rivals at the widest beam; eager ones where no captured ones were measured."""
-    found = {(str(row.decoder), row.beam): row for row in rows if row.verifier == "prefix"}
-    nezha = "nezha" if any(name == "nezha" for name, _ in found) else "nezha-eager"
-    beam = max((width or 0 for name, width in found if name == nezha), default=0)
+    groups = {(str(row.decoder), row.beam): row for row in rows if row.verifier == "prefix"}
+    nezha = "nezha" if any(name == "nezha" for name, _ in groups) else "nezha-eager"
+    beam = max((width or 0 for name, width in groups if name == nezha), default=0)
     rival = nezha.replace("nezha", "autoregressive")
     parts = [
-        f"{DECODERS[name].name} {number(found[name, beam].metrics['ratio_to_forward'])}"
+        f"{DECODERS[name].name} {number(groups[name, beam].metrics['ratio_to_forward'])}"
         for name in (nezha, rival, "generate-constrained")
-        if (name, beam) in found
+        if (name, beam) in groups
     ]
     if not parts:
         return ""
@@ -231,17 +235,17 @@ def verifiers_figure(
     """
     lines = []
     for kind in dict.fromkeys(str(row.verifier) for row in rows):
-        own = sorted(
+        rows_of_kind = sorted(
             (row for row in rows if row.verifier == kind), key=lambda row: row.settings["items"]
         )
-        own = [row for row in own if (kind, row.settings["items"]) in values]
-        measured = [row for row in own if not row.settings.get("extrapolated")]
-        sizes = [row.settings["items"] for row in own]
-        look = STRUCTURES.get(kind, SeriesStyle(kind, GREY, "dot", "cross"))
+        rows_of_kind = [row for row in rows_of_kind if (kind, row.settings["items"]) in values]
+        measured = [row for row in rows_of_kind if not row.settings.get("extrapolated")]
+        sizes = [row.settings["items"] for row in rows_of_kind]
+        style = STRUCTURES.get(kind, SeriesStyle(kind, GREY, "dot", "cross"))
         ys = [values[kind, size] for size in sizes]
-        if own:
+        if rows_of_kind:
             lines.append(
-                Line(look.name, sizes, ys, look.colour, look.dash, look.symbol, len(measured))
+                Line(style.name, sizes, ys, style.colour, style.dash, style.symbol, len(measured))
             )
     sizes = sorted({size for line in lines for size in line.xs})
     return labelled_lines_figure(

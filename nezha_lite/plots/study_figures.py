@@ -65,15 +65,15 @@ def systems_figure(
     ]
     entries = sorted([*entries, *theirs], key=lambda entry: -entry.value)
     traces: list[go.Scatter] = []
-    for kind, look in KINDS.items():
-        places = [place for place, entry in enumerate(entries) if entry.kind == kind]
-        own = [entries[place] for place in places]
+    for kind, style in KINDS.items():
+        positions = [position for position, entry in enumerate(entries) if entry.kind == kind]
+        own = [entries[position] for position in positions]
         if own and kind != "published":
-            traces.append(_spans([(one.low, one.high) for one in own], places, look.colour))
+            traces.append(_spans([(one.low, one.high) for one in own], positions, style.colour))
         if own:
             hover = [f"{plot_text(one.name)}: {number(one.value)}" for one in own]
             values = [one.value for one in own]
-            traces.append(_marks(look.name, values, places, look.colour, look.symbol, hover))
+            traces.append(_marks(style.name, values, positions, style.colour, style.symbol, hover))
     low, high = min(0.0, *(one.low for one in entries)), max(one.high for one in entries)
     reach = high - low or 1.0
     traces.append(
@@ -88,15 +88,15 @@ def systems_figure(
             size=11,
         )
     )
-    says = f"Best of ours: {ours.name}, {ours.value:.4f} ({ours.low:.4f} to {ours.high:.4f})."
+    summary = f"Best of ours: {ours.name}, {ours.value:.4f} ({ours.low:.4f} to {ours.high:.4f})."
     if theirs:
         best = max(theirs, key=lambda entry: entry.value)
-        says += f" Best published: {best.name}, {best.value:.4f}."
+        summary += f" Best published: {best.name}, {best.value:.4f}."
     return _rows_figure(
         [entry.name for entry in entries],
         traces,
         title,
-        f"{says} Bars: 95 % intervals over users and runs.",
+        f"{summary} Bars: 95 % intervals over users and runs.",
         measure(metric),
         (low, high + 0.14 * reach),
     )
@@ -128,34 +128,34 @@ def differences_figure(
     traces: list[go.Scatter] = []
     ends = [0.0]
     for index, dataset in enumerate(datasets):
-        look = DATASETS.get(
+        style = DATASETS.get(
             dataset, SeriesStyle(dataset, PALETTE[index % 7], symbol=SYMBOLS[index % 7])
         )
         own = [row for row in rows if row.dataset == dataset]
         shift = 0.0 if len(datasets) == 1 else 0.36 * (index / (len(datasets) - 1) - 0.5)
-        places = [names.index(label(row)) + shift for row in own]
+        positions = [names.index(label(row)) + shift for row in own]
         spans = [(row.metrics[f"{metric}_low"], row.metrics[f"{metric}_high"]) for row in own]
         ends += [end for span in spans for end in span]
-        traces.append(_spans(spans, places, look.colour))
-        for found, suffix in ((True, ""), (False, "-open")):
-            chosen = [
-                (place, row)
-                for place, row in zip(places, own, strict=True)
-                if bool(clear(row, metric)) is found
+        traces.append(_spans(spans, positions, style.colour))
+        for is_clear, suffix in ((True, ""), (False, "-open")):
+            subset = [
+                (position, row)
+                for position, row in zip(positions, own, strict=True)
+                if bool(clear(row, metric)) is is_clear
             ]
-            if chosen:
-                gains = [row.metrics[f"{metric}_gain"] for _, row in chosen]
+            if subset:
+                gains = [row.metrics[f"{metric}_gain"] for _, row in subset]
                 hover = [
                     f"{plot_text(label(row))}: {row.metrics[f'{metric}_gain']:+.4f}, "
                     f"p {row.metrics[f'{metric}_p']:.4f}"
-                    for _, row in chosen
+                    for _, row in subset
                 ]
-                at, symbol = [place for place, _ in chosen], look.symbol + suffix
-                marks = _marks(look.name, gains, at, look.colour, symbol, hover)
+                ys, symbol = [position for position, _ in subset], style.symbol + suffix
+                marks = _marks(style.name, gains, ys, style.colour, symbol, hover)
                 # The legend names a data set once, by its filled mark where it has one.
-                marks.showlegend = found or len(chosen) == len(own)
+                marks.showlegend = is_clear or len(subset) == len(own)
                 traces.append(marks)
-    room = 0.06 * (max(ends) - min(ends)) or 0.001
+    margin = 0.06 * (max(ends) - min(ends)) or 0.001
     zero = line_trace([(0.0, -0.6), (0.0, len(names) - 0.4)], BLACK)
     unclear = sum(not clear(row, metric) for row in rows)
     return _rows_figure(
@@ -164,7 +164,7 @@ def differences_figure(
         title,
         f"{caption} Within chance (open marks): {unclear} of {len(rows)}.".strip(),
         f"difference in {measure(metric)}",
-        (min(ends) - room, max(ends) + room),
+        (min(ends) - margin, max(ends) + margin),
     )
 
 
@@ -193,17 +193,17 @@ def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption:
     if not lines:
         raise ValueError(f"No row says which share of its drafts exists at which {x}.")
     traces = []
-    for style, (name, points) in enumerate(sorted(lines.items())):
+    for index, (name, points) in enumerate(sorted(lines.items())):
         points.sort()
-        look = LINES[style % len(LINES)]
+        style = LINES[index % len(LINES)]
         traces.append(
             go.Scatter(
                 x=[value for value, _ in points],
                 y=[share for _, share in points],
                 name=plot_text(name),
                 mode="lines+markers",
-                line={"color": look.colour, "dash": look.dash, "width": 2},
-                marker={"color": look.colour, "symbol": look.symbol, "size": 8},
+                line={"color": style.colour, "dash": style.dash, "width": 2},
+                marker={"color": style.colour, "symbol": style.symbol, "size": 8},
                 hoverinfo="text",
                 hovertext=[f"{plot_text(name)}: {number(share)} %" for _, share in points],
             )
@@ -237,17 +237,17 @@ def _bounds(row: ResultRow, metric: str) -> tuple[float, float, float]:
 
 
 def _spans(
-    spans: Sequence[tuple[float, float]], places: Sequence[float], colour: str
+    spans: Sequence[tuple[float, float]], positions: Sequence[float], colour: str
 ) -> go.Scatter:
     """Intervals as strokes: a static figure has no horizontal error bars."""
-    segments = [((low, y), (high, y)) for (low, high), y in zip(spans, places, strict=True)]
+    segments = [((low, y), (high, y)) for (low, high), y in zip(spans, positions, strict=True)]
     return segment_trace(segments, colour, 2)
 
 
 def _marks(
     name: str,
     values: Sequence[float],
-    places: Sequence[float],
+    positions: Sequence[float],
     colour: str,
     symbol: str,
     hover: Sequence[str],
@@ -255,7 +255,9 @@ def _marks(
     marker: dict[str, Any] = {"color": colour, "symbol": symbol, "size": 10}
     if symbol.endswith("-open"):
         marker["line"] = {"width": 1.5}
-    return marker_trace(zip(values, places, strict=True), marker, name=plot_text(name), hover=hover)
+    return marker_trace(
+        zip(values, positions, strict=True), marker, name=plot_text(name), hover=hover
+    )
 
 
 def _rows_figure(

@@ -40,7 +40,7 @@ class TradeoffPoint:
     dominated: bool = False
 
     @property
-    def look(self) -> SeriesStyle:
+    def style(self) -> SeriesStyle:
         """How figures show it."""
         return decoder_style(self.decoder, self.verifier)
 
@@ -105,7 +105,7 @@ def tradeoff_figure(
         ValueError: if nothing was measured for both.
     """
     points = tradeoff_points(latency, quality, metric)
-    traces = [_series(look, _of(look, points), look.symbol) for look in _looks(points)]
+    traces = [_series(style, _of(style, points), style.symbol) for style in _looks(points)]
     return Figure(traces, _layout(points, points, y_title, title, caption))
 
 
@@ -131,11 +131,11 @@ def chosen_points_figure(
         budget: milliseconds, drawn as an upright line where it is finite.
     """
     traces = []
-    for look in _looks(everything):
+    for style in _looks(everything):
         # Hollow has a meaning here, so no decoder's marks may be hollow by themselves.
-        symbol, points = look.symbol.removesuffix("-open"), _of(look, chosen)
+        symbol, points = style.symbol.removesuffix("-open"), _of(style, chosen)
         holes = [point for point in points if point.dominated]
-        traces.append(_series(look, points, symbol))
+        traces.append(_series(style, points, symbol))
         traces.append(
             marker_trace(
                 [(point.milliseconds, point.value) for point in holes], {**HOLE, "symbol": symbol}
@@ -159,24 +159,24 @@ def chosen_points_figure(
 
 
 def _looks(points: Sequence[TradeoffPoint]) -> list[SeriesStyle]:
-    return list(dict.fromkeys(point.look for point in points))
+    return list(dict.fromkeys(point.style for point in points))
 
 
-def _of(look: SeriesStyle, points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
-    return [point for point in points if point.look == look]
+def _of(style: SeriesStyle, points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
+    return [point for point in points if point.style == style]
 
 
-def _series(look: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
+def _series(style: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
     return go.Scatter(
         x=[point.milliseconds for point in points],
         y=[point.value for point in points],
-        name=plot_text(look.name),
+        name=plot_text(style.name),
         mode="lines+markers",
-        line={"color": look.colour, "dash": look.dash, "width": 2},
-        marker={"color": look.colour, "symbol": symbol, "size": 10},
+        line={"color": style.colour, "dash": style.dash, "width": 2},
+        marker={"color": style.colour, "symbol": symbol, "size": 10},
         hoverinfo="text",
         hovertext=[
-            f"{plot_text(look.name)}, beam {point.beam}: {number(point.milliseconds)} ms, "
+            f"{plot_text(style.name)}, beam {point.beam}: {number(point.milliseconds)} ms, "
             f"{number(point.value)}"
             for point in points
         ],
@@ -185,8 +185,8 @@ def _series(look: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) -> 
 
 def _y_ends(points: Sequence[TradeoffPoint]) -> list[float]:
     values = [point.value for point in points]
-    room = 0.06 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 0.5
-    return [min(values) - room, max(values) + room]
+    margin = 0.06 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 0.5
+    return [min(values) - margin, max(values) + margin]
 
 
 def _layout(

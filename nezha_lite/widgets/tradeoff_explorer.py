@@ -193,7 +193,7 @@ class TradeoffExplorer(Panel):
             said = "★ best within the budget" if point == self.best else ""
             rows.append(
                 (
-                    *(point.look.name, point.verifier or "", str(point.beam)),
+                    *(point.style.name, point.verifier or "", str(point.beam)),
                     number(point.milliseconds),
                     *("" if value is None else number(value) for value in values),
                     said or ("○ dominated" if point.dominated else ""),
@@ -232,7 +232,7 @@ def _key(point: TradeoffPoint) -> tuple[str, str | None, int]:
 
 
 def _name(point: TradeoffPoint) -> str:
-    return f"{point.look.name} (beam {point.beam})"
+    return f"{point.style.name} (beam {point.beam})"
 
 
 def _budgets(points: Sequence[TradeoffPoint]) -> list[float]:

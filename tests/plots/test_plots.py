@@ -245,13 +245,13 @@ def test_every_node_has_the_fate_that_a_recount_gives_it(
         nodes = beam_nodes(trace, row, max_pruned=2)
         for level, step in enumerate(trace.levels, start=1):
             here = [node for node in nodes if node.level == level]
-            living = sorted((n for n in here if n.place >= 0), key=lambda n: n.place)
+            living = sorted((n for n in here if n.position >= 0), key=lambda n: n.position)
             kept = [codes for codes in trace.prefixes(level)[row].tolist() if codes[0] >= 0]
             assert [list(node.codes) for node in living] == kept
             for node in here:
                 exists = list(node.codes) in [codes[:level] for codes in catalogue_codes]
                 assert exists == (node.fate in (Fate.KEPT, Fate.PRUNED))
-                assert (node.place >= 0) == (node.fate in (Fate.KEPT, Fate.UNCHECKED))
+                assert (node.position >= 0) == (node.fate in (Fate.KEPT, Fate.UNCHECKED))
                 assert node.key == int(IDS.keys_of(torch.tensor(node.codes)))
             assert sum(n.fate is Fate.PRUNED for n in here) <= 2
             count = draft_counts(trace, row)[level - 1]
@@ -277,7 +277,9 @@ def test_the_tree_shows_every_node_once_and_names_the_leaves(model: NezhaModel, 
     marks = [trace for trace in figure.data if trace.mode == "markers"][1:]  # without the root
     assert sum(len(trace.x) for trace in marks) == len(nodes)
     assert len({trace.marker.symbol for trace in marks}) == len(marks), "shape says it too"
-    leaves = {node.place: node for node in nodes if node.level == IDS.levels and node.place >= 0}
+    leaves = {
+        node.position: node for node in nodes if node.level == IDS.levels and node.position >= 0
+    }
     labels = texts(figure_svg(figure))
     for place, leaf in leaves.items():
         (label,) = [text for text in labels if text.startswith(f"{place + 1}. ")]

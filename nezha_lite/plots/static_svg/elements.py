@@ -131,28 +131,30 @@ def _em(letter: str) -> float:
     return 0.7 if letter.isupper() else 0.63
 
 
-def wrapped(text: str, room: float, size: float = 13) -> list[str]:
-    """Lines no wider than `room` pixels by `text_width`, broken at spaces, or within a word that
-    is longer than a line."""
+def wrapped(text: str, max_width: float, size: float = 13) -> list[str]:
+    """Lines no wider than `max_width` pixels by `text_width`.
+
+    They are broken at spaces, or within a word that is longer than a line.
+    """
     lines = [""]
     for word in text.split():
         whole = f"{lines[-1]} {word}" if lines[-1] else word
-        if text_width(whole, size) <= room:
+        if text_width(whole, size) <= max_width:
             lines[-1] = whole
             continue
         lines.append("")
         for letter in word:
-            if lines[-1] and text_width(lines[-1] + letter, size) > room:
+            if lines[-1] and text_width(lines[-1] + letter, size) > max_width:
                 lines.append("")
             lines[-1] += letter
     return [line for line in lines if line]
 
 
-def shortened(text: str, room: float, size: float = 13) -> str:
-    """The text, or as much of its beginning as leaves room for "…"."""
-    if text_width(text, size) <= room:
+def shortened(text: str, max_width: float, size: float = 13) -> str:
+    """The text, or as much of its beginning as fits before "…"."""
+    if text_width(text, size) <= max_width:
         return text
-    while text and text_width(text + "…", size) > room:
+    while text and text_width(text + "…", size) > max_width:
         text = text[:-1]
     return text.rstrip() + "…"
 

@@ -125,8 +125,8 @@ def _span(
                     stacks[x] = stacks.get(x, 0.0) + y
             values += stacks.values()
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    room = 0.06 * (high - low) or 0.5
-    return low - (0 if low == 0 and not log else room), high + room
+    margin = 0.06 * (high - low) or 0.5
+    return low - (0 if low == 0 and not log else margin), high + margin
 
 
 def _scale(
