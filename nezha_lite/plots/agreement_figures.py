@@ -1,4 +1,4 @@
-"""Where the draft head and the full model agree: ranks of the same prefixes, and shares kept."""
+"""Figures of the agreement between draft head and backbone: ranks and shared prefixes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RankMark:
 
 
 def rank_marks(levels: Sequence[LevelAgreement], shared: bool) -> list[RankMark]:
-    """The marks of the prefixes that both kept, or of those that one kept alone."""
+    """The marks of the prefixes that both searches kept, or that only one of them kept."""
     return [
         RankMark(level.level, prefix, level.level + side, rank)
         for level in levels
@@ -42,7 +42,7 @@ def rank_marks(levels: Sequence[LevelAgreement], shared: bool) -> list[RankMark]
 
 
 def chosen_ends(chosen: ComparedPrefix | None) -> tuple[list[float], list[int]]:
-    """Where the chosen prefix is drawn: x and y in the columns that have it."""
+    """x and y of the chosen prefix in the columns that contain it."""
     if chosen is None:
         return [], []
     level = len(chosen.codes)
@@ -196,7 +196,7 @@ def shares_figure(
 
 
 def describe(prefix: ComparedPrefix) -> str:
-    """What both searches made of a prefix, in one line of plain text."""
+    """The rank and probability of a prefix in both searches, in one line of plain text."""
     codes = "-".join(map(str, prefix.codes))
     return f"Prefix {codes}: {_said(prefix.head, 'head')}; {_said(prefix.model, 'model')}."
 

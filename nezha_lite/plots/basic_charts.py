@@ -1,4 +1,4 @@
-"""The plain figures: bars, lines, an attention mask, the ID space."""
+"""Basic figures: bars, lines, an attention mask, the ID space."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def attention_mask_figure(
     title: str = "",
     caption: str = "A filled cell: the token of that row may look at the token of that column.",
 ) -> Figure:
-    """Who may look at whom: (T, T) bool, rows are queries and columns keys.
+    """An attention mask: rows are queries, columns are keys.
 
     Args:
         mask: (T, T) bool, such as `packed_attention_mask(...)[0, 0]`.
@@ -204,7 +204,7 @@ def attention_mask_figure(
 
 
 def id_space_figure(semantic_ids: SemanticIds) -> Figure:
-    """How many prefixes could be written after each level, and how many exist."""
+    """The number of possible and of existing prefixes after each level."""
     levels = list(range(1, semantic_ids.levels + 1))
     possible = [prod(semantic_ids.radices[:level]) for level in levels]
     existing = [semantic_ids.prefix_keys(level).numel() for level in levels]
@@ -225,7 +225,7 @@ def id_space_figure(semantic_ids: SemanticIds) -> Figure:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands grouped, no exponent for everyday sizes."""
+    """Three significant digits, thousands grouped, an exponent only for very small numbers."""
     if value == 0 or 1e-4 <= abs(value) < 999.5:
         return f"{value:.3g}"
     return f"{value:,.0f}" if abs(value) >= 1 else f"{value:.2e}"

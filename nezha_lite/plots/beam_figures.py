@@ -114,7 +114,7 @@ def beam_tree_figure(
     max_pruned: int = 3,
     title: str = "The beam tree",
 ) -> Figure:
-    """The beams of one prompt, level by level, and the drafts that fell.
+    """The beams of one prompt, level by level, with rejected and pruned drafts.
 
     Args:
         trace: of a decode with `trace=True`.

@@ -1,4 +1,4 @@
-"""What became of the drafts of one decode: the nodes of its beam tree, and counts per level.
+"""The outcome of every draft of one decode: nodes of the beam tree, and counts per level.
 
 Only the `DecodeTrace` is read; nothing here decodes.
 """
@@ -14,7 +14,7 @@ from nezha_lite.decoding import DecodeTrace
 
 
 class Fate(Enum):
-    """What the beam search did with a candidate; the value is what a reader is told."""
+    """What the beam search did with a candidate; the value is the text for a reader."""
 
     KEPT = "kept"
     UNCHECKED = "kept, though it does not exist"
@@ -24,7 +24,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Node:
-    """A candidate that was proposed, kept or nearly kept.
+    """A candidate of the beam tree: kept, rejected, or one of the best pruned.
 
     Attributes:
         level: 1 … L.
@@ -33,7 +33,7 @@ class Node:
         codes: its prefix, `level` codes.
         key: the prefix's key.
         log_prob: summed log-probability.
-        fate: what became of it.
+        fate: what the search did with it.
         position: its own position in the beam (0 = best), -1 if it was not kept.
     """
 
@@ -95,7 +95,7 @@ def beam_nodes(trace: DecodeTrace, row: int, max_pruned: int = 3) -> list[Node]:
 
 @dataclass(frozen=True)
 class DraftCounts:
-    """Of the drafts proposed at one level: how many exist, were rejected, or slipped through."""
+    """The drafts of one level: existing, rejected, and non-existing but kept unchecked."""
 
     level: int
     existing: int

@@ -1,4 +1,4 @@
-"""What a queue does to response times, and the servers that each decoder needs."""
+"""Response times under a queue, and the number of servers that each decoder needs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TICKS = (0, 50, 75, 90, 95, 99)
 
 
 def service_style(service: Service, index: int) -> SeriesStyle:
-    """How a service is shown: as its decoder in the figures of latency, others by their place."""
+    """The style of a service: that of its decoder in the latency figures, else one by its index."""
     styles = DECODERS | PAPER
     return styles.get(service.name, replace(OTHERS[index % len(OTHERS)], name=service.name))
 
@@ -51,7 +51,7 @@ def service_style(service: Service, index: int) -> SeriesStyle:
 def responses_figure(
     services: Sequence[Service], forecasts: Sequence[Forecast], chosen: int, deadline_ms: float
 ) -> Figure:
-    """Response time that a share of the requests stays within, a line per service.
+    """Percentiles of the response time, one line for each service.
 
     Overloaded services have no line.
 

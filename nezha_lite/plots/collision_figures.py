@@ -1,4 +1,4 @@
-"""How often items collide, and how empty the ID space is, against chance."""
+"""Collision rate and occupancy of the ID space, compared with chance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RARE = {0: "all", 2: "1 in 100", 4: "1 in 10k", 6: "1 in 1M", 8: "1 in 100M", 10
 
 @dataclass(frozen=True)
 class CollisionPoint:
-    """What a catalogue's IDs came to under one setting, before any collision was resolved.
+    """Counts of a catalogue's IDs under one setting, before collisions are resolved.
 
     Attributes:
         levels: L.
@@ -44,12 +44,12 @@ class CollisionPoint:
 
     @property
     def space(self) -> int:
-        """T^L: how many IDs could be written."""
+        """T^L: the number of possible IDs."""
         return self.codes**self.levels
 
     @property
     def rate(self) -> float:
-        """The share of items whose ID was already taken."""
+        """The share of items whose ID another item has already."""
         return 1 - self.distinct / self.n_items
 
     @property

@@ -1,4 +1,4 @@
-"""The ID space as a map of what exists, and where drafts land on it."""
+"""A map of the ID space: which IDs exist, and which the drafts are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Square = tuple[int, int]
 
 
 class Landing(StrEnum):
-    """What becomes of an ID that lies on the map."""
+    """The outcome of an ID on the map."""
 
     ACCEPTED = "accepted: it exists"
     REJECTED = "rejected: no item has it"
@@ -43,7 +43,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Landed:
-    """One ID on the map: its L codes, and what became of it."""
+    """One ID on the map: its L codes and its outcome."""
 
     codes: tuple[int, ...]
     landing: Landing
@@ -55,7 +55,7 @@ def id_map_figure(
     removed: Collection[int] = (),
     prefix: Sequence[int] = (),
 ) -> Figure:
-    """Which IDs exist, two codes at a time, and where drafts land.
+    """A map of existing IDs, two codes at a time, with marks for drafts.
 
     Each square is a prefix: the codes of `prefix` and two more, one where only one is left. Seven
     traces, whatever there is to see: a grey for each of `SHADES`, a mark for each `Landing`.
@@ -127,7 +127,7 @@ def _aside(
     marks: Counter[tuple[Square, Landing]],
     columns: int,
 ) -> float:
-    """How far to the right a mark is moved, so that all of a square's marks can be seen."""
+    """Horizontal shift of a mark, so that all marks of a square are visible."""
     kinds = [kind for kind in MARKS if (square, kind) in marks]
     return (kinds.index(landing) - (len(kinds) - 1) / 2) * SIDE_BY_SIDE * columns
 
@@ -135,7 +135,7 @@ def _aside(
 def _items_in_squares(
     semantic_ids: SemanticIds, removed: Collection[int], prefix: tuple[int, ...], shown: int
 ) -> dict[Square, int]:
-    """(code, next code or 0) → how many items that are still there lie in that square."""
+    """(code, next code or 0) → number of items of that square that are not removed."""
     inside = torch.ones(semantic_ids.n_items, dtype=torch.bool)  # (N,)
     inside[list(removed)] = False
     for level, code in enumerate(prefix):
@@ -145,7 +145,7 @@ def _items_in_squares(
 
 
 def _square(codes: Sequence[int]) -> Square:
-    """Where codes stand on a map: the first two of them, 0 for a second that there is not."""
+    """The square of an ID: its first two codes, 0 where there is no second."""
     return codes[0], codes[1] if len(codes) > 1 else 0
 
 

@@ -19,7 +19,7 @@ _Value = Callable[[IdQuality, int], float | None]
 def neighbours_figure(
     tokenizers: Mapping[str, IdQuality], title: str = "Do close items share prefixes?"
 ) -> Figure:
-    """Of the nearest neighbours of an item, the share with the same first codes, beside chance.
+    """The share of an item's nearest neighbours that have the same first codes, beside chance.
 
     Args:
         tokenizers: name → report; those made without vectors are refused.
@@ -162,12 +162,12 @@ def _attained(quality: IdQuality, level: int) -> float | None:
 
 
 def _own_levels(quality: IdQuality) -> int:
-    """The levels that say something about an item: not the extra one, which is the last."""
+    """The number of levels without the extra level, which is the last."""
     return len(quality.levels) - quality.levels[-1].extra
 
 
 def _few(levels: int) -> Sequence[int]:
-    """All levels, from 0; of many the first and the last."""
+    """All levels, from 0; if there are many, the first ones and the last."""
     return range(levels) if levels <= MAX_LEVELS else [*range(MAX_LEVELS - 1), levels - 1]
 
 

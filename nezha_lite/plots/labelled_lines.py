@@ -1,4 +1,4 @@
-"""Lines on two logarithmic axes, each named at its end: for more lines than a legend can hold."""
+"""Lines on two logarithmic axes, named at their ends; for more lines than fit into a legend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME_GAP, _LEADER, _SIDES = 17, 26, 100  # pixels: between names, up to them, b
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """How one thing is shown in every figure."""
+    """Name, colour, dash and symbol of a series, the same in every figure."""
 
     name: str
     colour: str
@@ -31,7 +31,7 @@ class SeriesStyle:
 
 @dataclass(frozen=True)
 class Line:
-    """One line and how it looks; colour never speaks alone.
+    """One line and its style; lines differ in dash and symbol too, not in colour alone.
 
     Attributes:
         name: plain text, written at the line's end.

@@ -1,4 +1,4 @@
-"""Which prefixes two searches over the same prompt both kept: the draft head's and the model's."""
+"""Prefixes that the draft head's search and the backbone's search both kept for one prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Codes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one search made of a prefix.
+    """Rank and log-probability of a prefix in one search.
 
     Attributes:
         rank: its place in the beam, from 1; None if the beam did not keep it.
@@ -62,7 +62,7 @@ class LevelAgreement:
 
 
 def compare_prefixes(draft: DecodeTrace, model: DecodeTrace, row: int) -> list[LevelAgreement]:
-    """What both searches kept for one prompt, level by level.
+    """The prefixes of both searches for one prompt, level by level.
 
     Args:
         draft: of a `NezhaDecoder`.
@@ -84,7 +84,7 @@ def compare_prefixes(draft: DecodeTrace, model: DecodeTrace, row: int) -> list[L
 
 
 def shared_shares(draft: DecodeTrace, model: DecodeTrace) -> Tensor:
-    """(B, L) float64: of what the model kept, the share that the head kept too; 1 of nothing."""
+    """(B, L) float64: share of the backbone's prefixes that the head kept; 1 where it kept none."""
     shares = []
     for one, other in zip(draft.levels, model.levels, strict=True):
         head_keys, model_keys = _kept_keys(one), _kept_keys(other)  # (B, W), (B, V)

@@ -1,4 +1,4 @@
-"""Semantic IDs from the inside: one item's residuals, and a prefix opened code by code."""
+"""Figures of one item's residuals, and of the items below a prefix."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Bars:
 
 
 def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) -> Figure:
-    """A prefix opened code by code: each row divides the items of the code chosen above it.
+    """The items below a prefix: each row divides the items of the code chosen above it.
 
     Args:
         semantic_ids: the catalogue.

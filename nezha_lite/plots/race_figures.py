@@ -1,4 +1,4 @@
-"""Decoders side by side: how long each took for one list, and who named items that do not exist."""
+"""Decoders compared: time for one list, and lists with items that do not exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROW, _LETTERS, _RIGHT, _GAP = 34, 12, 20, 6  # pixels: a bar and its gap; of te
 
 @dataclass(frozen=True)
 class RaceBar:
-    """One decoder's part in a race.
+    """The result of one decoder in a race.
 
     Attributes:
         name: plain text.
@@ -35,13 +35,13 @@ class RaceBar:
 
     @property
     def text(self) -> str:
-        """What stands at the bar's end, in plain text."""
+        """The label at the bar's end, in plain text."""
         line = f"{number(self.ms)} ms, {self.calls} backbone call{'' if self.calls == 1 else 's'}"
         return line + (f"; ✕ {self.missing} of {self.listed} do not exist" if self.missing else "")
 
 
 def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figure:
-    """A bar per decoder, as long as its list took; striped where the list names no items.
+    """A bar per decoder for its time; striped where the list contains non-existing IDs.
 
     Args:
         bars: from the top down.

@@ -1,4 +1,4 @@
-"""What decoders cost, from measured rows: phases and beam widths."""
+"""Figures of measured latency: phases, beam widths, verifiers."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], l
 
 
 def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
-    """How a decoder is shown in every figure, given how its drafts are checked."""
+    """The style of a decoder, given its verification, the same in every figure."""
     style = DECODERS.get(name, SeriesStyle(name, GREY, "dot", "cross"))
     if name in ("generate", "generate-constrained") or verifier in ("prefix", None):
         return style
@@ -180,7 +180,7 @@ def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
 
 
 def _latency_caption(rows: Sequence[ResultRow]) -> str:
-    """NEZHA and its rivals at the widest beam; eager ones where no captured ones were measured."""
+    """Ratios at the widest beam; of eager decoders where no captured ones were measured."""
     groups = {(str(row.decoder), row.beam): row for row in rows if row.verifier == "prefix"}
     nezha = "nezha" if any(name == "nezha" for name, _ in groups) else "nezha-eager"
     beam = max((width or 0 for name, width in groups if name == nezha), default=0)
@@ -224,7 +224,7 @@ def verifiers_figure(
     title: str,
     caption: str,
 ) -> Figure:
-    """A quantity against catalogue size, a line per structure; what was extrapolated is dotted.
+    """A quantity against catalogue size, a line per structure; dotted where extrapolated.
 
     Args:
         rows: of `bench_verifiers`, and of `extrapolate`.

@@ -169,7 +169,7 @@ def differences_figure(
 
 
 def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption: str) -> Figure:
-    """Of what an unchecked decoder names, the share that exists: a line per system and data set.
+    """The share of unchecked drafts that exist: a line per system and data set.
 
     Args:
         rows: "hallucination" rows of the verifier "off", or "learning" rows.

@@ -1,4 +1,4 @@
-"""What the quality study's figures and tables call things, and how they look."""
+"""Names and styles of systems and data sets in figures and tables of the quality study."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ LINES = (
 
 
 def system_name(label: str) -> str:
-    """How a system is called here; its own label if it is not known."""
+    """The display name of a system; its own label if it has none."""
     return NAMES.get(label, label)
 
 
 def pair_name(row: ResultRow) -> str:
-    """A comparison as what it is: "NEZHA − no placeholders"."""
+    """The display name of a comparison, such as "NEZHA − no placeholders"."""
     one, other = row.settings["system"], row.settings["against"]
     return f"{system_name(one)} − {system_name(other)}"
 
@@ -73,6 +73,6 @@ def clear(row: ResultRow, metric: str) -> int:
 
 
 def measure(metric: str) -> str:
-    """ "recall@10" as a reader knows it: "Recall@10"."""
+    """ The display name of a metric: "Recall@10" for "recall@10"."""
     name, _, cut = metric.partition("@")
     return f"{ {'recall': 'Recall', 'ndcg': 'NDCG'}.get(name, name) }@{cut}"

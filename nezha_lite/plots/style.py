@@ -1,4 +1,4 @@
-"""How figures look, and how they show themselves in a notebook."""
+"""The style of figures, and their display in a notebook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nezha_lite.plots.static_svg import EDGE, WIDTH, figure_svg, plain, wrapped
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#767676"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-# Colour never speaks alone: the series of a figure differ in these too.
+# Series differ in dash and symbol too, so that colour is never the only difference.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down")
 
@@ -55,7 +55,7 @@ class Figure(go.Figure):
     JupyterLab shows the interactive figure; GitHub, nbconvert and a printed page show the SVG.
     """
 
-    # IPython would ask these too, and plotly's would store formats of their own.
+    # IPython would call these too, and plotly's versions would store further formats.
     _ipython_display_ = None
     _repr_html_ = None
 
@@ -73,7 +73,7 @@ class Figure(go.Figure):
 
 
 def plot_text(text: str) -> str:
-    """Data made safe for plotly, which reads some HTML and, between dollar signs, LaTeX."""
+    """Escape data for plotly, which interprets some HTML and, between dollar signs, LaTeX."""
     return html.escape(text, quote=False).replace("$", "&#36;")
 
 

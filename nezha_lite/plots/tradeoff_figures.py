@@ -1,4 +1,4 @@
-"""Quality against time: which decoder and beam to take, and which never to."""
+"""Quality against latency: one mark for each decoder and beam."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class TradeoffPoint:
 
     @property
     def style(self) -> SeriesStyle:
-        """How figures show it."""
+        """Its style in figures."""
         return decoder_style(self.decoder, self.verifier)
 
     def beats(self, other: TradeoffPoint) -> bool:
-        """Whether the other one is dominated by this one."""
+        """Whether this point dominates the other."""
         slower = self.milliseconds - other.milliseconds
         worse = other.value - self.value
         return max(slower, worse) <= 0 and min(slower, worse) < 0
@@ -54,7 +54,7 @@ class TradeoffPoint:
 def tradeoff_points(
     latency: Sequence[ResultRow], quality: Sequence[ResultRow], metric: str
 ) -> list[TradeoffPoint]:
-    """What was measured for both, decoder by decoder, by rising beam.
+    """The points measured for latency and quality, by decoder and rising beam.
 
     Args:
         latency: rows with median_ms, at one batch size and history.

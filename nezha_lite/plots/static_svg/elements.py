@@ -1,4 +1,4 @@
-"""The pieces that static figures are drawn with, each an SVG element as text."""
+"""The elements of static figures, each as SVG text."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def text_svg(
 
 
 def text_width(text: str, size: float = 13) -> float:
-    """Pixels that a text may take in a sans-serif font: an estimate, rather too wide."""
+    """Width of a text in pixels in a sans-serif font: an estimate that is slightly too wide."""
     return size * sum(map(_em, text))
 
 
@@ -160,5 +160,5 @@ def shortened(text: str, max_width: float, size: float = 13) -> str:
 
 
 def plain(text: str) -> str:
-    """What a reader sees of a text made for plotly: tags gone, entities read."""
+    """A text made for plotly as a reader sees it: without tags, entities resolved."""
     return html.unescape(re.sub(r"<[^>]*>", "", text.replace("<br>", "\n")))
