@@ -12,12 +12,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 # Waiting threads must not spin: two processes of torch on two cores would starve each other.
 export OMP_WAIT_POLICY := PASSIVE
-notebooks demo unit nbval ui picture: export OMP_NUM_THREADS ?= 1
-notebooks demo unit nbval ui picture: export HF_HUB_OFFLINE := 1
+notebooks demo quick unit doctest nbval ui picture: export OMP_NUM_THREADS ?= 1
+notebooks demo quick unit doctest nbval ui picture: export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help notebooks lab demo test lint unit nbval ui picture clean
+.PHONY: help notebooks lab demo quick test lint unit doctest nbval ui picture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +31,10 @@ lab: $(READY) ## open the course in JupyterLab
 demo: $(READY) ## serve the decode explorer and the race as a page without code
 	@cd notebooks && $(abspath $(BIN))/python -m voila demo.ipynb $(ARGS)
 
-test: lint unit nbval ui ## lint, unit, nbval and ui, in this order
+quick: lint doctest ## lint, doctest and the fast unit tests: a few minutes on two cores
+	@$(BIN)/pytest tests -q -m "not slow and not ui" -n $(JOBS) $(ARGS)
+
+test: lint doctest unit nbval ui ## lint, doctest, unit, nbval and ui, in this order
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check --quiet
@@ -40,6 +43,9 @@ lint: $(READY) ## ruff and mypy
 
 unit: $(READY) ## the tests that need no browser
 	@$(BIN)/pytest tests -q -m "not ui" -n $(JOBS) $(ARGS)
+
+doctest: $(READY) ## run the examples in the docstrings
+	@$(BIN)/pytest nezha_lite -q --doctest-modules
 
 nbval: $(READY) ## run the notebooks again and compare every stored output
 	@$(BIN)/pytest notebooks -q --nbval --nbval-current-env --nbval-cell-timeout 300 --timeout 330 \

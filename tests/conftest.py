@@ -23,9 +23,18 @@ from tests.helpers.studies import DONE, jobs, work
 from tests.helpers.toys import toy_dataset
 
 # No deadline, because a first call into torch is slow; fixed examples, because a check that fails
-# now and then teaches nobody.
+# now and then is of no use.
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("steady")
+
+# These fixtures train for seconds, so every test that uses one of them is slow.
+SLOW_FIXTURES = {"compared", "killed", "studied"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture

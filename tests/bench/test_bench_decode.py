@@ -129,6 +129,7 @@ def test_all_decoders_get_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> N
         assert {tuple(map(tuple, ids.tolist())) for ids in prompts} == first
 
 
+@pytest.mark.slow
 def test_sweeps_cover_every_combination() -> None:
     config = DecodeBench(
         decoders=("nezha-eager", "generate"),
@@ -198,6 +199,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(
     assert len(rows) == len(DECODERS) - 3
 
 
+@pytest.mark.slow
 def test_a_capture_broken_by_a_lack_of_memory_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_: object, **__: object) -> None:
         try:
@@ -417,6 +419,7 @@ def tiny_case(case: GpuCase) -> GpuCase:
     return replace(case, preset="tiny", radices=(8, 8, 8), items=100, bench=bench)
 
 
+@pytest.mark.slow
 def test_the_gpu_cases_run_at_a_smaller_size() -> None:
     small = [tiny_case(case) for case in GPU_CASES]
     found = list(bench_gpu(small, "cpu"))

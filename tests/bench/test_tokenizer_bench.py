@@ -35,6 +35,7 @@ def rows() -> list[ResultRow]:
     return bench_tokenizers("toy", clustered(300), ("rq-kmeans",), 2, (4, 6), 1, threads=1)
 
 
+@pytest.mark.slow
 def test_a_row_holds_times_memory_and_the_quality_of_the_ids(rows: list[ResultRow]) -> None:
     (row,) = rows
     assert (row.kind, row.dataset, row.seeds) == ("tokenizer", "toy", [1])
@@ -54,11 +55,13 @@ def test_a_row_holds_times_memory_and_the_quality_of_the_ids(rows: list[ResultRo
     assert figures["use@2"] == expected.codebook_use()[1]
 
 
+@pytest.mark.slow
 def test_rows_survive_their_file(rows: list[ResultRow], tmp_path: Path) -> None:
     write_results(tmp_path / "tokenizer-toy-speed.json", rows)
     assert read_results(tmp_path / "tokenizer-toy-speed.json") == rows
 
 
+@pytest.mark.slow
 def test_synthetic_vectors_are_made_where_they_are_measured(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -88,6 +91,7 @@ def test_synthetic_vectors_have_the_clusters_they_promise() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_a_process_does_not_report_the_memory_of_the_one_that_started_it() -> None:
     imports = "from __future__ import annotations\nimport sys\nfrom pathlib import Path\n"
     bare = imports + "\n".join(map(inspect.getsource, (memory._proc_bytes, peak_memory)))
@@ -112,6 +116,7 @@ def die(_: object) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing to be killed by")
+@pytest.mark.slow
 def test_a_process_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_bench, "_measure", die)
     with pytest.raises(MemoryError, match="measured 'rq-kmeans' died"):

@@ -47,6 +47,7 @@ def test_decode_needs_no_data(tmp_path: Path, cli: Run) -> None:
     assert "Timing, turn 5 of 5." in answer.err
 
 
+@pytest.mark.slow
 def test_decode_answers_machines_in_json_alone(tmp_path: Path, cli: Run) -> None:
     sweep = "--decoder nezha-eager --beam 2 --batch 1 --batch 2 --levels 2 --verification off"
     options = f"{sweep} --structure sorted --structure trie --threads 2 --no-phases --json"
@@ -66,6 +67,7 @@ def test_decode_answers_machines_in_json_alone(tmp_path: Path, cli: Run) -> None
     assert len(read_results(tmp_path / "rows.json")) == len(rows)
 
 
+@pytest.mark.slow
 def test_decode_takes_a_trained_model_with_or_without_its_data(
     trained: Path, shop: Path, cli: Run
 ) -> None:
@@ -78,6 +80,7 @@ def test_decode_takes_a_trained_model_with_or_without_its_data(
     assert rows[0]["model"]["radices"][:2] == [4, 4]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_decode_takes_a_data_set_and_its_released_ids_as_they_are(tmp_path: Path, cli: Run) -> None:
     dataset = toy_dataset()
     coded = write_dataset(tmp_path / "coded", dataset)
@@ -176,6 +179,7 @@ def test_names_and_figures_stay_apart() -> None:
     assert listed([row], lambda _: "a" * 26) == f"{'a' * 26} valid 1.0"
 
 
+@pytest.mark.slow
 def test_gpu_runs_its_cases_and_keeps_each(
     tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def refused(answer: Answer, *words: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_the_console_script_answers_bad_input() -> None:
     failed = subprocess.run(
         [sys.executable, "-c", "from nezha_lite.cli import main; main()", "data", "nothing-here"],

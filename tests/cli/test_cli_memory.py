@@ -125,6 +125,7 @@ def test_what_bench_equal_has_measured_is_kept(
     assert (row.decoder, row.beam) == ("nezha", 10)
 
 
+@pytest.mark.slow
 def test_what_bench_decode_has_measured_is_kept(
     tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_what_bench_decode_has_measured_is_kept(
     )
 
 
+@pytest.mark.slow
 def test_a_study_names_the_job_and_what_to_lower(
     shop: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +181,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_memory_that_really_runs_out_is_one_sentence(tmp_path: Path) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("no /proc to look at")

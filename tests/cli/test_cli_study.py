@@ -29,6 +29,7 @@ def count(shop: Path, study: Path) -> None:
     Work(study_jobs(dataset, CONFIG, ["counting"])[0], dataset, CONFIG, study).run()
 
 
+@pytest.mark.slow
 def test_a_table_and_a_file(shop: Path, tmp_path: Path, cli: Run) -> None:
     study, results = tmp_path / "study", tmp_path / "new" / "study.json"
     asked = ("study", shop, study, "--only", "counting", "--workers", 1, "--results", results)
@@ -82,6 +83,7 @@ def test_bad_options_are_one_sentence(
     assert not study.exists()
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_one_sentence_whatever_it_fails_with(
     shop: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

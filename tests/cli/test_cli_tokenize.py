@@ -77,6 +77,7 @@ def test_an_encoder_reads_each_text_once(
     assert kept == {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_compare_prints_and_writes_a_row_for_each_tokenizer(
     shop: Path, tmp_path: Path, cli: Run
 ) -> None:
@@ -95,6 +96,7 @@ def test_compare_prints_and_writes_a_row_for_each_tokenizer(
     assert "(4 of 4 runs, about 0 min left)" in answer.out
 
 
+@pytest.mark.slow
 def test_bench_tokenize_measures_data_and_made_up_vectors(
     shop: Path, tmp_path: Path, cli: Run
 ) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nezha_lite.common import results
 from nezha_lite.common.results import ResultRow, over_seeds, provenance, read_results, write_results
+from tests.helpers.for_each import for_each
 
 COMMITTED = sorted((Path(__file__).resolve().parents[2] / "data" / "results").glob("*.json"))
 
@@ -228,7 +229,8 @@ def test_without_git_the_commit_is_unknown(checkout: Path, monkeypatch: pytest.M
     assert results._commit(checkout / "nezha_lite") == "unknown"
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+@pytest.mark.data
+@for_each({path.name: (path,) for path in COMMITTED})
 def test_committed_results_are_named_after_what_they_hold(path: Path) -> None:
     for row in read_results(path):
         assert path.name.startswith(f"{row.kind}-{row.dataset}-")

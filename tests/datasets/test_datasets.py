@@ -253,6 +253,7 @@ def random_datasets(draw: st.DrawFn) -> InteractionDataset:
 
 
 @given(dataset=random_datasets(), as_numbers=st.booleans(), comma_categories=st.booleans())
+@pytest.mark.slow
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory,
     dataset: InteractionDataset,

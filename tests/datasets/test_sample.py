@@ -45,6 +45,7 @@ def test_the_committed_sample_reads_as_it_was_generated(shop: Shop) -> None:
     assert f"{dataset.n_interactions:,} interactions" in (DATA_FOLDER / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_readmes_figures_are_the_measured_ones(
     shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_page_without_marks_is_left_alone(
     assert "nothing to do" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_oracle_beats_every_baseline_and_counting_can_learn(shop: Shop) -> None:
     figures = sample.reference_figures(shop)
     oracle, bigram, popularity = (

@@ -165,6 +165,7 @@ def test_padding_and_rows_that_fill_up_a_batch_change_nothing() -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @torch.inference_mode()
+@pytest.mark.slow
 def test_the_search_is_one_graph_of_static_shapes(backbone: str) -> None:
     # fullgraph=True fails at the first operation that would wait for a tensor's contents.
     torch.compiler.reset()

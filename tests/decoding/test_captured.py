@@ -74,6 +74,7 @@ def test_static_shapes_change_nothing(
         (AutoregressiveDecoder, TrieVerifier),
     ],
 )
+@pytest.mark.slow
 def test_the_whole_search_is_one_graph(
     traced: list[int],
     decoder_class: Callable[..., BeamSearchDecoder],
@@ -89,6 +90,7 @@ def test_the_whole_search_is_one_graph(
     assert len(traced) == 3, "one program for each shape and beam"
 
 
+@pytest.mark.slow
 def test_more_programs_than_the_compiler_keeps_for_one_function(traced: list[int]) -> None:
     decoder = ParallelHeadsDecoder(tiny_model(IDS, layers=1).double(), TrieVerifier(IDS))
     captured = CapturedDecoder(decoder, compile=True)
@@ -99,6 +101,7 @@ def test_more_programs_than_the_compiler_keeps_for_one_function(traced: list[int
 # The compiler's own code still uses what it deprecates.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.skipif(cpp_compiler() is None, reason="needs a C++ compiler")
+@pytest.mark.slow
 def test_the_compiled_program_sees_a_catalogue_changed_in_place() -> None:
     torch.compiler.reset()
     model = tiny_model(IDS)
@@ -162,6 +165,7 @@ def count_programs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("verifier_class", [BitsetVerifier, TrieVerifier])
+@pytest.mark.slow
 def test_a_program_follows_the_living_catalogue(
     traced: list[int], verifier_class: Callable[..., Any]
 ) -> None:

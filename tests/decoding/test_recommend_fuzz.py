@@ -136,6 +136,7 @@ def test_an_unknown_item_is_refused_wherever_it_stands(
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.slow
 def test_threads_get_what_each_call_gets_alone(precision: torch.dtype) -> None:
     trained = Recommender.load(DATA / "checkpoints" / "sample")
     trained.model.to(precision)
@@ -148,6 +149,7 @@ def test_threads_get_what_each_call_gets_alone(precision: torch.dtype) -> None:
     assert len(faults) == 5, "a line for each phase, and nothing else"
 
 
+@pytest.mark.data
 def test_the_kept_run_made_ten_thousand_calls_with_each_precision() -> None:
     rows = read_results(DATA / "results" / "reliability-sample-recommend.json")
     assert [row.settings["precision"] for row in rows] == ["float32", "bfloat16"]

@@ -45,7 +45,8 @@ def fetching(server: Server, folder: Path) -> str:
     return (
         "import sys, types; sys.modules['nezha_lite'] = package = types.ModuleType('nezha_lite'); "
         f"package.__path__ = [{str(Path(downloads.__file__).parent)!r}]; "
-        "from tests.faults.answers import REGISTERED; from nezha_lite.datasets.download import fetch; "
+        "from tests.faults.answers import REGISTERED; "
+        "from nezha_lite.datasets.download import fetch; "
         f"fetch('tiny', {str(folder)!r}, {server.url!r}, REGISTERED, 20.0, False)"
     )
 

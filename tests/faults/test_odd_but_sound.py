@@ -13,6 +13,7 @@ from tests.helpers.toys import toy_dataset
 pytestmark = pytest.mark.fault_class("data: odd, but sound")
 
 
+@pytest.mark.slow
 def test_users_with_no_one_and_ten_thousand_items(tmp_path: Path, cli: Run) -> None:
     draw = random.Random(2)
     many = [draw.randint(1, 3) for _ in range(10_000)]

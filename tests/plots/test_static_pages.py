@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pytest
 from nbconvert import HTMLExporter
 
+from tests.helpers.for_each import for_each
 from tests.helpers.stored_notebooks import FOLDER, NOTEBOOKS
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -22,6 +22,7 @@ def widget_outputs(path: Path) -> list[dict[str, Any]]:
 
 
 WITH_WIDGETS = [path for path in NOTEBOOKS if widget_outputs(path)]
+every_page = for_each({path.relative_to(FOLDER).as_posix(): (path,) for path in WITH_WIDGETS})
 
 
 def test_most_lessons_have_a_widget() -> None:
@@ -29,7 +30,7 @@ def test_most_lessons_have_a_widget() -> None:
     assert {"00", "01", "02", "04", "05", "06", "07", "08"} <= lessons
 
 
-@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+@every_page
 def test_every_widget_has_a_picture_and_words(path: Path) -> None:
     for data in widget_outputs(path):
         assert data["image/svg+xml"].startswith("<svg")
@@ -38,7 +39,7 @@ def test_every_widget_has_a_picture_and_words(path: Path) -> None:
         assert not words.startswith(LIVE)
 
 
-@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+@every_page
 def test_html_made_by_nbconvert_shows_the_pictures(path: Path) -> None:
     page, _ = HTMLExporter().from_filename(str(path))
     shown = [

@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
-
+from tests.helpers.for_each import for_each
 from tests.helpers.stored_notebooks import (
     FOLDER,
     LESSONS,
@@ -21,14 +20,13 @@ from tests.helpers.stored_notebooks import (
 SOLUTIONS = FOLDER / "solutions"
 BYTES = 4_000_000  # of all notebooks: a checkout and GitHub's pages stay quick
 
-every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=[path.stem for path in LESSONS])
-every_exercise = pytest.mark.parametrize(
-    ("lesson", "exercise"),
-    [
-        pytest.param(path, one, id=f"{path.stem}-{number}")
+every_lesson = for_each({path.stem: (path,) for path in LESSONS})
+every_exercise = for_each(
+    {
+        f"{path.stem}-{number}": (path, exercise)
         for path in LESSONS
-        for number, one in enumerate(exercises(load(path)), start=1)
-    ],
+        for number, exercise in enumerate(exercises(load(path)), start=1)
+    }
 )
 
 

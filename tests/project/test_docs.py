@@ -43,6 +43,7 @@ def test_every_link_leads_to_a_file_and_a_heading_of_it() -> None:
     assert links > 30
 
 
+@pytest.mark.data
 def test_the_tables_are_those_of_the_result_files() -> None:
     tables = 0
     for page in PAGES:
@@ -53,6 +54,7 @@ def test_the_tables_are_those_of_the_result_files() -> None:
     assert tables >= 20
 
 
+@pytest.mark.data
 def test_every_result_file_is_shown_or_read_somewhere() -> None:
     readers = [*PAGES, *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("tests/**/*.py")]
     shown = "".join(map(text, readers))
@@ -85,6 +87,7 @@ def test_the_citation_file_names_paper_and_version() -> None:
     assert f'version = "{citation["version"]}"' in text(ROOT / "pyproject.toml")
 
 
+@pytest.mark.data
 def test_the_answer_times_of_the_widgets_are_the_measured_ones() -> None:
     page = " ".join(text(ROOT / "docs" / "results" / "speed.md").split())
     said = re.search(
@@ -98,6 +101,7 @@ def test_the_answer_times_of_the_widgets_are_the_measured_ones() -> None:
     assert [int(number) for number in said.groups()] == [round(value) for value in measured]
 
 
+@pytest.mark.data
 def test_the_readme_s_speedups_are_the_measured_ones() -> None:
     readme = " ".join(text(ROOT / "README.md").split())
     said = re.search(r"NEZHA is ([\d.]+) times .*? eager NEZHA is (\d+) times", readme)

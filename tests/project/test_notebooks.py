@@ -8,8 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
-import pytest
-
+from tests.helpers.for_each import for_each
 from tests.helpers.stored_notebooks import (
     FOLDER,
     LESSONS,
@@ -26,9 +25,7 @@ from tests.helpers.stored_notebooks import (
 
 CORE = 9  # 00 to 08 are the course
 
-every_notebook = pytest.mark.parametrize(
-    "path", NOTEBOOKS, ids=[path.relative_to(FOLDER).as_posix() for path in NOTEBOOKS]
-)
+every_notebook = for_each({path.relative_to(FOLDER).as_posix(): (path,) for path in NOTEBOOKS})
 
 
 def anchor(heading: str) -> str:

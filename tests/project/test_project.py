@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.helpers.for_each import for_each
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "nezha_lite"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -102,7 +104,7 @@ def run_python(code: str) -> str:
 # --- versions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("requirement", requirements(), ids=str)
+@for_each({str(requirement): (requirement,) for requirement in requirements()})
 def test_every_direct_dependency_is_pinned_inside_its_range(requirement: Requirement) -> None:
     pinned = pins()
     name = canonicalize_name(requirement.name)
@@ -164,6 +166,20 @@ def test_every_import_is_a_declared_dependency() -> None:
     for path in MODULES:
         unknown = {name.split(".")[0] for name in imports(path)} - known
         assert not unknown, f"{path.name} imports {sorted(unknown)}, which pyproject.toml misses"
+
+
+def test_a_check_of_many_subjects_names_every_one_that_fails() -> None:
+    @for_each({name: (name,) for name in ("good", "bad", "odd", "fine")})
+    def check(name: str) -> None:
+        assert name != "bad", "this is bad"
+        if name == "odd":
+            raise KeyError(name)
+
+    with pytest.raises(pytest.fail.Exception) as failure:
+        check()
+    message = str(failure.value)
+    assert all(f"{name}: " in message for name in ("bad", "odd"))
+    assert not any(f"{name}: " in message for name in ("good", "fine"))
 
 
 # --- the layers -------------------------------------------------------------------------------
@@ -239,6 +255,7 @@ def test_modules_run_nothing_that_a_file_holds() -> None:
             assert not pickles, f"{path.name} passes allow_pickle"
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_heavy() -> None:
     # Not accelerate: transformers itself loads it with the class every model derives from.
     unwanted = ("IPython", "anywidget", "ipywidgets", "matplotlib", "plotly", "sklearn")
@@ -248,6 +265,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not found, f"import nezha_lite loads {found}"
 
 
+@pytest.mark.slow
 def test_folders_below_plots_load_no_display_library() -> None:
     names = [
         module_name(path)
@@ -261,6 +279,7 @@ def test_folders_below_plots_load_no_display_library() -> None:
     assert not found, f"importing the folders below plots loads {found}"
 
 
+@pytest.mark.slow
 def test_importing_every_module_changes_nothing() -> None:
     before_and_after = run_python(
         """

@@ -8,8 +8,9 @@ import tomllib
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-import pytest
 from packaging.specifiers import SpecifierSet
+
+from tests.helpers.for_each import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
 # Permissive licences, and MPL-2.0, which asks something only of those who change its own files.
@@ -42,6 +43,7 @@ def licence(distribution: Distribution) -> str:
 # Not sys.path: setuptools, once imported, adds the copies it carries inside itself.
 SITE = [sysconfig.get_path("purelib")]
 INSTALLED = {normal(one.metadata["Name"]): one for one in distributions(path=SITE)}
+every_pin = for_each({name: (name,) for name in sorted(set(pinned()) & set(INSTALLED))})
 
 
 def test_every_requirement_is_met() -> None:
@@ -51,7 +53,7 @@ def test_every_requirement_is_met() -> None:
     assert check.returncode == 0, check.stdout
 
 
-@pytest.mark.parametrize("name", sorted(set(pinned()) & set(INSTALLED)))
+@every_pin
 def test_pins_run_on_the_oldest_python_that_is_promised(name: str) -> None:
     """Some need 3.11.5, say, while Debian 12 comes with 3.11.2."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -60,7 +62,7 @@ def test_pins_run_on_the_oldest_python_that_is_promised(name: str) -> None:
     assert SpecifierSet(needed).contains(oldest), f"{name} needs Python {needed}"
 
 
-@pytest.mark.parametrize("name", sorted(set(pinned()) & set(INSTALLED)))
+@every_pin
 def test_licences_are_free(name: str) -> None:
     found = licence(INSTALLED[name])
     assert FREE.search(found), f"{name}: {found}"

@@ -103,9 +103,11 @@ def test_any_text_gives_unit_or_zero_rows_or_one_clear_error(texts: list[str], d
         assert length == pytest.approx(1.0, abs=1e-5) or length == 0.0
 
 
+@pytest.mark.slow
 def test_importing_text_and_quantizers_needs_no_sklearn() -> None:
     # None in sys.modules makes every "import sklearn" fail.
-    program = "import sys; sys.modules['sklearn'] = None; import nezha_lite.semantic_ids.vectors.tfidf, nezha_lite.semantic_ids.quantizers"
+    modules = "nezha_lite.semantic_ids.vectors.tfidf, nezha_lite.semantic_ids.quantizers"
+    program = f"import sys; sys.modules['sklearn'] = None; import {modules}"
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True)
     assert result.returncode == 0, result.stderr.decode()
@@ -118,6 +120,7 @@ sentences = st.lists(st.sampled_from(ELEMENTS), max_size=5).map(" ".join)
 
 
 @given(st.lists(sentences, min_size=2, max_size=30), st.integers(1, 12), st.integers(0, 3))
+@pytest.mark.slow
 def test_a_fitted_text_gets_its_row_again(texts: list[str], dim: int, seed: int) -> None:
     if not any(texts):
         return

@@ -58,6 +58,7 @@ def test_every_structure_is_asked_the_same_and_rows_come_as_they_are_done() -> N
     assert again != other
 
 
+@pytest.mark.data
 def test_the_kept_run_asked_for_a_billion_keys() -> None:
     rows = read_results(RESULTS / "reliability-synthetic-verifiers.json")
     assert {(row.verifier, row.settings["pattern"]) for row in rows} == {

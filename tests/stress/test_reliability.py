@@ -63,6 +63,7 @@ def test_nothing_is_written_where_nothing_was_tried(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.data
 def test_the_kept_file_holds_no_broken_promise() -> None:
     for row in read_results(FILE):
         assert row.metrics["kept"] == row.metrics["tried"] > 0, row.settings
@@ -78,6 +79,7 @@ def test_counts_of_longer_runs_are_added_up_by_class(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.data
 def test_the_committed_file_holds_every_class_that_was_measured() -> None:
     others = set(FILE.parent.glob("reliability-*.json")) - {FILE}
     assert others

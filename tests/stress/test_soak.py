@@ -31,6 +31,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "CAPTURED_EVERY", 3)
 
 
+@pytest.mark.slow
 def test_every_list_is_right_while_items_come_and_go(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "nezha_lite")
     running = threading.active_count()
@@ -125,6 +126,7 @@ def test_memory_that_grows_is_seen_as_a_slope() -> None:
     assert metrics["rss_mib"] == 105
 
 
+@pytest.mark.data
 def test_the_kept_soak_was_an_hour_long_and_flat() -> None:
     row, fresh = read_results(RESULTS / "reliability-sample-soak.json")
     metrics, series = row.metrics, row.settings["per_minute"]

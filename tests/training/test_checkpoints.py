@@ -192,6 +192,7 @@ def test_sasrec_s_checkpoints_are_checked_as_well(tmp_path: Path) -> None:
         train_sasrec(toy_dataset(), tmp_path / "run", wider)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_one_line(trained: Path, shop: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "checkpoint-8"

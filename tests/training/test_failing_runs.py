@@ -176,6 +176,7 @@ except OSError as error:
         ("run", "checkpoint-16/model.safetensors", [12, 16]),
     ],
 )
+@pytest.mark.slow
 def test_a_full_disk_costs_no_checkpoint(
     name: str, like: str, left: list[int], finished: tuple[NezhaModel, Path], tmp_path: Path
 ) -> None:

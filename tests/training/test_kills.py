@@ -58,11 +58,13 @@ def small_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shop(tmp_path_factory.mktemp("shop"))
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(small_shop: Path, tmp_path: Path) -> None:
     tried = kill_and_resume(train_command(small_shop), trained, 3, Forked, tmp_path)
     assert tried.kept == len(tried.moments) == 3, tried
 
 
+@pytest.mark.slow
 def test_a_killed_study_ends_with_the_same_table(small_shop: Path, tmp_path: Path) -> None:
     command = study_command(small_shop, "sasrec")
     tried = kill_and_resume(command, studied, 2, Forked, tmp_path)
@@ -75,6 +77,7 @@ STEADY = 'mkdir -p "$0"; touch "$0/begun"; sleep 0.4; echo same >"$0/end"'
 
 
 @pytest.mark.parametrize(("script", "kept"), [(FORGETFUL, 0), (STEADY, 3)])
+@pytest.mark.slow
 def test_a_run_that_ends_otherwise_is_counted_as_such(
     script: str, kept: int, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ digest = hashlib.sha256(save(tensors)).hexdigest()
     ],
     ids=["two", "cpu"],
 )
+@pytest.mark.slow
 def test_several_processes_end_with_the_same_weights(
     launcher: str, processes: int, finished: tuple[NezhaModel, Path], tmp_path: Path
 ) -> None:

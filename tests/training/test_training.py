@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("random_state")
 
 
 @pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.slow
 def test_the_loss_falls_far_below_guessing(packed: bool, tmp_path: Path) -> None:
     config = TrainingConfig(epochs=25, batch_rows=8, learning_rate=1e-2, packed=packed)
     model = toy_model(next_code_weight=0.0)

@@ -143,6 +143,7 @@ def test_a_forbidden_category_is_nowhere_on_the_list(
 
 
 @given(st.lists(st.integers(0, N_ITEMS - 1), max_size=55), st.sampled_from(["", *CATEGORIES]))
+@pytest.mark.slow
 def test_the_list_is_the_recommenders(
     shared: HallucinationLab, removed: list[int], forbidden: str
 ) -> None:

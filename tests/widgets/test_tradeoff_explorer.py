@@ -224,6 +224,7 @@ def test_hostile_names_are_text(explorer: TradeoffExplorer) -> None:
     assert not any("<" in name or "$" in name for name in names)
 
 
+@pytest.mark.data
 def test_the_committed_results_tell_what_they_hold() -> None:
     speed = read_results(RESULTS / "latency-beauty-decoders.json")
     quality = read_results(RESULTS / "quality-beauty-decoders.json")

@@ -201,6 +201,7 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(
     assert len(status(DATASET, replace(CONFIG, seeds=(0, 1, 2)), study).left) == 1 + 3 * 3 + 4
 
 
+@pytest.mark.slow
 def test_several_workers_and_one_give_the_same_and_a_failure_stops_no_other(
     studied: Path, tmp_path: Path
 ) -> None:
@@ -234,6 +235,7 @@ def test_several_workers_and_one_give_the_same_and_a_failure_stops_no_other(
     assert said[-1] == "All 3 jobs are done.", "and nothing is started"
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +263,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_study_leaves_no_job_behind(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     study = subprocess.Popen(
