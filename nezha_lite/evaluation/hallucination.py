@@ -84,7 +84,8 @@ def _measure(
     removed: Sequence[int] | frozenset[int],
     settings: dict[str, float],
 ) -> Iterator[ResultRow]:
-    verifier = SortedVerifier(trained.semantic_ids.without(removed), trained.model.device)
+    remaining, _ = trained.semantic_ids.without(removed)
+    verifier = SortedVerifier(remaining, trained.model.device)
     popularity = dataset.popularity()
     present = np.array([target not in removed for target in split.targets])
     for verification in VERIFICATIONS:

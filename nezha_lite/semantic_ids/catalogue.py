@@ -1,44 +1,54 @@
-"""Semantic IDs: which items exist, and what they are called.
+"""Semantic IDs: which items exist, and the codes of each.
 
-An item is named by L codes, code l out of T_l. Everything else in the package (prompts, verifiers,
-decoders, metrics) reads the catalogue through this one object, mostly as integer keys:
+An item has L codes, code l out of T_l. Prompts, verifiers, decoders and metrics read the catalogue
+through `SemanticIds`, mostly as integer keys (mixed radix, the verifier's equation in NEZHA,
+arXiv 2511.18793):
 
-    key = Σ_l c_l · Π_{j<l} T_j          (mixed radix, the verifier's equation in NEZHA)
+    key = Σ_l c_l · Π_{j<l} T_j
 
-Level 1 is the least significant digit, so a prefix's key is simply the key of its codes alone.
+Level 1 is the least significant digit, so the key of a prefix is the key of its codes alone.
 """
 
 from __future__ import annotations
 
+import math
 import operator
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from numpy.typing import NDArray
 from torch import Tensor
 
+from nezha_lite.common.checks import check
+from nezha_lite.common.files import damage_named
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.semantic_ids.files import read_parts, write_parts
+from nezha_lite.semantic_ids.files import read_semantic_ids, write_semantic_ids
 
 _INT64_MAX = 2**63 - 1
-_INVALID = "does not hold valid semantic IDs (copy or make them again)"
 
 
 @dataclass(frozen=True, eq=False)
 class SemanticIds:
-    """The catalogue's semantic IDs.
+    """The semantic IDs of a catalogue.
+
+    >>> ids = SemanticIds.from_codes([[2, 1], [0, 3], [2, 1]], radices=(3, 4))
+    >>> ids.keys  # 2 + 1 · 3, 0 + 3 · 3
+    tensor([5, 9, 5])
+    >>> ids.items_of(5), ids.collision_rate, ids.space
+    ([0, 2], 0.33333333333333337, 12)
 
     Attributes:
-        codes: (N, L) int64, codes of item 0..N-1, level by level.
+        codes: (N, L) int64, the codes of item 0 … N-1, level by level.
         radices: T_1 … T_L, how many codes each level has.
-        items: N names, row by row; defaults to "0" … "N-1" through `from_codes`.
+        items: N names, row by row; `from_codes` defaults to "0" … "N-1".
 
     Raises:
-        ValueError: on a wrong shape, an empty catalogue, a code outside its level, a wrong number
+        ValueError: for a wrong shape, an empty catalogue, a code outside its level, a wrong number
             of names, or an ID space whose keys would overflow int64.
     """
 
@@ -47,18 +57,20 @@ class SemanticIds:
     items: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.codes.ndim != 2 or self.codes.shape[0] == 0 or self.codes.shape[1] == 0:
-            raise ValueError(
-                f"codes has shape {tuple(self.codes.shape)}, but must be (items, levels) with at "
-                "least one item and one level."
-            )
-        if self.codes.dtype != torch.int64:
-            raise ValueError(f"codes has dtype {self.codes.dtype}, but must be torch.int64.")
-        if len(self.radices) != self.levels or any(radix < 1 for radix in self.radices):
-            raise ValueError(
-                f"radices is {self.radices}, but must give one positive number of codes for each "
-                f"of the {self.levels} levels."
-            )
+        shape = tuple(self.codes.shape)
+        check(
+            len(shape) == 2 and 0 not in shape,
+            "The shape of codes",
+            shape,
+            "(items, levels) with at least one item and one level",
+        )
+        check(self.codes.dtype == torch.int64, "The dtype of codes", self.codes.dtype, "int64")
+        check(
+            len(self.radices) == self.levels and min(self.radices) >= 1,
+            "radices",
+            self.radices,
+            f"one positive number of codes for each of the {self.levels} levels",
+        )
         if self.space > _INT64_MAX:
             raise ValueError(
                 f"radices {self.radices} span {self.space} IDs, but keys are int64 and allow at "
@@ -68,9 +80,9 @@ class SemanticIds:
             raise ValueError(
                 f"items names {len(self.items)} items, but codes has {self.n_items} rows."
             )
-        outside = (self.codes < 0) | (self.codes >= torch.tensor(self.radices))
+        outside = (self.codes < 0) | (self.codes >= torch.tensor(self.radices))  # (N, L)
         if outside.any():
-            item, level = (int(i) for i in outside.nonzero()[0])
+            item, level = outside.nonzero()[0].tolist()
             raise ValueError(
                 f"Item {self.items[item]!r} has code {int(self.codes[item, level])} at level "
                 f"{level + 1}, but valid codes there are 0 to {self.radices[level] - 1}."
@@ -83,23 +95,30 @@ class SemanticIds:
         radices: Sequence[int] | None = None,
         items: Sequence[str] | None = None,
     ) -> SemanticIds:
-        """Build from plain codes (N, L); radices default to the largest code plus one per level."""
+        """Build from plain codes (N, L).
+
+        >>> SemanticIds.from_codes([[0, 5], [2, 1]]).radices
+        (3, 6)
+
+        Args:
+            codes: whole numbers, as a tensor of any integer type or as rows.
+            radices: default: the largest code plus one per level.
+            items: N names; default: "0" … "N-1".
+
+        Raises:
+            ValueError: as the class does, or for rows of different lengths or fractions.
+        """
         if not isinstance(codes, Tensor):
-            lengths = {len(row) for row in codes}
-            if len(lengths) > 1:
-                raise ValueError(f"codes has rows of {sorted(lengths)} levels, but all must agree.")
-        whole = torch.as_tensor(codes, dtype=torch.int64).cpu()
-        if whole.numel() and torch.as_tensor(codes).is_floating_point():
-            raise ValueError("codes holds fractions, but must hold whole numbers.")
-        codes = whole
+            lengths = sorted({len(row) for row in codes})
+            check(len(lengths) < 2, "The lengths of the rows of codes", lengths, "equal")
+        plain = torch.as_tensor(codes)
+        whole = not plain.is_floating_point() or plain.numel() == 0
+        check(whole, "The dtype of codes", plain.dtype, "one of whole numbers")
+        plain = plain.to("cpu", torch.int64)
         if radices is None:
-            if codes.ndim != 2 or codes.numel() == 0:
-                raise ValueError(
-                    f"codes has shape {tuple(codes.shape)}, but must be (items, levels), not empty."
-                )
-            radices = [int(largest) + 1 for largest in codes.max(dim=0).values]
-        names = tuple(str(i) for i in range(len(codes))) if items is None else tuple(items)
-        return cls(codes, tuple(int(radix) for radix in radices), names)
+            radices = (plain.amax(dim=0) + 1).tolist() if plain.ndim == 2 and plain.numel() else ()
+        names = map(str, range(len(plain))) if items is None else items
+        return cls(plain, tuple(int(radix) for radix in radices), tuple(names))
 
     # ---- sizes ------------------------------------------------------------------------------
 
@@ -115,11 +134,8 @@ class SemanticIds:
 
     @cached_property
     def space(self) -> int:
-        """Π_l T_l: how many IDs could be written, existing or not."""
-        product = 1
-        for radix in self.radices:
-            product *= radix
-        return product
+        """Π_l T_l, the number of IDs that can be written, whether an item has them or not."""
+        return math.prod(self.radices)
 
     @cached_property
     def strides(self) -> tuple[int, ...]:
@@ -134,42 +150,77 @@ class SemanticIds:
         return self.keys_of(self.codes)
 
     def keys_of(self, codes: Tensor) -> Tensor:
-        """Keys of full or partial IDs: (..., l) int64 codes, l ≤ L → (...) int64."""
+        """Keys of full IDs or prefixes: (..., l) int64 codes, 1 ≤ l ≤ L → (...) int64."""
         strides = torch.tensor(self.strides[: codes.shape[-1]], device=codes.device)
         return (codes * strides).sum(dim=-1)
 
     def codes_of(self, keys: Tensor) -> Tensor:
-        """Inverse of `keys_of` for full IDs: (...) int64 → (..., L) int64."""
+        """The inverse of `keys_of` for full IDs: (...) int64 → (..., L) int64.
+
+        >>> SemanticIds.from_codes([[2, 3]], radices=(3, 4)).codes_of(torch.tensor([11, 5]))
+        tensor([[2, 3],
+                [2, 1]])
+        """
         strides = torch.tensor(self.strides, device=keys.device)
         radices = torch.tensor(self.radices, device=keys.device)
         return keys.unsqueeze(-1) // strides % radices
 
     def prefix_keys(self, level: int) -> Tensor:
         """Sorted distinct keys of the catalogue's prefixes of `level` codes, 1 ≤ level ≤ L."""
-        if not 1 <= level <= self.levels:
-            raise ValueError(f"level is {level}, but must be between 1 and {self.levels}.")
+        check(1 <= level <= self.levels, "level", level, f"between 1 and {self.levels}")
         return torch.unique(self.keys_of(self.codes[:, :level]))
 
     # ---- keys to items ----------------------------------------------------------------------
 
     @cached_property
-    def _items_by_key(self) -> dict[int, list[int]]:
-        groups: dict[int, list[int]] = defaultdict(list)
-        for item, key in enumerate(self.keys.tolist()):
-            groups[key].append(item)
-        return dict(groups)
+    def _by_key(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) keys, ascending, and (N,) the items that have them: 16 bytes an item."""
+        # NumPy, because looking one key up in a tensor costs several times as much.
+        keys, items = torch.sort(self.keys, stable=True)
+        return keys.numpy(), items.numpy()
+
+    def items_of(self, key: int) -> list[int]:
+        """The items that have this key, in catalogue order; empty where no item has it."""
+        if not 0 <= key < self.space:
+            return []
+        keys, items = self._by_key
+        first, end = keys.searchsorted(int(key)), keys.searchsorted(int(key), "right")
+        return cast(list[int], items[first:end].tolist())
+
+    def items_of_keys(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The items of many keys at once; no item has a key below 0.
+
+        >>> ids = SemanticIds.from_codes([[2, 1], [0, 3], [2, 1]], radices=(3, 4))
+        >>> ids.items_of_keys(torch.tensor([[5, -1], [9, 0]]))
+        (tensor([0, 2, 1]), tensor([[2, 0],
+                [1, 0]]))
+
+        Args:
+            keys: (...) int64, on any device.
+
+        Returns:
+            (S,) int64: the items of all keys, one key's after the other's, each in catalogue order.
+            (...) int64: how many of them each key has. Both on the CPU.
+        """
+        sorted_keys, items = self._by_key
+        queries = keys.cpu().numpy()
+        first = sorted_keys.searchsorted(queries)
+        counts = sorted_keys.searchsorted(queries, "right") - first
+        flat = counts.ravel()
+        rows = np.repeat(first.ravel() - flat.cumsum() + flat, flat) + np.arange(flat.sum())  # (S,)
+        return torch.from_numpy(items[rows]), torch.as_tensor(counts)
 
     def known_items(self, items: Iterable[int], holder: str) -> list[int]:
-        """These items as plain integers, whatever kind of whole numbers they came as.
+        """These items as plain integers, whatever type of whole number each one has.
 
         Args:
             items: indices of items.
-            holder: who holds them, as the error's first words: "History 3".
+            holder: what holds them, as the error's first words: "History 3".
 
         Raises:
             ValueError: for one that is not a whole number from 0 to n_items − 1.
         """
-        known = []
+        indices = []
         for item in items:
             try:
                 index = operator.index(item)
@@ -180,23 +231,19 @@ class SemanticIds:
                     f"{holder} holds item {item}, but the catalogue's items are 0 to "
                     f"{self.n_items - 1}."
                 )
-            known.append(index)
-        return known
-
-    def items_of(self, key: int) -> list[int]:
-        """Items that carry this key, in catalogue order; empty where no item exists."""
-        return list(self._items_by_key.get(int(key), ()))
+            indices.append(index)
+        return indices
 
     # ---- quality ----------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def n_distinct(self) -> int:
         """How many different IDs the catalogue uses."""
-        return len(self._items_by_key)
+        return 1 + int(np.count_nonzero(np.diff(self._by_key[0])))
 
     @property
     def collision_rate(self) -> float:
-        """1 − distinct IDs / items: the share of items whose ID was already taken."""
+        """1 − distinct IDs / items: the share of items whose ID an earlier item has."""
         return 1.0 - self.n_distinct / self.n_items
 
     @property
@@ -205,50 +252,76 @@ class SemanticIds:
         return self.n_distinct / self.space
 
     def codebook_use(self) -> list[float]:
-        """Per level, the share of its codes that at least one item carries."""
-        return [
-            int(torch.unique(self.codes[:, level]).numel()) / radix
-            for level, radix in enumerate(self.radices)
-        ]
+        """Per level, the share of its codes that at least one item has."""
+        columns = zip(self.codes.unbind(1), self.radices, strict=True)
+        return [len(column.unique()) / radix for column, radix in columns]
 
-    # ---- collisions -------------------------------------------------------------------------
+    # ---- other catalogues -------------------------------------------------------------------
 
     def with_extra_level(self, popularity: Sequence[float] | None = None) -> SemanticIds:
         """One more code that numbers the items sharing an ID, so that every ID is unique.
 
-        Numbers go by catalogue order, or with `popularity` (N,) from the most popular item down.
+        >>> SemanticIds.from_codes([[7], [5], [7]]).with_extra_level().codes.tolist()
+        [[7, 0], [5, 0], [7, 1]]
+
         The new level's radix is the size of the largest group. A catalogue without collisions is
         returned unchanged: a level with one code would only cost a decoding step.
-        """
-        largest = max(len(group) for group in self._items_by_key.values())
-        if largest == 1:
-            return self
-        extra = torch.zeros(self.n_items, 1, dtype=torch.int64)
-        for group in self._items_by_key.values():
-            if popularity is not None:
-                group = sorted(group, key=lambda item: -popularity[item])
-            for position, item in enumerate(group):
-                extra[item, 0] = position
-        return SemanticIds(
-            torch.cat([self.codes, extra], dim=1), (*self.radices, largest), self.items
-        )
 
-    def without(self, removed: Collection[int]) -> SemanticIds:
-        """The catalogue after these items left: same radices, so old keys still mean the same."""
-        gone = frozenset(self.known_items(removed, "removed"))
-        kept = [item for item in range(self.n_items) if item not in gone]
-        return SemanticIds(
-            self.codes[torch.tensor(kept, dtype=torch.int64)],
-            self.radices,
-            tuple(self.items[item] for item in kept),
-        )
+        Args:
+            popularity: (N,); the most popular item of a group gets number 0. Default: catalogue
+                order.
+        """
+        if self.n_distinct == self.n_items:
+            return self
+        order = torch.arange(self.n_items)
+        if popularity is not None:
+            order = torch.as_tensor(popularity, dtype=torch.float64).argsort(
+                descending=True, stable=True
+            )
+        order = order[self.keys[order].argsort(stable=True)]
+        sizes = torch.unique_consecutive(self.keys[order], return_counts=True)[1]
+        starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # (N,)
+        numbers = torch.empty(self.n_items, 1, dtype=torch.int64)
+        numbers[order, 0] = torch.arange(self.n_items) - starts
+        radices = (*self.radices, int(sizes.max()))
+        return SemanticIds(torch.cat([self.codes, numbers], dim=1), radices, self.items)
+
+    def without(self, removed: Collection[int]) -> tuple[SemanticIds, Tensor]:
+        """The catalogue without these items, and which of this catalogue's items remain.
+
+        A key means the same in both, since the radices stay. An item's index does not: item i of
+        the new catalogue is item `remaining[i]` of this one.
+
+        >>> ids = SemanticIds.from_codes([[7], [5], [6]])
+        >>> smaller, remaining = ids.without({0})
+        >>> smaller.items, remaining
+        (('1', '2'), tensor([1, 2]))
+
+        Args:
+            removed: indices of items.
+
+        Returns:
+            The new catalogue of M items, and remaining (M,) int64, ascending.
+
+        Raises:
+            ValueError: if an item is unknown, or none is left.
+        """
+        stays = torch.ones(self.n_items, dtype=torch.bool)
+        stays[torch.tensor(self.known_items(removed, "removed"), dtype=torch.int64)] = False
+        remaining = stays.nonzero().flatten()
+        names = tuple(self.items[item] for item in remaining.tolist())
+        return SemanticIds(self.codes[remaining], self.radices, names), remaining
 
     # ---- files ------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write to a .json or .safetensors file, whole or not at all."""
+        """Write to a .json or .safetensors file, whole or not at all.
+
+        Raises:
+            ValueError: for another file name.
+        """
         path = Path(path)
-        write_parts(path, self.codes, self.radices, self.items)
+        write_semantic_ids(path, self.codes, self.radices, self.items)
         return path
 
     @classmethod
@@ -262,29 +335,27 @@ class SemanticIds:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file: expected semantic IDs saved by `save`.")
-        try:
-            codes, radices, items = read_parts(path)
-            return cls.from_codes(codes, radices, items)
-        except KeyError as error:
-            raise ValueError(f"{path} {_INVALID}: it has no {error}.") from error
-        except (TypeError, ValueError, SafetensorError) as error:
-            raise ValueError(f"{path} {_INVALID}: {error}") from error
+        with damage_named(path, "does not hold valid semantic IDs (copy or make them again)"):
+            return cls.from_codes(*read_semantic_ids(path))
 
 
 def radix_strides(radices: Sequence[int]) -> tuple[int, ...]:
-    """Π_{j<l} T_j for every level: (T_1, T_2, T_3) → (1, T_1, T_1·T_2)."""
-    strides, product = [], 1
-    for radix in radices:
-        strides.append(product)
-        product *= radix
-    return tuple(strides)
+    """Π_{j<l} T_j for every level l.
+
+    >>> radix_strides((3, 4, 2))
+    (1, 3, 12)
+    """
+    return tuple(math.prod(radices[:level]) for level in range(len(radices)))
 
 
 def released_semantic_ids(dataset: InteractionDataset) -> SemanticIds:
     """The semantic IDs that came with the data set (its index.json), collisions left as they are.
 
-    Radices are rounded up to the largest level's, the codebook size the authors trained with:
+    Every level gets the radix of the largest one, the codebook size the authors trained with:
     level 1 of Beauty uses 197 of its 256 codes.
+
+    Raises:
+        ValueError: if the data set came without IDs, or they are not valid.
     """
     if dataset.released_codes is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The two formats of semantic IDs on disk: JSON to read, safetensors to be fast."""
+"""Semantic IDs on disk: JSON for people and other programs, safetensors for speed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
-from nezha_lite.common.files import atomic_write, parse_json
+from nezha_lite.common.checks import check
+from nezha_lite.common.files import (
+    atomic_write,
+    parse_json,
+    read_tensors,
+    write_tensors,
+)
 
-SEMANTIC_IDS_FILE = "semantic_ids.safetensors"  # in a folder that training wrote
+SEMANTIC_IDS_FILE = "semantic_ids.safetensors"  # in a folder that training or a tokenizer wrote
 
 
-def write_parts(path: Path, codes: Tensor, radices: Sequence[int], items: Sequence[str]) -> None:
+def write_semantic_ids(
+    path: Path, codes: Tensor, radices: Sequence[int], items: Sequence[str]
+) -> None:
     """Write to a .json or .safetensors file, whole or not at all; ValueError for another name."""
     header = {"radices": list(radices), "items": list(items)}
     if path.suffix == ".json":
@@ -26,33 +32,31 @@ def write_parts(path: Path, codes: Tensor, radices: Sequence[int], items: Sequen
         atomic_write(path, content + "\n")
     elif path.suffix == ".safetensors":
         metadata = {name: json.dumps(value) for name, value in header.items()}
-        atomic_write(path, to_safetensors_bytes({"codes": codes.contiguous()}, metadata))
+        write_tensors(path, {"codes": codes}, metadata)
     else:
         raise ValueError(
             f"Semantic IDs are saved as .json or .safetensors, but the path is {path}."
         )
 
 
-def read_parts(path: Path) -> tuple[Tensor, list[int], list[str]]:
+def read_semantic_ids(path: Path) -> tuple[Tensor, list[int], list[str]]:
     """Codes (N, L) of any integer type, radices and names.
 
-    Raises KeyError, TypeError, ValueError or SafetensorError, which do not name the file.
+    Raises LookupError, TypeError, ValueError or SafetensorError, which do not name the file.
     """
     if path.suffix == ".json":
-        content = parse_json(path.read_text(encoding="utf-8"))
-        codes = _codes(content["codes"])
-        radices, items = content["radices"], content["items"]
+        header = parse_json(path.read_text(encoding="utf-8"))
+        codes = _codes(header["codes"])
     else:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            codes = file.get_tensor("codes")
-        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-            raise ValueError(f"codes are {codes.dtype}, but must be whole numbers.")
-        radices, items = parse_json(metadata["radices"]), parse_json(metadata["items"])
-    for radix in _list("radices", radices):
+        tensors, metadata = read_tensors(path)
+        codes, header = tensors["codes"], {k: parse_json(v) for k, v in metadata.items()}
+        whole = not (codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool)
+        check(whole, "The dtype of codes", codes.dtype, "one of whole numbers")
+    radices, items = _list("radices", header["radices"]), _list("items", header["items"])
+    for radix in radices:
         if type(radix) is not int:
             raise ValueError(f"radices holds {radix!r:.40}, but each must be a whole number.")
-    for name in _list("items", items):
+    for name in items:
         if not isinstance(name, str):
             raise ValueError(f"items holds {name!r:.40}, but a name must be text.")
     if len(set(items)) < len(items):
@@ -64,12 +68,12 @@ def read_parts(path: Path) -> tuple[Tensor, list[int], list[str]]:
 def _codes(rows: Any) -> Tensor:
     """Rows of whole numbers, equally many in each."""
     levels = len(_list("codes", rows[0])) if _list("codes", rows) else 0
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if len(_list("codes", row)) != levels:
-            raise ValueError(f"row {place} of codes has {len(row)} levels, but row 0 has {levels}.")
+            raise ValueError(f"row {index} of codes has {len(row)} levels, but row 0 has {levels}.")
         for code in row:
             if type(code) is not int or not -(2**63) <= code < 2**63:
-                raise ValueError(f"row {place} of codes holds {code!r:.40}: no whole number.")
+                raise ValueError(f"row {index} of codes holds {code!r:.40}: no whole number.")
     return torch.tensor(rows, dtype=torch.int64)
 
 

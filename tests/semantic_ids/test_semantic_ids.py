@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -115,11 +116,11 @@ def test_the_largest_space_is_allowed_and_the_next_refused() -> None:
 @pytest.mark.parametrize(
     ("codes", "radices", "items", "message"),
     [
-        ([], None, None, r"codes has shape \(0,\)"),
-        ([], [2], None, r"codes has shape \(0,\)"),
-        ([[]], None, None, r"codes has shape \(1, 0\)"),
-        ([[1, 2], [1]], None, None, r"rows of \[1, 2\] levels"),
-        (torch.zeros(3, dtype=torch.int64), [2], None, r"codes has shape \(3,\)"),
+        ([], None, None, r"shape of codes is \(0,\)"),
+        ([], [2], None, r"shape of codes is \(0,\)"),
+        ([[]], None, None, r"shape of codes is \(1, 0\)"),
+        ([[1, 2], [1]], None, None, r"lengths of the rows of codes is \[1, 2\]"),
+        (torch.zeros(3, dtype=torch.int64), [2], None, r"shape of codes is \(3,\)"),
         ([[0, 1]], [2], None, r"radices is \(2,\).*each of the 2 levels"),
         ([[0, 0]], [1, 0], None, r"radices is \(1, 0\)"),
         ([[0, 1]], [2, 2], ["a", "b"], "items names 2 items, but codes has 1 rows"),
@@ -135,7 +136,7 @@ def test_bad_input_is_named(
 
 
 def test_codes_must_be_int64() -> None:
-    with pytest.raises(ValueError, match=r"dtype torch\.int32"):
+    with pytest.raises(ValueError, match=r"dtype of codes is torch\.int32"):
         SemanticIds(torch.zeros(1, 1, dtype=torch.int32), (1,), ("a",))
 
 
@@ -200,6 +201,67 @@ def test_an_extra_level_numbers_the_items_of_a_group_in_order(ids: SemanticIds) 
         seen[tuple(codes)] += 1
     assert longer.radices == (*ids.radices, max(seen.values()))
     assert longer.with_extra_level() is longer
+
+
+@given(ids=catalogues(), keys=st.lists(st.integers(-3, 1300), max_size=12), data=st.data())
+@settings(max_examples=50)
+def test_the_items_of_many_keys_are_those_of_each(
+    ids: SemanticIds, keys: list[int], data: st.DataObject
+) -> None:
+    width = data.draw(st.sampled_from([n for n in range(1, 13) if len(keys) % n == 0]))
+    items, counts = ids.items_of_keys(torch.tensor(keys, dtype=torch.int64).view(-1, width))
+    assert counts.shape == (len(keys) // width, width)
+    per_key = [part.tolist() for part in items.split(counts.flatten().tolist())]
+    assert per_key[: len(keys)] == [ids.items_of(key) for key in keys]
+    assert (items.dtype, counts.dtype) == (torch.int64, torch.int64)
+
+
+def test_a_key_beyond_int64_has_no_items() -> None:
+    ids = SemanticIds.from_codes([[0], [1]], [2**63 - 1])
+    assert ids.items_of(2**64) == ids.items_of(-(2**64)) == []
+
+
+def test_finding_items_needs_no_python_object_per_item() -> None:
+    ids = SemanticIds.from_codes(torch.arange(20_000)[:, None])
+    tracemalloc.start()
+    ids.items_of(0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000, "a list for each of 20,000 keys takes megabytes"
+
+
+@given(ids=catalogues(), data=st.data())
+@settings(max_examples=50)
+def test_the_most_popular_item_of_a_group_gets_number_0(
+    ids: SemanticIds, data: st.DataObject
+) -> None:
+    popularity = data.draw(st.lists(st.integers(0, 3), min_size=ids.n_items, max_size=ids.n_items))
+    longer = ids.with_extra_level(popularity)
+    if longer is ids:
+        return
+    for key in ids.keys.unique().tolist():
+        group = sorted(ids.items_of(key), key=lambda item: -popularity[item])
+        assert longer.codes[group, -1].tolist() == list(range(len(group)))
+
+
+@given(ids=catalogues(), data=st.data())
+@settings(max_examples=50)
+def test_a_smaller_catalogue_says_which_items_remain(ids: SemanticIds, data: st.DataObject) -> None:
+    removed = data.draw(st.sets(st.integers(0, ids.n_items - 1), max_size=ids.n_items - 1))
+    smaller, remaining = ids.without(removed)
+    assert set(remaining.tolist()) == set(range(ids.n_items)) - removed
+    assert smaller.radices == ids.radices
+    for index, item in enumerate(remaining.tolist()):
+        assert smaller.items[index] == ids.items[item]
+        assert smaller.keys[index] == ids.keys[item]
+
+
+def test_a_smaller_catalogue_needs_items_that_exist_and_one_that_remains() -> None:
+    ids = SemanticIds.from_codes([[0], [1]])
+    with pytest.raises(ValueError, match="removed holds item 2, but the catalogue's items are 0 "):
+        ids.without([2])
+    with pytest.raises(ValueError, match="at least one item"):
+        ids.without([0, 1])
 
 
 def test_an_extra_level_that_would_overflow_is_refused() -> None:
