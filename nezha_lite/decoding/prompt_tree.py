@@ -66,7 +66,7 @@ class PromptTree:
             position_ids=self._last + (lineage >= 0).sum(dim=-1),
             past_key_values=self._cache,
             use_cache=True,
-            lineage=lineage,
+            ancestors=lineage,
         )
         self.size += tokens.shape[1]
         self.calls += 1

@@ -8,7 +8,8 @@ autoregressively. Weight 0 is the paper's recipe.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen
 from nezha_lite.model.config import PRESETS, NezhaConfig
 from nezha_lite.model.draft_head import DraftHead
 from nezha_lite.model.prompts import Prompts, Vocabulary, build_prompts
-from nezha_lite.model.tree_attention import use_tree_attention
+from nezha_lite.model.tree_attention import causal_mask, use_tree_attention
 from nezha_lite.semantic_ids import SemanticIds
 
 
@@ -177,16 +178,56 @@ class NezhaModel(PreTrainedModel):
         prompts = build_prompts(histories, semantic_ids, self.vocabulary, self.config.max_items)
         return prompts.to(self.device)
 
-    def hidden_states(self, input_ids: Tensor, **inputs: Any) -> Any:
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Switch all dropout off for a block of code, then restore every module's mode.
+
+        A new model is in training mode, as every PyTorch module; decoding it so would draw other
+        lists in every call. The mode is restored after an error too.
+
+        >>> model = NezhaModel.from_preset("tiny", SemanticIds.from_codes([[0, 1]], (2, 2)))
+        >>> with model.evaluating():
+        ...     model.training
+        False
+        >>> model.training
+        True
+        """
+        training = [module for module in self.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def hidden_states(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any
+    ) -> Any:
         """Run the backbone without its output layer; returns transformers' model output.
 
         Args:
             input_ids: (B, T) int64.
-            inputs: what the backbone's forward takes: attention_mask, position_ids,
-                past_key_values, use_cache.
+            attention_mask: (B, 1, T, T) bool, True where a query may look; None is causal.
+            inputs: further arguments of the backbone: position_ids, past_key_values, use_cache.
         """
         embedded = self.backbone.get_input_embeddings()(input_ids)  # (B, T, D)
-        return self.backbone.base_model(inputs_embeds=self.embedding_dropout(embedded), **inputs)
+        if attention_mask is None:
+            attention_mask = causal_mask(input_ids)
+        return self.backbone.base_model(
+            inputs_embeds=self.embedding_dropout(embedded), attention_mask=attention_mask, **inputs
+        )
+
+    def level_logits(self, hidden: Tensor, level: int) -> Tensor:
+        """The backbone's logits of the codes of level 0 … L−1: (..., D) → (..., T_l).
+
+        Only the level's rows of the output embeddings are multiplied, not a whole vocabulary.
+        """
+        output = self.backbone.get_output_embeddings()
+        first = self.vocabulary.level_offsets[level]
+        rows = slice(first, first + self.config.radices[level])
+        bias = None if output.bias is None else output.bias[rows]
+        return F.linear(hidden, output.weight[rows], bias)
 
     def draft_states(self, prompts: Prompts) -> Tensor:
         """The one forward pass of NEZHA: h_0 … h_L, (B, L+1, D).

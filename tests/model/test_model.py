@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, masking_utils
 
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.config import PRESETS, NezhaConfig
@@ -321,3 +321,67 @@ def test_left_padding_leaves_draft_states_alone(kind: str) -> None:
     for row, history in enumerate(HISTORIES):
         alone = model.draft_states(model.build_prompts([history], IDS))
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+# ---- evaluation mode ----------------------------------------------------------------------------
+
+
+def test_evaluating_switches_all_dropout_off_and_restores_every_mode() -> None:
+    model = tiny_model(IDS, "gpt2", dropout=0.4).train()
+    model.head.eval()  # a mode of its own, which must come back
+    modes = {name: module.training for name, module in model.named_modules()}
+    prompts = model.build_prompts(HISTORIES, IDS)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        with model.evaluating():
+            hidden = model.draft_states(prompts)
+            assert not any(module.training for module in model.modules())
+        assert torch.equal(torch.get_rng_state(), before), "nothing was drawn"
+        assert not torch.equal(model.draft_states(prompts), hidden)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    with pytest.raises(KeyError), model.evaluating():
+        raise KeyError
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert torch.equal(model.eval().draft_states(prompts), hidden)
+
+
+# ---- what a decoder costs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("histories", [[[1, 2], [3, 4]], HISTORIES])
+@pytest.mark.parametrize("kind", [*BACKBONES, "mistral"])
+def test_a_pass_searches_no_packed_sequences(
+    kind: str, histories: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers' search waits for the device, once a pass."""
+    model = tiny_model(IDS, kind)
+    searches: list[Tensor] = []
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", searches.append)
+    hidden = model.draft_states(model.build_prompts(histories, IDS))
+    assert searches == []
+    for row, history in enumerate(histories):
+        prompt = model.build_prompts([history], IDS)
+        output = model.backbone.base_model(prompt.input_ids, use_cache=False)
+        expected = output.last_hidden_state[:, -4:]
+        torch.testing.assert_close(hidden[row : row + 1], expected, rtol=1e-4, atol=1e-5)
+    assert len(searches) == len(histories), "the search that is avoided"
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_level_logits_are_the_level_s_part_of_all_logits(kind: str) -> None:
+    model = tiny_model(IDS, kind).double()
+    hidden = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0)).double()
+    everything = model.backbone.get_output_embeddings()(hidden)
+    for level, first in enumerate(model.vocabulary.level_offsets):
+        expected = everything[..., first : first + RADICES[level]]
+        torch.testing.assert_close(model.level_logits(hidden, level), expected)
+
+
+def test_level_logits_add_the_output_layer_s_bias() -> None:
+    model = tiny_model(IDS, "llama")
+    output = model.backbone.get_output_embeddings()
+    output.bias = torch.nn.Parameter(torch.arange(float(output.out_features)))
+    hidden = torch.zeros(1, 16)
+    first = model.vocabulary.level_offsets[1]
+    assert model.level_logits(hidden, 1).tolist() == [[first + code for code in range(RADICES[1])]]
