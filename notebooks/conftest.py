@@ -2,9 +2,10 @@
 
 import pytest
 
-# Figures carry random ids and floats of the machine's maths library; what a widget first shows is
-# compared through its text and its SVG instead. Standard error holds progress bars and their times;
-# test_notebooks.py refuses stored warnings.
+# Figures carry random ids and floats of the machine's maths library. The first state of a widget is
+# compared through its text and its SVG: stored outputs hold no live widget, but its picture once
+# more as HTML. Standard error holds progress bars and their times; test_notebooks.py refuses stored
+# warnings.
 NOT_COMPARED = (
     "application/vnd.jupyter.widget-view+json",
     "application/vnd.plotly.v1+json",

@@ -5,6 +5,8 @@ that is how the outputs stored in the repository are made.
 """
 
 import argparse
+import base64
+import html
 import os
 import sys
 import time
@@ -17,6 +19,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 HERE = Path(__file__).resolve().parent
 COPIES = HERE.parent / "build" / "notebooks"
 CELL_SECONDS = 600
+WIDGET, PICTURE = "application/vnd.jupyter.widget-view+json", "image/svg+xml"
 
 
 class NotebookError(Exception):
@@ -64,13 +67,30 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what has no place in a stored notebook: widget state (megabytes, and GitHub refuses to
-    show it) and the interpreter's version."""
+    """Remove what a stored notebook must not hold: widget state (megabytes, and GitHub refuses to
+    show it), widgets that need it, and the interpreter's version."""
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": kernel, "language_info": {"name": "python"}}
     )
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if WIDGET in output.get("data", {}):
+                store_picture(output["data"])
     return notebook
+
+
+def store_picture(data: nbformat.NotebookNode) -> None:
+    """Replace a widget by its picture in the MIME bundle of an output.
+
+    JupyterLab prefers the widget, and cannot show it without the kernel that made it. It shows
+    SVG outputs only in notebooks that it trusts (not in a fresh clone), and an `<img>` in all.
+    """
+    del data[WIDGET]
+    if PICTURE in data:
+        encoded = base64.b64encode(data[PICTURE].encode("utf-8")).decode("ascii")
+        words = html.escape(data["text/plain"])
+        data["text/html"] = f'<img src="data:{PICTURE};base64,{encoded}" alt="{words}">'
 
 
 def save(notebook: nbformat.NotebookNode, path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import nbformat
 from nbconvert import HTMLExporter
@@ -11,14 +12,16 @@ from nbconvert import HTMLExporter
 from tests.helpers.for_each import for_each
 from tests.helpers.stored_notebooks import FOLDER, NOTEBOOKS
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
+PLOTLY = "application/vnd.plotly.v1+json"
 LIVE = ("HTML(", "VBox(", "FigureWidget(")  # how a widget without words of its own would print
 
 
 def widget_outputs(path: Path) -> list[dict[str, Any]]:
+    """The MIME bundles of the stored widgets: a picture that is no plotly figure."""
     notebook = nbformat.read(path, as_version=4)
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
-    return [out["data"] for out in outputs if WIDGET in out.get("data", {})]
+    bundles = [out.get("data", {}) for out in outputs]
+    return [data for data in bundles if "image/svg+xml" in data and PLOTLY not in data]
 
 
 WITH_WIDGETS = [path for path in NOTEBOOKS if widget_outputs(path)]
@@ -37,6 +40,15 @@ def test_every_widget_has_a_picture_and_words(path: Path) -> None:
         words = data["text/plain"]
         assert len(words) > 40
         assert not words.startswith(LIVE)
+
+
+@every_page
+def test_a_notebook_that_is_not_trusted_shows_the_same_picture(path: Path) -> None:
+    for data in widget_outputs(path):
+        image = ElementTree.fromstring(data["text/html"].replace('">', '"/>'))
+        encoded = image.attrib["src"].removeprefix("data:image/svg+xml;base64,")
+        assert base64.b64decode(encoded).decode("utf-8") == data["image/svg+xml"]
+        assert image.attrib["alt"] == data["text/plain"]
 
 
 @every_page

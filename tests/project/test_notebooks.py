@@ -69,6 +69,15 @@ def test_no_saved_widget_state_and_no_timings(path: Path) -> None:
 
 
 @every_notebook
+def test_no_live_widget_is_stored(path: Path) -> None:
+    for cell in code_cells(load(path)):
+        for output in cell["outputs"]:
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), (
+                "JupyterLab would not show its picture: run notebooks/run.py --write"
+            )
+
+
+@every_notebook
 def test_errors_are_stored_only_where_they_teach(path: Path) -> None:
     for cell in code_cells(load(path)):
         errors = [out for out in cell["outputs"] if out["output_type"] == "error"]

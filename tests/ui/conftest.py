@@ -67,12 +67,15 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def open_notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Notebook]]:
     """Open notebooks that are closed after the test, which fails if their pages had errors.
 
+    Each must show the pictures of its widgets before it is run.
+
     A failed test leaves build/screenshots/failed-TEST.png.
     """
     opened: list[Notebook] = []
 
     def open_one(name: str) -> Notebook:
         opened.append(lab.open(name))
+        opened[-1].expect_pictures()
         return opened[-1]
 
     yield open_one

@@ -1,11 +1,13 @@
 """JupyterLab on a copy of the notebooks, driven in a real browser.
 
     notebook = lab.open("00_tour.ipynb")     # a page with its kernel ready, nothing run yet
+    notebook.expect_pictures()               # the stored outputs show every widget's picture
     notebook.run_all()                       # every cell, or an AssertionError naming the cell
     notebook.page.get_by_role("slider")...   # Playwright's page, for everything else
     notebook.close()                         # fails when the page had errors
 
-Copies lose their stored outputs, so whatever a test sees was made by this run.
+Notebooks open with their stored outputs, like those of a fresh clone. `run_all` clears these first,
+so whatever a test sees after it was made by this run.
 """
 
 import json
@@ -21,8 +23,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from playwright.sync_api import Browser, Error, Page, Request, Route
+from playwright.sync_api import Browser, Error, Page, Request, Route, expect
 
+PLOTLY = "application/vnd.plotly.v1+json"
 LAB, NOTEBOOK_7 = "lab/tree", "notebooks"  # two front ends of one server
 NOT_OURS = (
     # Notebook 7.6 raises these by itself, for an empty notebook too, while it loads.
@@ -49,7 +52,8 @@ KERNEL_IS_IDLE = """() => {
                    && panel.content?.model?.cells);
 }"""
 
-RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+COMMAND = "name => window.jupyterapp.commands.execute(name)"
+LOADED = "images => images.every(image => image.complete && image.naturalWidth > 0)"
 
 CODE_CELLS = """() => {
     const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
@@ -88,10 +92,22 @@ class Notebook:
     def _wait_for_kernel(self, milliseconds: float = OPEN_MILLISECONDS) -> None:
         self.page.wait_for_function(KERNEL_IS_IDLE, timeout=milliseconds)
 
+    def expect_pictures(self) -> None:
+        """AssertionError unless every widget among the stored outputs shows its picture."""
+        outputs = [output for cell in self.code_cells() for output in cell["outputs"]]
+        bundles = [output.get("data", {}) for output in outputs]
+        stored = sum("image/svg+xml" in data and PLOTLY not in data for data in bundles)
+        pictures = self.page.locator(".jp-OutputArea-output img[src^='data:image/svg+xml']")
+        expect(pictures).to_have_count(stored)
+        assert pictures.evaluate_all(LOADED), f"{self.name}: a picture is broken"
+        for picture in pictures.all():
+            expect(picture).to_be_visible()
+
     def run_all(self, seconds: float = 240) -> None:
         """Run every cell, in order; AssertionError naming the cell that raised or never ran."""
         deadline = time.monotonic() + seconds
-        self.page.evaluate(RUN_ALL)
+        self.page.evaluate(COMMAND, "notebook:clear-all-cell-outputs")
+        self.page.evaluate(COMMAND, "notebook:run-all-cells")
         # Neither the command's answer nor an idle kernel means that the page has heard of the last
         # cell: only its execution count does.
         while not self._all_ran() and time.monotonic() < deadline:
@@ -223,7 +239,11 @@ def free_port() -> int:
 
 
 def copy_course(notebooks: Path, target: Path) -> None:
-    """Copy notebooks/ and data/ (without downloads), the notebooks stripped of their outputs."""
+    """Copy notebooks/ and data/ (without downloads).
+
+    Cells tagged "skip-execution" become raw cells: JupyterLab would run them, since the tag is for
+    the tools that run whole notebooks.
+    """
     checkpoints = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
     shutil.copytree(notebooks, target / "notebooks", ignore=checkpoints)
     data = notebooks.parent / "data"
@@ -232,12 +252,8 @@ def copy_course(notebooks: Path, target: Path) -> None:
     for path in (target / "notebooks").rglob("*.ipynb"):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
-            if cell["cell_type"] != "code":
-                continue
-            if "skip-execution" in cell["metadata"].get("tags", []):
-                # JupyterLab would run it: the tag is for the tools that run whole notebooks.
+            skipped = "skip-execution" in cell["metadata"].get("tags", [])
+            if cell["cell_type"] == "code" and skipped:
                 cell["cell_type"] = "raw"
                 del cell["outputs"], cell["execution_count"]
-            else:
-                cell["outputs"], cell["execution_count"] = [], None
         path.write_text(json.dumps(notebook), encoding="utf-8")

@@ -21,7 +21,7 @@ widgets.VBox([slider, square])
 def code(source: str, *tags: str) -> dict[str, object]:
     return {
         "cell_type": "code",
-        "execution_count": 1,  # stale, as in a stored notebook: the copy must forget it
+        "execution_count": 1,  # as in a stored notebook: a run must clear it
         "id": f"cell-{abs(hash(source)) % 10**8}",
         "metadata": {"tags": list(tags)},
         "outputs": [{"output_type": "stream", "name": "stdout", "text": "stale output"}],
@@ -65,8 +65,9 @@ def small_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def test_a_slider_moves_by_keyboard_and_the_kernel_answers(small_lab: Lab) -> None:
     notebook = small_lab.open("good.ipynb")
-    assert "stale output" not in json.dumps(notebook.code_cells())
+    assert "stale output" in json.dumps(notebook.code_cells())
     notebook.run_all()
+    assert "stale output" not in json.dumps(notebook.code_cells())
     assert "beside the notebooks" in json.dumps(notebook.code_cells())
     expect(notebook.page.get_by_text("square: 9", exact=True)).to_be_visible()
     slider = notebook.page.get_by_role("slider")
