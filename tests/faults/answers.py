@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
-from nezha_lite.datasets.download import PinnedFile
 from tests.helpers.local_server import LocalServer
 
 CONTENT = {
@@ -14,13 +13,9 @@ CONTENT = {
     "inter": b'{"u": [1, 1, 1]}' + b" " * 100_000,
 }
 
-
-def pin(part: str, content: bytes) -> PinnedFile:
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    return PinnedFile(part, blob, hashlib.sha256(content).hexdigest())
-
-
-REGISTERED = {"tiny": tuple(pin(part, content) for part, content in CONTENT.items())}
+REGISTERED = {
+    "tiny": {part: hashlib.sha256(content).hexdigest() for part, content in CONTENT.items()}
+}
 Answer = Callable[["Handler", bytes], object]
 
 
