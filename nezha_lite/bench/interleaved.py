@@ -15,7 +15,7 @@ from nezha_lite.bench.decoders import CAPTURED, GENERATES, UNCAPTURABLE, Contest
 from nezha_lite.bench.timing import LEAST_CALLS, PhaseClock, peak_bytes, time_calls
 from nezha_lite.common.memory import out_of_memory
 from nezha_lite.decoding import Verification
-from nezha_lite.decoding.beam_search import BeamSearchDecoder, no_mark
+from nezha_lite.decoding.beam_search import BeamSearchDecoder, ignore_phase
 from nezha_lite.model.prompts import Prompts
 
 log = logging.getLogger("nezha_lite")
@@ -141,11 +141,11 @@ class Case:
         if not isinstance(self.contestant, BeamSearchDecoder):
             return
         clock = PhaseClock(device)
-        self.contestant.mark = clock
+        self.contestant.on_phase = clock
         for index in range(min(self.planned, MARKED_PASSES)):
             clock.start()
             self.call(index)
-        self.contestant.mark = no_mark
+        self.contestant.on_phase = ignore_phase
         self.phases = clock.medians()
 
     def refusal(self, most_tokens: int) -> str | None:

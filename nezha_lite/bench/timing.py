@@ -92,7 +92,7 @@ def synchronise(device: torch.device) -> None:
 
 
 class PhaseClock:
-    """Splits decodes into phases: what a beam-search decoder's `mark` is set to.
+    """Splits decodes into phases: what a beam-search decoder's `on_phase` is set to.
 
     Waiting for the device at every mark costs time of its own, so that the phases add up to more
     than an unmarked decode takes: they tell shares.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nezha_lite.decoding.base import Verification, check_writes_codes
+from nezha_lite.decoding.base import Verification, check_next_code_training
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder
-from nezha_lite.decoding.prompt_tree import PromptTree, descend
+from nezha_lite.decoding.prompt_tree import PromptTree, extend
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.draft_head import at_least_float32
 from nezha_lite.model.prompts import Prompts
@@ -16,13 +16,20 @@ from nezha_lite.verifiers import Verifier
 class AutoregressiveDecoder(BeamSearchDecoder):
     """Beam search over the same weights, by the backbone's next-code probabilities.
 
-    The prompt (without placeholders) is read once, and all its beams share its keys and values;
-    each further code costs one pass over B · K tokens, so the backbone runs L times. Shapes are
-    static and nothing waits for the device: it is compiled and captured as NEZHA is.
+    The prompt, without placeholders, is prefilled once, and all its beams share its keys and
+    values. Each further code costs one pass over B · K tokens, so the backbone runs L times. Shapes
+    are static and nothing waits for the device: it can be compiled and captured like NEZHA.
+
+    >>> from nezha_lite.semantic_ids import SemanticIds
+    >>> ids = SemanticIds.from_codes([[0, 1], [1, 2], [1, 0]], radices=(2, 3))
+    >>> model = NezhaModel.from_preset("tiny", ids)
+    >>> decoder = AutoregressiveDecoder(model, verification="off")
+    >>> decoder.decode(model.build_prompts([[0, 2]], ids), beam=4).backbone_calls
+    2
 
     Raises:
-        ValueError: also if the model was trained with next_code_weight 0, which taught its backbone
-            nothing about next codes.
+        ValueError: also if the model was trained with next_code_weight 0, so that its backbone
+            never learned to predict codes.
     """
 
     def __init__(
@@ -31,38 +38,35 @@ class AutoregressiveDecoder(BeamSearchDecoder):
         verifier: Verifier | None = None,
         verification: Verification = "prefix",
     ) -> None:
-        check_writes_codes(model.config)
+        check_next_code_training(model)
         super().__init__(model, verifier, verification)
-
-    @property
-    def first_tokens(self) -> tuple[int, ...]:
-        """Token number of code 0 of each level."""
-        return self.model.vocabulary.level_offsets
 
     def run(self, prompts: Prompts, search: BeamSearch) -> int:
         """See `BeamSearchDecoder.run`."""
         levels = self.model.head.levels
         tree = PromptTree(self.model, prompts.without_placeholders())
         hidden = tree.prompt_states  # (B, 1, D)
-        lineage = tree.root()
+        ancestors = tree.root()  # (B, 1, 0)
         for level in range(levels):
-            self.mark("forward")
-            log_probs = self.next_code(level, hidden)  # (B, K, C)
-            self.mark("head")
+            self.on_phase("forward")
+            log_probs = next_code_log_probs(self.model, level, hidden)  # (B, K, C)
+            self.on_phase("head")
             step = search.step(log_probs)
             if level + 1 < levels:
-                lineage = descend(lineage, step.parents, tree.size)  # (B, W, level + 1)
-                hidden = tree.read(step.codes + self.first_tokens[level], lineage)  # (B, W, D)
+                ancestors = extend(ancestors, step.parents, tree.size)  # (B, W, level + 1)
+                tokens = step.codes + self.model.vocabulary.level_offsets[level]
+                hidden = tree.read(tokens, ancestors)  # (B, W, D)
         return tree.calls
 
-    def next_code(self, level: int, hidden: Tensor) -> Tensor:
-        """log p of the codes of level 0 … L−1 under the backbone: (B, K, D) → (B, K, T_l).
 
-        In fp32 at least, and over the whole vocabulary, which the backbone was trained to choose
-        from: what it gives to tokens of other levels is missing here.
-        """
-        logits = self.model.backbone.get_output_embeddings()(hidden)
-        logits = logits.to(at_least_float32(logits.dtype))  # (B, K, V)
-        first = self.first_tokens[level]
-        codes = logits[..., first : first + self.model.head.radices[level]]
-        return codes - logits.logsumexp(dim=-1, keepdim=True)
+def next_code_log_probs(model: NezhaModel, level: int, hidden: Tensor) -> Tensor:
+    """log p of the codes of level 0 … L−1 under the backbone: (B, K, D) → (B, K, T_l).
+
+    In float32 at least. Normalised over the whole vocabulary, as in training: the probability of
+    tokens of other levels is missing here.
+    """
+    logits = model.backbone.get_output_embeddings()(hidden)
+    logits = logits.to(at_least_float32(logits.dtype))  # (B, K, V)
+    first = model.vocabulary.level_offsets[level]
+    codes = logits[..., first : first + model.vocabulary.radices[level]]
+    return codes - logits.logsumexp(dim=-1, keepdim=True)

@@ -1,14 +1,18 @@
-"""The one interface of all decoders."""
+"""The interface of all decoders, and what every decode shares: checks, evaluation mode, result."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
+import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
 
+from nezha_lite.common.checks import check
 from nezha_lite.decoding.trace import DecodeTrace
+from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.verifiers import RequestFilter, Verifier
 
@@ -21,18 +25,18 @@ class DecodeResult:
     """A ranked list of semantic IDs per prompt.
 
     Equal scores are a tie, and ties are in no order. The same prompts decoded by another path
-    (compiled, batched, cached) round differently, so between paths scores within 1e-5 are ties in
-    float32; in float64 no such tie was ever met.
+    (compiled, batched, cached) round differently, so scores within 1e-5 are ties between paths in
+    float32; float64 showed no such tie.
 
     Attributes:
-        keys: (B, K) int64, best first; -1 marks an empty place: the draft was rejected, or fewer
-            IDs exist than the beam is wide. Empty places come last.
-        scores: (B, K) float32, float64 for a float64 model: log-probabilities; -inf in empty
-            places.
+        keys: (B, K) int64, best first. -1 is padding: a draft was rejected, or fewer IDs exist than
+            the beam is wide. Padding comes last.
+        scores: (B, K) float32, float64 for a float64 model: summed log-probabilities; -inf for
+            padding.
         backbone_calls: forward passes of the backbone for this batch.
-        trace: per level what was proposed, rejected, pruned and kept; None unless asked for.
-        accepted: speculative decoding only: (B, L−1) float32, the share of the beams kept after
-            each level but the last that the draft had foreseen; None elsewhere.
+        trace: what each level proposed, rejected, pruned and kept; None unless requested.
+        accepted: (B, L−1) float32 of speculative decoding: the share of the beams after each level
+            but the last that the first draft contained. None for other decoders.
     """
 
     keys: Tensor
@@ -52,22 +56,60 @@ class Decoder(Protocol):
         trace: bool = False,
         requests: RequestFilter | None = None,
     ) -> DecodeResult:
-        """Decode a batch of prompts (mixed history lengths welcome) with `beam` beams.
+        """Decode a batch of prompts, whose histories may differ in length, with `beam` beams.
 
         Args:
             prompts: B prompts, on the model's device.
             beam: K, how many IDs to keep at every level and to return.
-            trace: record every level; otherwise recording costs nothing.
-            requests: what each prompt may be given; every decoder obeys it at every level.
+            trace: record every level; without it recording costs nothing.
+            requests: which IDs each prompt may receive; applied at every level.
+
+        Raises:
+            ValueError: for a beam below 1, requests for another number of prompts, or a model
+                whose scores are NaN.
         """
+
+
+class ModelDecoder(ABC):
+    """A decoder of one model: a subclass implements `_decode`.
+
+    Decoding puts the model into evaluation mode and restores its mode afterwards. Threads that
+    share a model should call `model.eval()` before they start.
+    """
+
+    model: NezhaModel
+
+    def decode(
+        self,
+        prompts: Prompts,
+        beam: int,
+        trace: bool = False,
+        requests: RequestFilter | None = None,
+    ) -> DecodeResult:
+        """See `Decoder.decode`."""
+        check(beam >= 1, "beam", beam, "at least 1")
+        if requests is not None and len(requests) not in (1, len(prompts)):
+            raise ValueError(
+                f"requests holds sets for {len(requests)} prompts, but there are {len(prompts)}."
+            )
+        mode = self.model.evaluating() if self.model.training else nullcontext()
+        with torch.inference_mode(), mode:
+            result = self._decode(prompts, beam, trace, requests)
+        check_numbers(result.scores)
+        return result
+
+    @abstractmethod
+    def _decode(
+        self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
+    ) -> DecodeResult:
+        """Decode checked input, in evaluation and inference mode; NaN scores may be returned."""
 
 
 def check_verifier(
     radices: tuple[int, ...], verifier: Verifier | None, verification: Verification
 ) -> None:
     """Raise ValueError for an unknown mode, a missing verifier, or one of other radices."""
-    if verification not in VERIFICATIONS:
-        raise ValueError(f"verification is {verification!r}, but must be one of {VERIFICATIONS}.")
+    check(verification in VERIFICATIONS, "verification", verification, f"one of {VERIFICATIONS}")
     if verifier is None and verification != "off":
         raise ValueError(f"verification {verification!r} needs a verifier, but it is None.")
     if verifier is not None and verifier.radices != radices:
@@ -76,20 +118,19 @@ def check_verifier(
         )
 
 
-def check_writes_codes(config: PreTrainedConfig) -> None:
-    """Raise ValueError for a model whose backbone was taught nothing about next codes."""
-    if config.next_code_weight == 0:
+def check_numbers(scores: Tensor) -> None:
+    """Raise ValueError if a score is NaN."""
+    if scores.isnan().any():
         raise ValueError(
-            "next_code_weight is 0: this model's backbone was not trained to write codes, so only "
-            "its draft head can decode."
+            "scores is NaN, but must be numbers: the model's weights hold NaN or infinity, or its "
+            "precision overflows."
         )
 
 
-def check_call(prompts: Prompts, beam: int, requests: RequestFilter | None) -> None:
-    """Raise ValueError if `beam` is below 1, or `requests` are for another number of prompts."""
-    if beam < 1:
-        raise ValueError(f"beam is {beam}, but must be at least 1.")
-    if requests is not None and len(requests) not in (1, len(prompts)):
+def check_next_code_training(model: NezhaModel) -> None:
+    """Raise ValueError if the backbone was not trained to predict the next code."""
+    if model.config.next_code_weight == 0:
         raise ValueError(
-            f"requests holds sets for {len(requests)} prompts, but there are {len(prompts)}."
+            "next_code_weight is 0: this model's backbone was not trained to write codes, so only "
+            "its draft head can decode."
         )

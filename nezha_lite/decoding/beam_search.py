@@ -2,191 +2,208 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import copy
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import InitVar, dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from nezha_lite.decoding.base import DecodeResult, Verification, check_call, check_verifier
+from nezha_lite.decoding.base import DecodeResult, ModelDecoder, Verification, check_verifier
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import Candidates, RequestFilter, Verifier, child_keys
 
+PhaseCallback = Callable[[str], None]
+
+
+def ignore_phase(phase: str) -> None:
+    """The phase callback that does nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Where the surviving beams came from: both (B, W) int64.
+    """Where the beams of a level come from.
 
-    `parents` index the beams before the step, `codes` are what they chose.
+    Attributes:
+        parents: (B, W) int64, numbers of the beams before the step.
+        codes: (B, W) int64, the codes that extend them.
     """
 
     parents: Tensor
     codes: Tensor
 
 
-Mark = Callable[[str], None]
-
-
-def no_mark(phase: str) -> None:
-    """Where nobody measures."""
-
-
+@dataclass(eq=False)
 class BeamSearch:
     """A beam search over semantic IDs, one `step` per level.
 
     Shapes depend on the arguments alone, and nothing waits for the device: a whole search can be
     compiled, or captured as one CUDA graph.
 
+    >>> search = BeamSearch(1, beam=2, radices=(2, 3), device=torch.device("cpu"))
+    >>> search.step(torch.tensor([[[0.25, 0.75]]]).log()).codes
+    tensor([[1, 0]])
+    >>> search.step(torch.tensor([[[0.2, 0.3, 0.5]]]).log()).parents
+    tensor([[0, 0]])
+    >>> search.keys, search.scores.exp()  # the IDs (1, 2) and (1, 1), whose keys are 1 + 2·code
+    (tensor([[5, 3]]), tensor([[0.3750, 0.2250]]))
+
     Args:
         batch: B.
         beam: K, beams to keep; while fewer candidates than K exist, all of them are kept.
         radices: T_1 … T_L.
+        device: of the log-probabilities.
         verifier: the catalogue; None only with verification "off".
         verification: "off", "final" (finished IDs only) or "prefix" (every level).
+        requests: which IDs each prompt may receive.
         record: keep what a `DecodeTrace` needs.
-        device: where the log-probabilities will be.
-        requests: what each prompt may be given.
-        mark: called with a phase's name when it ends, for `bench`; see `BeamSearchDecoder`.
+        on_phase: called with a phase's name when the phase ends; see `BeamSearchDecoder`.
+
+    Attributes:
+        scores: (B, K) float32 or wider, best first. Dead beams stay as padding with score -inf and
+            key -1.
+        keys: (B, K) int64, the beams' prefix keys.
+        level: how many codes the beams have.
     """
 
-    def __init__(
-        self,
-        batch: int,
-        beam: int,
-        radices: tuple[int, ...],
-        verifier: Verifier | None,
-        verification: Verification,
-        record: bool,
-        device: torch.device,
-        requests: RequestFilter | None = None,
-        mark: Mark = no_mark,
-    ) -> None:
-        self.beam = beam
-        self.radices = radices
-        self.strides = radix_strides(radices)
-        self.verifier = verifier
-        self.verification = verification
-        self.requests = requests
-        self.mark = mark
-        self.scores = torch.zeros(batch, 1, device=device)  # (B, K) float32
-        self.keys = torch.zeros(batch, 1, dtype=torch.int64, device=device)  # (B, K)
+    batch: InitVar[int]
+    beam: int
+    radices: tuple[int, ...]
+    device: InitVar[torch.device]
+    verifier: Verifier | None = None
+    verification: Verification = "off"
+    requests: RequestFilter | None = None
+    record: InitVar[bool] = False
+    on_phase: PhaseCallback = ignore_phase
+
+    def __post_init__(self, batch: int, device: torch.device, record: bool) -> None:
+        self.scores = torch.zeros(batch, 1, device=device)
+        self.keys = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         self.level = 0
         self.levels: list[LevelTrace] | None = [] if record else None
+        self.accepted: Tensor | None = None  # set by speculative decoding, see `DecodeResult`
 
     def step(self, log_probs: Tensor) -> Step:
-        """Extend every beam, verify, keep the best.
+        """Extend every beam by a code, verify, and keep the best.
 
         Args:
-            log_probs: (B, K, C) float32 or wider, of the next code after each live beam; or
-                (B, 1, C) where they are the same after all.
-
-        A beam without any existing continuation keeps its place with score -inf and key -1.
+            log_probs: (B, K, C) float32 or wider, of the next code after each beam; (B, 1, C) where
+                they are the same after all beams.
         """
         self.level += 1
         n_codes = self.radices[self.level - 1]
         totals = (self.scores.unsqueeze(-1) + log_probs).flatten(1)  # (B, K·C)
-        candidates, exists = self._candidates()
-        index = candidates.index
-        scores = totals if index is None else totals.gather(1, index)  # (B, F)
-        allowed = exists if self.verification == "prefix" else None
-        if self.requests is not None:
-            admitted = (
-                self.requests.admits_children(self.level, self.keys)
-                if index is None
-                else self.requests.admits(self.level, self._keys_of(index, n_codes))
-            )
-            allowed = admitted if allowed is None else allowed & admitted
-            exists = None if exists is None else exists & admitted
-        self.mark("verify")
+        candidates = self._candidates()
+        exists, admitted = candidates.exists, self._admitted(candidates.index)  # (B, F)
+        if exists is not None and admitted is not None:
+            exists = exists & admitted
+        self.on_phase("verify")
 
-        width = min(self.beam, scores.shape[1])
-        ranked = scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
-        best = ranked.topk(width)  # (B, W), sorted
-        chosen = best.indices if index is None else index.gather(1, best.indices)  # (B, W)
-        chosen_scores = best.values
-        chosen_keys = self._keys_of(chosen, n_codes)
-        alive = torch.isfinite(chosen_scores)
-        last = self.level == len(self.radices)
-        if self.verification == "final" and last and self.verifier is not None:
-            alive &= self.verifier.contains(chosen_keys)
-            # Rejected drafts leave holes: the accepted ones close ranks, in order.
-            order = (~alive).to(torch.int8).argsort(dim=1, stable=True)
-            chosen, chosen_scores = chosen.gather(1, order), chosen_scores.gather(1, order)
-            chosen_keys, alive = chosen_keys.gather(1, order), alive.gather(1, order)
+        allowed = exists if self.verification == "prefix" else admitted
+        numbers, scores = self._best(totals, candidates.index, allowed)  # (B, W)
+        keys = self._keys_of(numbers)
+        dead = scores == -torch.inf  # NaN is not dead: `decode` reports it
+        if self.verification == "final" and self.level == len(self.radices):
+            assert self.verifier is not None
+            dead = dead | ~(self.verifier.contains(keys) | scores.isnan())
+            order = dead.byte().argsort(dim=1, stable=True)  # padding comes last
+            numbers, scores = numbers.gather(1, order), scores.gather(1, order)
+            keys, dead = keys.gather(1, order), dead.gather(1, order)
         if self.levels is not None:
-            self.levels.append(self._record(totals, exists, chosen.masked_fill(~alive, -1)))
-        self.scores = chosen_scores.masked_fill(~alive, -torch.inf)
-        self.keys = chosen_keys.masked_fill(~alive, -1)
-        self.mark("select")
-        return Step(chosen // n_codes, chosen % n_codes)
+            self.levels.append(self._record(totals, exists, numbers.masked_fill(dead, -1)))
+        self.scores = scores.masked_fill(dead, -torch.inf)
+        self.keys = keys.masked_fill(dead, -1)
+        self.on_phase("select")
+        return Step(numbers // n_codes, numbers % n_codes)
 
     def result(self, backbone_calls: int) -> DecodeResult:
-        """The finished lists, all `beam` places wide."""
-        missing = self.beam - self.keys.shape[1]
-        keys = torch.nn.functional.pad(self.keys, (0, missing), value=-1)
-        scores = torch.nn.functional.pad(self.scores, (0, missing), value=-torch.inf)
+        """The finished lists, padded to `beam` columns."""
+        columns = (0, self.beam - self.keys.shape[1])
         trace = None
         if self.levels is not None:
             verified = self.verifier is not None
             trace = DecodeTrace(tuple(self.levels), backbone_calls, verified)
-        return DecodeResult(keys, scores, backbone_calls, trace)
+        return DecodeResult(
+            pad(self.keys, columns, value=-1),
+            pad(self.scores, columns, value=-torch.inf),
+            backbone_calls,
+            trace,
+            self.accepted,
+        )
 
-    def _candidates(self) -> tuple[Candidates, Tensor | None]:
-        """What can follow the beams, and which of it exists: None if nobody needs to know."""
-        verifier, recording = self.verifier, self.levels is not None
-        if verifier is None or (self.verification != "prefix" and not recording):
-            return Candidates(exists=None), None
+    def _candidates(self) -> Candidates:
+        """The continuations to rank. `exists` is None where neither ranking nor trace reads it."""
+        recording = self.levels is not None
+        if self.verifier is None or (self.verification != "prefix" and not recording):
+            return Candidates(exists=None)
         if not recording:
-            candidates = verifier.candidates(self.level, self.keys)
-            return candidates, candidates.exists
-        # A trace shows what was rejected too: that takes the whole grid.
+            return self.verifier.candidates(self.level, self.keys)
+        # A trace also shows what was rejected, which needs all K · C continuations.
         keys = child_keys(self.keys, self.level, self.radices)
-        exists = verifier.prefix_contains(self.level, keys).flatten(1)
-        return Candidates(exists), exists
+        return Candidates(self.verifier.prefix_contains(self.level, keys).flatten(1))
 
-    def _keys_of(self, numbers: Tensor, n_codes: int) -> Tensor:
+    def _admitted(self, index: Tensor | None) -> Tensor | None:
+        """(B, F) bool, which candidates the requests admit; None without requests."""
+        if self.requests is None:
+            return None
+        if index is None:
+            return self.requests.admits_children(self.level, self.keys)
+        return self.requests.admits(self.level, self._keys_of(index))
+
+    def _best(
+        self, totals: Tensor, index: Tensor | None, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Numbers and scores of the best allowed candidates, sorted: both (B, W)."""
+        scores = totals if index is None else totals.gather(1, index)  # (B, F)
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, -torch.inf)
+        best = scores.topk(min(self.beam, scores.shape[1]))
+        return best.indices if index is None else index.gather(1, best.indices), best.values
+
+    def _keys_of(self, numbers: Tensor) -> Tensor:
         """Prefix keys of candidates by number, (B, F); -1 after dead beams."""
+        n_codes, stride = self.radices[self.level - 1], radix_strides(self.radices)[self.level - 1]
         parents = self.keys.gather(1, numbers // n_codes)
-        keys = parents + numbers % n_codes * self.strides[self.level - 1]
-        return keys.masked_fill(parents < 0, -1)
+        return (parents + numbers % n_codes * stride).masked_fill(parents < 0, -1)
 
     def _record(self, totals: Tensor, exists: Tensor | None, kept: Tensor) -> LevelTrace:
+        if exists is None:
+            exists = torch.ones_like(totals, dtype=torch.bool)
         grid = (*self.keys.shape, self.radices[self.level - 1])  # (B, K, C)
         return LevelTrace(
             level=self.level,
             scores=totals.view(grid),
             keys=child_keys(self.keys, self.level, self.radices),
-            exists=torch.ones_like(totals, dtype=torch.bool).view(grid)
-            if exists is None
-            else exists.view(grid),
+            exists=exists.view(grid),
             proposed=totals.topk(kept.shape[1]).indices,
             kept=kept,
         )
 
 
-class BeamSearchDecoder(ABC):
-    """What beam-search decoders share: a model, a verifier, and when to use it.
+class BeamSearchDecoder(ModelDecoder):
+    """A model, a verifier, and when to use it. A subclass implements `run`.
 
-    A decoder adds `run`. Setting `mark` to a function has it called with "forward", "head",
-    "verify" or "select" whenever such a phase ends: that is how `bench` splits the time.
+    Setting `on_phase` to a function has it called with "forward", "head", "verify" or "select"
+    whenever such a phase ends: `bench` measures the phases so.
 
     Args:
-        model: a trained `NezhaModel` in eval mode.
+        model: a trained `NezhaModel`.
         verifier: the catalogue; may be None with verification "off".
-        verification: "off" trusts the drafts, "final" rejects finished drafts that do not exist
-            (the list gets shorter), "prefix" never follows a prefix that no item has.
+        verification: "off" does not check the drafts, "final" rejects finished drafts that do not
+            exist (the list gets shorter), "prefix" never extends a prefix that no item has.
 
     Raises:
         ValueError: for an unknown mode, a missing verifier, or one of other radices.
     """
 
     static: ClassVar[bool] = True
-    """Whether what it does depends on shapes alone, so that `CapturedDecoder` can run it."""
+    """Whether its operations depend on shapes alone, so that `CapturedDecoder` can run it."""
 
     def __init__(
         self,
@@ -196,45 +213,52 @@ class BeamSearchDecoder(ABC):
     ) -> None:
         check_verifier(model.head.radices, verifier, verification)
         self.model, self.verifier, self.verification = model, verifier, verification
-        self.mark: Mark = no_mark
+        self.on_phase: PhaseCallback = ignore_phase
+
+    def with_verifier(self, verifier: Verifier) -> Self:
+        """The same decoder for another catalogue, such as a changed copy of this one."""
+        check_verifier(self.model.head.radices, verifier, self.verification)
+        other = copy.copy(self)
+        other.verifier = verifier
+        return other
 
     def search(
         self, prompts: Prompts, beam: int, record: bool, requests: RequestFilter | None
     ) -> BeamSearch:
-        """A beam search at its start.
-
-        Raises:
-            ValueError: if `beam` is below 1, or `requests` are for another number of prompts.
-        """
-        check_call(prompts, beam, requests)
+        """A beam search before its first step."""
         return BeamSearch(
             len(prompts),
             beam,
             self.model.head.radices,
+            self.model.device,
             self.verifier,
             self.verification,
-            record,
-            self.model.device,
             requests,
-            self.mark,
+            record,
+            self.on_phase,
         )
 
-    @torch.inference_mode()
-    def decode(
-        self,
-        prompts: Prompts,
-        beam: int,
-        trace: bool = False,
-        requests: RequestFilter | None = None,
+    def _decode(
+        self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
     ) -> DecodeResult:
-        """See `Decoder.decode`."""
         search = self.search(prompts, beam, trace, requests)
         return search.result(self.run(prompts, search))
 
     @abstractmethod
     def run(self, prompts: Prompts, search: BeamSearch) -> int:
-        """Step the search to its end, by this decoder's log-probabilities.
+        """Step the search to its end with this decoder's log-probabilities.
 
         Returns:
             How often the backbone ran.
         """
+
+
+def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """Rows by number, prompt by prompt: (B, K, X), (B, W) int64 → (B, W, X).
+
+    >>> gather_rows(torch.tensor([[[1, 2], [3, 4]]]), torch.tensor([[1, 1, 0]]))
+    tensor([[[3, 4],
+             [3, 4],
+             [1, 2]]])
+    """
+    return rows.gather(1, index.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))

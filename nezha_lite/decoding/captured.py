@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch._inductor import config as inductor_config
 
-from nezha_lite.decoding.base import DecodeResult
+from nezha_lite.decoding.base import DecodeResult, ModelDecoder
 from nezha_lite.decoding.beam_search import BeamSearchDecoder
 from nezha_lite.model.prompts import Prompts
-from nezha_lite.verifiers import HashSetVerifier, IsinVerifier, RequestFilter
+from nezha_lite.verifiers import HashSetVerifier, IsinVerifier, RequestFilter, Verifier
 
 SHORTEST_BUCKET = 5  # items; longer buckets double, up to the model's longest history
 # On a CPU the weights become part of the program: packed once, and what depends on them alone,
@@ -35,7 +35,7 @@ CPU_OPTIONS: dict[str, Any] = {
 }
 
 
-class CapturedDecoder:
+class CapturedDecoder(ModelDecoder):
     """The fast path of a beam-search decoder: the same lists, up to ties (see `DecodeResult`).
 
     The first prompts of a new shape pay for compiling (seconds to a minute); later ones run the
@@ -74,7 +74,7 @@ class CapturedDecoder:
             )
         if max_programs < 1:
             raise ValueError(f"max_programs is {max_programs}, but must be at least 1.")
-        self.decoder = decoder
+        self.decoder, self.model = decoder, decoder.model
         self.compiled = able if compile is None else compile
         self.max_programs = max_programs
         self._check_verifier()
@@ -83,18 +83,17 @@ class CapturedDecoder:
         # A program has one set of inputs: without turns, threads would get each other's lists.
         self._turn = threading.Lock()
 
-    @torch.inference_mode()
-    def decode(
-        self,
-        prompts: Prompts,
-        beam: int,
-        trace: bool = False,
-        requests: RequestFilter | None = None,
+    def with_verifier(self, verifier: Verifier) -> CapturedDecoder:
+        """The same decoder for another catalogue; its programs are made anew."""
+        return CapturedDecoder(
+            self.decoder.with_verifier(verifier), self.compiled, self.max_programs
+        )
+
+    def _decode(
+        self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
     ) -> DecodeResult:
-        """See `Decoder.decode`."""
         if trace:
             return self.decoder.decode(prompts, beam, trace, requests)
-        self.decoder.search(prompts, beam, False, requests)  # raises where input is wrong
         batch = len(prompts)
         fixed = self._bucketed(prompts)
         if requests is not None:

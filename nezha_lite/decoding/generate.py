@@ -1,56 +1,53 @@
-"""What users reach for first: `generate` of transformers, with and without a constraint."""
+"""The usual first choice of users: `generate` of transformers, with and without a constraint."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nezha_lite.decoding.base import (
     DecodeResult,
+    ModelDecoder,
     Verification,
-    check_call,
+    check_next_code_training,
+    check_numbers,
     check_verifier,
-    check_writes_codes,
 )
-from nezha_lite.decoding.generate_constraint import (
-    Allowed,
-    admitted_among,
-    admitted_codes,
-    existing_keys,
-    following_tokens,
-)
-from nezha_lite.decoding.generate_trace import RunningBeams, codes_of, rebuild_trace
+from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts
+from nezha_lite.model.prompts import Prompts, Vocabulary
 from nezha_lite.semantic_ids import radix_strides
-from nezha_lite.verifiers import RequestFilter, Verifier
+from nezha_lite.verifiers import RequestFilter, Verifier, child_keys
 
-# What `generate` scores below this is no hypothesis: it fills up with copies at -1e9.
-_NO_HYPOTHESIS = -1e8
+Prefix = tuple[int, ...]  # tokens written so far
+Following = dict[Prefix, list[int]]  # the tokens after every prefix
+
+# Scores below this are no hypotheses: `generate` fills up with copies at -1e9.
+_LEAST_SCORE = -1e8
+_CHUNK = 4096  # prefixes looked up together while listing the catalogue
 
 
-class GenerateDecoder:
+class GenerateDecoder(ModelDecoder):
     """`generate(num_beams=K, num_return_sequences=K)` on the backbone, as a user would call it.
 
     With verification "prefix" a `prefix_allowed_tokens_fn` reads the next tokens from a dict of
-    the catalogue's prefixes; its lists are those of `AutoregressiveDecoder`. The dict is built
-    once, when the decoder is made: after the verifier changed, make a new decoder.
+    the catalogue's prefixes, and the lists are those of `AutoregressiveDecoder`. The dict is built
+    when the decoder is made: after the verifier changed, make a new decoder.
 
-    Without it ("off", "final") `generate` chooses among all tokens of the vocabulary. A hypothesis
-    that is not one code of every level is no semantic ID and leaves an empty place, although it
-    took a beam.
+    With "off" and "final" `generate` ranks all tokens of the vocabulary. A hypothesis that is not
+    one code of every level is no semantic ID and leaves padding, although it occupied a beam.
 
-    It is the baseline, used correctly and not tuned: the prompt is copied K times before it is
-    read, and the prefix function is called once per beam and level. Settings that a model
-    brings along in its `generation_config` (an end token, a repetition penalty) are not used.
+    This baseline is used correctly and not tuned: the prompt is copied K times before prefill, and
+    the prefix function is called once per beam and level. Settings of the model's own
+    `generation_config` (an end token, a repetition penalty) are not used.
 
     Args:
-        model: a trained `NezhaModel` in eval mode.
+        model: a trained `NezhaModel`.
         verifier: the catalogue; may be None with verification "off".
         verification: "off", "final" or "prefix"; see `BeamSearchDecoder`.
 
@@ -65,7 +62,7 @@ class GenerateDecoder:
         verifier: Verifier | None = None,
         verification: Verification = "prefix",
     ) -> None:
-        check_writes_codes(model.config)
+        check_next_code_training(model)
         check_verifier(model.head.radices, verifier, verification)
         self.model, self.verifier, self.verification = model, verifier, verification
         # `generate` takes every setting that it is not given from the model's generation_config,
@@ -74,71 +71,54 @@ class GenerateDecoder:
         self.backbone.generation_config = GenerationConfig()
         self.keys: Tensor | None = None  # (M,) int64, the existing IDs
         if verifier is not None and verification == "prefix":
-            self.keys = existing_keys(verifier, model.device)
-            self.following = following_tokens(self.keys, model.vocabulary)
+            self.keys = _existing_keys(verifier, model.device)
+            self.following = _following_tokens(self.keys, model.vocabulary)
 
-    @torch.inference_mode()
-    def decode(
-        self,
-        prompts: Prompts,
-        beam: int,
-        trace: bool = False,
-        requests: RequestFilter | None = None,
+    def _decode(
+        self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
     ) -> DecodeResult:
-        """See `Decoder.decode`.
-
-        A trace shows the beams that hold codes of the right levels, and what the backbone thought
-        of the codes after them; beams that hold anything else are empty slots.
-        """
-        check_call(prompts, beam, requests)
+        # A trace shows the beams that hold codes of the right levels, and the backbone's scores of
+        # the codes after them; beams that hold anything else are padding.
         vocabulary, batch = self.model.vocabulary, len(prompts)
         width = prompts.input_ids.shape[1] - prompts.levels
-        running = RunningBeams(width) if trace else None
-        output = self._generate(prompts.without_placeholders(), beam, requests, running)
+        watcher = _Watcher(width)
+        output = self._generate(prompts.without_placeholders(), beam, trace, requests, watcher)
         tokens = output.sequences[:, width:]  # (B·K, L)
-        scores = output.sequences_scores if beam > 1 else _sum_of(output.logits, tokens)
+        scores = output.sequences_scores if beam > 1 else _greedy_scores(output.logits, tokens)
         scores = scores.view(batch, beam)
-        codes = codes_of(tokens, vocabulary).view(batch, beam, -1)  # (B, K, L)
-        alive = (codes[..., 0] >= 0) & (scores > _NO_HYPOTHESIS)
-        strides = torch.tensor(radix_strides(vocabulary.radices), device=codes.device)
-        keys = (codes * strides).sum(dim=-1).masked_fill(~alive, -1)
+        _, keys = _codes_and_keys(tokens.view(batch, beam, -1), vocabulary)
+        dead = (keys < 0) | (scores <= _LEAST_SCORE)
         if self.verifier is not None and self.verification == "final":
-            alive &= self.verifier.contains(keys)
-        order = (~alive).to(torch.int8).argsort(dim=1, stable=True)  # empty places last
-        keys = keys.masked_fill(~alive, -1).gather(1, order)
-        scores = scores.masked_fill(~alive, -torch.inf).gather(1, order)
+            dead |= ~self.verifier.contains(keys)
+        order = dead.byte().argsort(dim=1, stable=True)  # padding comes last
         record = None
-        if running is not None:
-            beams = [
-                codes_of(before, vocabulary).view(batch, beam, -1) for before in running.tokens[1:]
-            ]
-            beams.append(codes.masked_fill(~alive.unsqueeze(-1), -1))
-            record = rebuild_trace(beams, output.logits, vocabulary, self.verifier, requests)
-        return DecodeResult(keys, scores, vocabulary.levels, record)
+        if trace:
+            running = [before.view(batch, beam, -1) for before in watcher.tokens[1:]]
+            last = tokens.view(batch, beam, -1).masked_fill(dead.unsqueeze(-1), -1)
+            record = self._rebuilt_trace([*running, last], output.logits, requests)
+        return DecodeResult(
+            keys.masked_fill(dead, -1).gather(1, order),
+            scores.masked_fill(dead, -torch.inf).gather(1, order),
+            vocabulary.levels,
+            record,
+        )
 
     def _generate(
         self,
         history: Prompts,
         beam: int,
+        trace: bool,
         requests: RequestFilter | None,
-        running: RunningBeams | None,
+        watcher: _Watcher,
     ) -> Any:
-        width, pad = history.input_ids.shape[1], self.model.vocabulary.pad
-        allowed = self._allowed(requests)
-
-        def next_tokens(prompt: int, tokens: Tensor) -> Sequence[int]:
-            assert allowed is not None
-            # An empty list is an error to `generate`, and padding is no code. It comes to that
-            # only where nothing at all is left for this prompt.
-            return allowed(prompt, tuple(tokens[width:].tolist())) or [pad]
-
-        # One beam is greedy search to `generate`: it knows no length penalty, and returns no score.
+        pad = self.model.vocabulary.pad
+        # One beam is greedy search to `generate`: it has no length penalty and returns no score.
         many = {"num_beams": beam, "num_return_sequences": beam, "length_penalty": 0.0}
         return self.backbone.generate(
             history.input_ids,
             attention_mask=history.attention_mask,
-            prefix_allowed_tokens_fn=None if allowed is None else next_tokens,
-            logits_processor=LogitsProcessorList([] if running is None else [running]),
+            prefix_allowed_tokens_fn=self._constraint(history.input_ids.shape[1], requests),
+            logits_processor=LogitsProcessorList([watcher]),
             generation_config=GenerationConfig(
                 max_new_tokens=self.model.head.levels,
                 do_sample=False,
@@ -146,27 +126,187 @@ class GenerateDecoder:
                 pad_token_id=pad,
                 return_dict_in_generate=True,
                 output_scores=beam > 1,
-                output_logits=beam == 1 or running is not None,
+                output_logits=beam == 1 or trace,
                 **(many if beam > 1 else {}),
             ),
         )
 
-    def _allowed(self, requests: RequestFilter | None) -> Allowed | None:
-        """The constraint; None where every token may follow."""
-        if self.keys is None:
-            if requests is None:
-                return None
-            return admitted_codes(self.model.vocabulary, requests, self.model.device)
-        rows = [self.following]
-        if requests is not None:
-            rows = admitted_among(self.keys, self.model.vocabulary, requests)
-        return lambda prompt, prefix: rows[prompt % len(rows)].get(prefix, ())  # one row serves all
+    def _constraint(
+        self, width: int, requests: RequestFilter | None
+    ) -> Callable[[int, Tensor], Sequence[int]] | None:
+        """A `prefix_allowed_tokens_fn` for prompts of this width; None if all tokens may follow."""
+        if self.keys is None and requests is None:
+            return None
+        vocabulary = self.model.vocabulary
+        rows = [] if self.keys is None else [self.following]
+        if self.keys is not None and requests is not None:
+            keys = self.keys.expand(len(requests), -1)
+            admitted = requests.admits(vocabulary.levels, keys)  # (B, M)
+            rows = [_following_tokens(self.keys[row], vocabulary) for row in admitted]
+
+        def next_tokens(prompt: int, tokens: Tensor) -> Sequence[int]:
+            prefix = tuple(tokens[width:].tolist())
+            if rows:  # a single row serves all prompts
+                following: Sequence[int] = rows[prompt % len(rows)].get(prefix, ())
+            else:
+                assert requests is not None
+                following = _admitted_tokens(vocabulary, requests, prompt, prefix, tokens.device)
+            # `generate` refuses an empty list, which only a prompt with nothing left gets.
+            return following or [vocabulary.pad]
+
+        return next_tokens
+
+    def _rebuilt_trace(
+        self,
+        hypotheses: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        requests: RequestFilter | None,
+    ) -> DecodeTrace:
+        """What a `BeamSearch` would have recorded.
+
+        Its beams are the hypotheses that hold a code of every level so far. Others, and the copies
+        that `generate` fills up with, are padding from the level on where they first occur.
+
+        Args:
+            hypotheses: after level l = 1 … L, (B, K, l) int64 tokens, best first.
+            logits: before level l, (B·K, V), of the token after each hypothesis.
+            requests: for `exists`, where there is a verifier.
+        """
+        vocabulary, batch = self.model.vocabulary, len(hypotheses[0])
+        keys = hypotheses[0].new_zeros(batch, 1)  # of the live beams, (B, W)
+        scores = torch.zeros(batch, 1, device=keys.device)  # (B, W)
+        sources = keys  # (B, W), the hypothesis that each beam is
+        levels = []
+        for level, (tokens, radix) in enumerate(
+            zip(hypotheses, vocabulary.radices, strict=True), start=1
+        ):
+            first = vocabulary.level_offsets[level - 1]
+            log_probs = logits[level - 1].log_softmax(dim=-1)[:, first : first + radix]
+            log_probs = log_probs.view(batch, -1, radix)  # (B, K, C)
+            log_probs = log_probs.gather(1, sources.unsqueeze(-1).expand(-1, -1, radix))
+            totals = scores.unsqueeze(-1) + log_probs  # (B, W, C)
+            grid = child_keys(keys, level, vocabulary.radices)
+            width = min(tokens.shape[1], grid[0].numel())
+            sources, kept = _survivors(tokens, keys, vocabulary, width)
+            levels.append(
+                LevelTrace(
+                    level,
+                    totals,
+                    grid,
+                    self._exists(level, grid, requests),
+                    totals.flatten(1).topk(width).indices,
+                    kept,
+                )
+            )
+            numbers = kept.clamp_min(0)
+            scores = totals.flatten(1).gather(1, numbers).masked_fill(kept < 0, -torch.inf)
+            keys = grid.flatten(1).gather(1, numbers).masked_fill(kept < 0, -1)
+        return DecodeTrace(tuple(levels), len(levels), verified=self.verifier is not None)
+
+    def _exists(self, level: int, grid: Tensor, requests: RequestFilter | None) -> Tensor:
+        if self.verifier is None:
+            return torch.ones_like(grid, dtype=torch.bool)
+        exists = self.verifier.prefix_contains(level, grid)
+        if requests is None:
+            return exists
+        return exists & requests.admits(level, grid.flatten(1)).view_as(exists)
 
 
-def _sum_of(logits: Sequence[Tensor], tokens: Tensor) -> Tensor:
-    """Greedy search returns no scores: Σ_l log p of what it chose, L × (B, V), (B, L) → (B,)."""
-    chosen = [
+class _Watcher(LogitsProcessor):
+    """Checks the scores, and keeps the tokens that `generate` holds before every step."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width  # T, of the prompts
+        self.tokens: list[Tensor] = []  # before level 1 … L: (B·K, l−1) int64, best first
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        check_numbers(scores)
+        self.tokens.append(input_ids[:, self.width :].clone())
+        return scores
+
+
+def _codes_and_keys(tokens: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+    """(..., l) int64 tokens → codes (..., l) and keys (...); keys are -1 for other tokens."""
+    levels, device = tokens.shape[-1], tokens.device
+    codes = tokens - torch.tensor(vocabulary.level_offsets[:levels], device=device)
+    radices = torch.tensor(vocabulary.radices[:levels], device=device)
+    valid = ((codes >= 0) & (codes < radices)).all(dim=-1)
+    strides = torch.tensor(radix_strides(vocabulary.radices)[:levels], device=device)
+    return codes, (codes * strides).sum(dim=-1).masked_fill(~valid, -1)
+
+
+def _survivors(
+    tokens: Tensor, beams: Tensor, vocabulary: Vocabulary, width: int
+) -> tuple[Tensor, Tensor]:
+    """Which hypotheses are the next live beams.
+
+    Args:
+        tokens: (B, K, l) int64, the hypotheses, best first.
+        beams: (B, W) int64, keys of the live beams before, padded with -1.
+        vocabulary: token layout.
+        width: how many to return.
+
+    Returns:
+        Their positions among the hypotheses and their numbers among the candidates, both (B, width)
+        int64; numbers are padded with -1.
+    """
+    codes, keys = _codes_and_keys(tokens, vocabulary)
+    level = tokens.shape[-1]
+    parents = keys % radix_strides(vocabulary.radices)[level - 1]  # (B, K)
+    same = parents.unsqueeze(2) == beams.unsqueeze(1)  # (B, K, W)
+    copies = (keys.unsqueeze(2) == keys.unsqueeze(1)).tril(-1).any(dim=2)
+    lost = (keys < 0) | ~same.any(dim=2) | copies
+    numbers = same.byte().argmax(dim=2) * vocabulary.radices[level - 1] + codes[..., -1]
+    order = lost.byte().argsort(dim=1, stable=True)[:, :width]
+    return order, numbers.masked_fill(lost, -1).gather(1, order)
+
+
+def _greedy_scores(logits: Sequence[Tensor], tokens: Tensor) -> Tensor:
+    """Σ_l log p, which greedy search does not return: L × (B, V), (B, L) → (B,)."""
+    log_probs = [
         step.log_softmax(dim=-1).gather(1, tokens[:, level, None])
         for level, step in enumerate(logits)
     ]
-    return torch.cat(chosen, dim=1).sum(dim=1)
+    return torch.cat(log_probs, dim=1).sum(dim=1)
+
+
+def _existing_keys(verifier: Verifier, device: torch.device) -> Tensor:
+    """All IDs of a verifier, level by level: (M,) int64."""
+    prefixes = torch.zeros(1, dtype=torch.int64, device=device)
+    for level in range(1, len(verifier.radices) + 1):
+        existing = []
+        for chunk in prefixes.split(_CHUNK):
+            children = child_keys(chunk, level, verifier.radices).flatten()
+            existing.append(children[verifier.prefix_contains(level, children)])
+        prefixes = torch.cat(existing)
+    return prefixes
+
+
+def _following_tokens(keys: Tensor, vocabulary: Vocabulary) -> Following:
+    """Every prefix of these IDs (M,) → the tokens that continue it to one of them."""
+    strides = torch.tensor(radix_strides(vocabulary.radices), device=keys.device)
+    radices = torch.tensor(vocabulary.radices, device=keys.device)
+    tokens = vocabulary.tokens_of(keys.unsqueeze(-1) // strides % radices)  # (M, L)
+    following: dict[Prefix, dict[int, None]] = {}
+    for row in tokens.tolist():
+        for level, token in enumerate(row):
+            following.setdefault(tuple(row[:level]), {})[token] = None
+    return {prefix: list(after) for prefix, after in following.items()}
+
+
+def _admitted_tokens(
+    vocabulary: Vocabulary,
+    requests: RequestFilter,
+    prompt: int,
+    prefix: Prefix,
+    device: torch.device,
+) -> list[int]:
+    """Without a catalogue: the tokens of the next level that the prompt's request admits."""
+    level = len(prefix) + 1
+    tokens = torch.tensor(prefix, dtype=torch.int64, device=device)
+    _, key = _codes_and_keys(tokens, vocabulary)
+    children = child_keys(key.view(1), level, vocabulary.radices)  # (1, C), -1 after padding
+    admitted = requests.admits(level, children.expand(len(requests), -1))
+    admitted = (admitted & (children >= 0))[prompt % len(requests)]
+    first = vocabulary.level_offsets[level - 1]
+    return [first + code for code in admitted.nonzero().flatten().tolist()]

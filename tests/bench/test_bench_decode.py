@@ -16,7 +16,7 @@ from nezha_lite.bench.tables import json_lines, latency_table
 from nezha_lite.bench.workload import histories_of, prompts_of, synthetic_ids
 from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.decoding import NezhaDecoder
-from nezha_lite.decoding.beam_search import no_mark
+from nezha_lite.decoding.beam_search import ignore_phase
 from nezha_lite.model.prompts import Prompts
 from tests.helpers.logs import logged
 from tests.helpers.toys import shared_ids, toy_dataset, toy_ids, toy_model
@@ -106,7 +106,7 @@ def test_the_clock_is_taken_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NezhaDecoder, "__init__", watched)
     bench_decoding(model, ids, config=config, peaks=PEAKS)
     (decoder,) = made
-    assert decoder.mark is no_mark
+    assert decoder.on_phase is ignore_phase
 
 
 def test_all_decoders_get_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,7 @@ class ScriptedModel:
     """Stands in for a NezhaModel: one table of log-probabilities per prompt of the batch."""
 
     device = torch.device("cpu")
+    training = False
 
     def __init__(self, ids: SemanticIds, tables: Sequence[LogProbs]) -> None:
         self.head = ScriptedHead(ids, tables)
