@@ -14,8 +14,7 @@ from typing import Annotated
 import torch
 import typer
 
-from nezha_lite.bench.decode import bench_decoding
-from nezha_lite.bench.decode_config import DecodeBench
+from nezha_lite.bench.decode import DecodeBench, bench_decoding
 from nezha_lite.bench.decoders import DECODERS
 from nezha_lite.bench.tables import latency_table
 from nezha_lite.bench.workload import synthetic_ids
@@ -60,7 +59,7 @@ GPU_CASES = (
         "paper",
         "20 items at beam 512: the paper's production bound is 30 ms",
         "qwen3-0.6b",
-        replace(_MEASURED, decoders=DECODERS, beams=(512,)),
+        replace(_MEASURED, decoders=tuple(DECODERS), beams=(512,)),
     ),
     GpuCase(
         "context-1000",

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nezha_lite.bench.decoders import forward_ratio
 from nezha_lite.common.results import ResultRow, read_results
 
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
@@ -28,7 +29,9 @@ _BLOCK = re.compile(
 def markdown_table(rows: Sequence[ResultRow], columns: Sequence[str]) -> str:
     """One line per row; a column is a metric, a field, a setting or a fact of the model.
 
-    They are looked for in this order; "training.seconds" is `seconds` in the setting `training`.
+    They are looked for in this order; "ratio" and "forward" are derived (`forward_ratio`): the
+    median over the forward pass of the same kind, and that kind, captured or eager;
+    "training.seconds" is `seconds` in the setting `training`.
     Where a metric was measured with several seeds, its standard deviation follows a ±.
 
     Raises ValueError for a column that no row has.
@@ -58,6 +61,8 @@ def filled_in(text: str, results: Path) -> str:
 
 
 def _cell(row: ResultRow, column: str) -> Any:
+    if column in ("ratio", "forward"):
+        return forward_ratio(row)[column == "forward"]
     if column in row.metrics:
         return row.metrics[column]
     if hasattr(row, column):

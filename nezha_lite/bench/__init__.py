@@ -5,8 +5,7 @@ warm-up, with the device synchronised; percentiles are reported, and a ratio to 
 the same run. Run them on an otherwise idle machine.
 """
 
-from nezha_lite.bench.decode import bench_decoding
-from nezha_lite.bench.decode_config import DecodeBench
+from nezha_lite.bench.decode import DecodeBench, bench_decoding
 from nezha_lite.bench.decoders import DECODERS
 from nezha_lite.bench.timing import time_calls
 from nezha_lite.bench.training import bench_training

@@ -1,37 +1,118 @@
-"""Decode latency: every decoder on identical work, beside the bare forward pass and its floor.
+"""Decode latency: every decoder on identical work, beside bare forward passes and their floor.
 
-Within one batch size and history length all decoders see the same prompts, verifier, beams,
-precision and threads, and take turns: a machine that slows down meanwhile slows all of them down,
-the forward pass that they are compared to included.
+Within one batch size and history length all decoders get the same prompts, verifier, beams,
+precision and threads, and they are timed in turns: a machine that slows down meanwhile slows all of
+them down, the forward passes included.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from nezha_lite.bench.decode_config import DecodeBench
-from nezha_lite.bench.decoders import FORWARDS, GENERATES, make_contestant
-from nezha_lite.bench.interleaved import Case, collect, measure_in_turns
-from nezha_lite.bench.roofline import Cost, Peaks, forward_cost, measured_peaks
+from nezha_lite.bench.decoders import DECODERS, USUAL, make_decoder
+from nezha_lite.bench.interleaved import Case, release_memory, time_in_turns
+from nezha_lite.bench.roofline import Peaks, forward_cost, measured_peaks
 from nezha_lite.bench.timing import Latency
 from nezha_lite.bench.workload import histories_of, prompts_of
+from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.memory import out_of_memory
-from nezha_lite.common.results import ResultRow, provenance
+from nezha_lite.common.results import ResultRow
 from nezha_lite.datasets import InteractionDataset
+from nezha_lite.decoding import VERIFICATIONS, Verification
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import VERIFIER_KINDS, Verifier, make_verifier
 
 log = logging.getLogger("nezha_lite")
-PROMPT_BATCHES = 32  # different ones, taken in turn
+
+PROMPT_BATCHES = 32  # different ones, decoded in turn
+UNCAPTURABLE = ("hash-set", "isin")  # verifiers that wait for the device
+
+
+@dataclass(frozen=True)
+class DecodeBench:
+    """What is measured: all combinations of what is listed.
+
+    Attributes:
+        decoders: names in `decoders.DECODERS`; the forward passes they are compared with are always
+            measured.
+        beams: beam widths K.
+        batches: prompts decoded together, B.
+        histories: items per prompt, exactly.
+        contexts: tokens per prompt: the shortest histories that fill as many, BOS and placeholders
+            included.
+        verifications: when drafts are checked; `generate` is off or by prefix by its name.
+        structures: verifiers: auto, trie, bitset, sorted, hash-table, isin, hash-set.
+        repeats: timed calls of each decoder.
+        warmup: calls before the timed ones; the first one, which may compile, is not counted.
+        seconds: time for a decoder's timed calls; a slow one is called less often, down to three
+            times.
+        phases: split eager decoders' time: forward, head, verify, select; in calls of their own.
+        compile: see `CapturedDecoder`.
+        generate_tokens: `generate` is left out where beams × batch × prompt have more tokens.
+        seed: of prompts, random catalogues and random weights.
+
+    Raises:
+        ValueError: naming the field that is out of range.
+    """
+
+    decoders: Sequence[str] = USUAL
+    beams: Sequence[int] = (10, 50, 512)
+    batches: Sequence[int] = (1,)
+    histories: Sequence[int] = (20,)
+    contexts: Sequence[int] = ()
+    verifications: Sequence[Verification] = ("prefix",)
+    structures: Sequence[str] = ("auto",)
+    repeats: int = 100
+    warmup: int = 5
+    seconds: float = 5.0
+    phases: bool = True
+    compile: bool | None = None
+    generate_tokens: int = 200_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, valid in (
+            ("decoder", tuple(DECODERS)),
+            ("verification", VERIFICATIONS),
+            ("structure", ("auto", *VERIFIER_KINDS)),
+        ):
+            for value in getattr(self, f"{name}s"):
+                check(value in valid, name, value, f"one of {', '.join(valid)}")
+        for name, values in (
+            ("beam", self.beams),
+            ("batch", self.batches),
+            ("history", self.histories),
+            ("context", self.contexts),
+        ):
+            for value in values:
+                check(value >= 1, name, value, "at least 1")
+        for name in ("decoders", "beams", "batches", "verifications", "structures"):
+            check(bool(getattr(self, name)), name, getattr(self, name), "one or more")
+        check(bool(self.histories or self.contexts), "histories", (), "one or more")
+        check_counts(self, "repeats", "warmup")
+        check_counts(self, "seed", low=0)
+        check(0 < self.seconds < math.inf, "seconds", self.seconds, "a number above 0")
+
+    def items_per_prompt(self, levels: int) -> tuple[int, ...]:
+        """Histories and contexts in items, for IDs of so many levels."""
+        contexts = (max(1, math.ceil((tokens - 1) / levels) - 1) for tokens in self.contexts)
+        return (*self.histories, *contexts)
+
+    def measured_decoders(self) -> tuple[str, ...]:
+        """The decoders, after the forward passes they are compared with."""
+        captured = any(DECODERS[name].captured for name in self.decoders)
+        forwards = ("forward", "forward-captured") if captured else ("forward",)
+        return tuple(dict.fromkeys((*forwards, *self.decoders)))
 
 
 def bench_decoding(
@@ -41,7 +122,9 @@ def bench_decoding(
     config: DecodeBench | None = None,
     peaks: Peaks | None = None,
 ) -> list[ResultRow]:
-    """Latency of decoders; ratios are to the bare forward pass of the same batch and history.
+    """Latency of decoders, beside the bare forward pass of the same batch and history.
+
+    What has to be left out is logged in a sentence each.
 
     Args:
         model: in eval mode; random weights take as long as trained ones.
@@ -52,72 +135,77 @@ def bench_decoding(
 
     Returns:
         A row per decoder and combination, "forward" first. Its metrics: median_ms, p95_ms, p99_ms,
-        ratio_to_forward, ratio_to_captured_forward (where that was measured), floor_ms (the
-        roofline of one forward pass), prompts_per_second, peak_mib, backbone_calls (the mean), the
-        phases of eager decoders, and the accepted share of speculative decoding.
+        ratio_to_captured_forward (captured decoders) or ratio_to_eager_forward (the others),
+        floor_ms (the roofline of one forward pass), prompts_per_second, peak_mib, backbone_calls
+        (the mean), the phases of eager decoders, and the accepted share of speculative decoding.
 
     Raises:
         ValueError: if a history is longer than the backbone's positions, or IDs do not fit.
         MemoryError: if nothing could be measured for lack of memory.
     """
     config = config or DecodeBench()
-    backbone = model.backbone.config
     levels = semantic_ids.levels
-    lengths, positions = config.items_per_prompt(levels), backbone.max_position_embeddings
-    if (longest := _tokens(max(lengths), levels)) > positions:
+    histories = config.items_per_prompt(levels)
+    positions = model.backbone.config.max_position_embeddings
+    if (longest := _tokens(max(histories), levels)) > positions:
         raise ValueError(
-            f"history is {max(lengths)}, a prompt of {longest:,} tokens, but this backbone has "
+            f"history is {max(histories)}, a prompt of {longest:,} tokens, but this backbone has "
             f"{positions:,} positions."
         )
     verifiers = _verifiers(semantic_ids, config.structures, model.device)
     if peaks is None:
         log.info("Measuring what this device reaches at best.")
         peaks = measured_peaks(model.device, model.dtype)
-    facts = {
-        "dataset": "synthetic" if dataset is None else dataset.name,
-        "model": model.describe(),
-        **provenance(model.device),
-    }
     rows: list[ResultRow] = []
     lacking = "all of it was left out"
-    for history in lengths:
+    for history, batch in ((history, batch) for history in histories for batch in config.batches):
+        items, origin = histories_of(
+            history, PROMPT_BATCHES * batch, semantic_ids.n_items, dataset, config.seed
+        )
         tokens = _tokens(history, levels)
-        for batch in config.batches:
-            histories, origin = histories_of(
-                history, PROMPT_BATCHES * batch, semantic_ids.n_items, dataset, config.seed
-            )
-            cost = forward_cost(backbone, batch, tokens, model.dtype)
-            settings = {
-                "batch": batch,
-                "history": history,
-                "tokens": tokens,
-                "levels": levels,
-                "codes": _one_if_equal(semantic_ids.radices),
-                "items": semantic_ids.n_items,
-                "prompts": origin,
-                "precision": str(model.dtype).removeprefix("torch."),
-                "threads": torch.get_num_threads(),
-                "warmup": config.warmup,
-                "peak_gflops": round(peaks.flops / 1e9, 1),
-                "peak_gbytes": round(peaks.bandwidth / 1e9, 1),
-            }
-            started = time.perf_counter()
-            prompts: Sequence[Prompts] = ()
-            cases: Sequence[Case] = ()
-            try:
-                prompts = prompts_of(model, semantic_ids, histories, batch)
-                with _longest_history(model, history):
-                    cases = _cases(model, verifiers, prompts, config)
-                    measure_in_turns(cases, config, model.device)
-                seconds = round(time.perf_counter() - started, 2)
-                rows += _rows(cases, cost, peaks, settings, {**facts, "seconds": seconds})
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                lacking = f"there is too little memory for one forward pass of {batch} prompts"
-                log.info(f"Left out: {lacking} of {history} items.")
-            del cases, prompts
-            collect(model.device)
+        cost = forward_cost(model.backbone.config, batch, tokens, model.dtype)
+        settings = {
+            "batch": batch,
+            "history": history,
+            "tokens": tokens,
+            "levels": levels,
+            "codes": _one_if_equal(semantic_ids.radices),
+            "items": semantic_ids.n_items,
+            "prompts": origin,
+            "precision": str(model.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "warmup": config.warmup,
+            "peak_gflops": round(peaks.flops / 1e9, 1),
+            "peak_gbytes": round(peaks.bandwidth / 1e9, 1),
+        }
+        fields = {
+            "started": time.perf_counter(),
+            "device": model.device,
+            "dataset": "synthetic" if dataset is None else dataset.name,
+            "model": model.describe(),
+        }
+        prompts: Sequence[Prompts] = ()
+        cases: Sequence[Case] = ()
+        try:
+            prompts = prompts_of(model, semantic_ids, items, batch)
+            with _length_bucket_of(model, history):
+                cases = _cases(model, verifiers, prompts, config)
+                time_in_turns(
+                    cases,
+                    model.device,
+                    config.repeats,
+                    config.warmup,
+                    config.seconds,
+                    config.phases,
+                )
+            rows += _rows(cases, cost.floor_ms(peaks), settings, fields)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            lacking = f"there is too little memory for one forward pass of {batch} prompts"
+            log.info(f"Left out: {lacking} of {history} items.")
+        del cases, prompts
+        release_memory(model.device)
     if not rows:
         raise MemoryError(f"Nothing was measured: {lacking}.")
     return rows
@@ -126,91 +214,99 @@ def bench_decoding(
 def _verifiers(
     semantic_ids: SemanticIds, structures: Sequence[str], device: torch.device
 ) -> dict[str, Verifier]:
-    """Each by the name of its kind, "auto" by that of what it picked."""
-    made = [make_verifier(structure, semantic_ids, device) for structure in structures]
+    """Verifiers by the name of their kind, which for "auto" is the kind it selects."""
+    verifiers = [make_verifier(structure, semantic_ids, device) for structure in structures]
     names: dict[type, str] = {kind: name for name, kind in VERIFIER_KINDS.items()}
-    return {names[type(verifier)]: verifier for verifier in made}
+    return {names[type(verifier)]: verifier for verifier in verifiers}
 
 
 @contextmanager
-def _longest_history(model: NezhaModel, items: int) -> Iterator[None]:
-    """Let prompts of so many items fill a length bucket: nobody is timed on padding."""
-    kept = model.config.max_items
+def _length_bucket_of(model: NezhaModel, items: int) -> Iterator[None]:
+    """Make prompts of so many items fill a length bucket: padding is not timed."""
+    previous = model.config.max_items
     model.config.max_items = items
     try:
         yield
     finally:
-        model.config.max_items = kept
+        model.config.max_items = previous
 
 
 def _cases(
     model: NezhaModel,
-    verifiers: dict[str, Verifier],
+    verifiers: Mapping[str, Verifier],
     prompts: Sequence[Prompts],
     config: DecodeBench,
 ) -> list[Case]:
-    """What takes part at one batch and history: the forward passes, then beam by beam."""
-    first = next(iter(verifiers.values()))
-    names = ["forward", *(name for name in config.decoders if name != "forward")]
-    made: list[Case] = []
-    for name in names:
-        by_prefix = name not in FORWARDS and name not in GENERATES
-        for structure, verifier in verifiers.items() if by_prefix else ((None, first),):
-            for verification in config.verifications if by_prefix else (GENERATES.get(name),):
+    """What is timed at one batch and history: the forward passes, then beam by beam."""
+    cases: list[Case] = []
+    any_verifier = next(iter(verifiers.values()))
+    for name in config.measured_decoders():
+        kind = DECODERS[name]
+        open_mode = not kind.forward and kind.verification is None
+        for structure, verifier in verifiers.items() if open_mode else ((None, any_verifier),):
+            for mode in config.verifications if open_mode else (kind.verification,):
                 try:
-                    contestant = make_contestant(
-                        name, model, verifier, verification or "off", config.compile
-                    )
+                    timed = make_decoder(name, model, verifier, mode or "off", config.compile)
                 except ValueError as error:
                     log.info(f"Left out: {name}: {error}")
                     continue
-                made += [
-                    Case(name, verification, structure, beam, contestant, prompts)
-                    for beam in ((None,) if name in FORWARDS else config.beams)
-                ]
-    return sorted(made, key=lambda case: case.beam or 0)
+                beams = (None,) if kind.forward else config.beams
+                cases += [Case(name, mode, structure, beam, timed, prompts) for beam in beams]
+    possible = []
+    for case in sorted(cases, key=lambda case: case.beam or 0):
+        if reason := _refusal(case, config.generate_tokens):
+            log.info(f"Left out: {case}: {reason}.")
+        else:
+            possible.append(case)
+    return possible
+
+
+def _refusal(case: Case, max_tokens: int) -> str | None:
+    """Why a decoder is not even tried, if so."""
+    kind = DECODERS[case.decoder]
+    if kind.captured and case.structure in UNCAPTURABLE:
+        return f"a verifier of kind {case.structure!r} waits for the device"
+    # `generate` reads a copy of the prompt for every beam.
+    tokens = case.prompts[0].input_ids.numel() * (case.beam or 1)
+    if kind.verification and tokens > max_tokens:
+        return f"it would read {tokens:,} tokens at once, more than {max_tokens:,}"
+    return None
 
 
 def _rows(
     cases: Sequence[Case],
-    cost: Cost,
-    peaks: Peaks,
-    settings: dict[str, Any],
-    facts: dict[str, Any],
+    floor_ms: float,
+    settings: Mapping[str, Any],
+    fields: Mapping[str, Any],
 ) -> list[ResultRow]:
     measured = [(case, Latency.of(case.times)) for case in cases if case.failure is None]
-    medians = {case.decoder: latency.median_ms for case, latency in measured if case.beam is None}
+    forwards = {case.decoder: latency.median_ms for case, latency in measured if case.beam is None}
     rows = []
     for case, latency in measured:
         metrics = latency.metrics()
-        metrics["ratio_to_forward"] = round(latency.median_ms / medians["forward"], 3)
-        if "forward-captured" in medians:
-            ratio = latency.median_ms / medians["forward-captured"]
-            metrics["ratio_to_captured_forward"] = round(ratio, 3)
-        metrics["floor_ms"] = round(cost.floor_ms(peaks), 4)
+        captured = DECODERS[case.decoder].captured
+        if forward := forwards.get("forward-captured" if captured else "forward"):
+            name = f"ratio_to_{'captured' if captured else 'eager'}_forward"
+            metrics[name] = round(latency.median_ms / forward, 3)
+        metrics["floor_ms"] = floor_ms
         metrics["prompts_per_second"] = round(1e3 * settings["batch"] / latency.median_ms, 1)
-        if case.peak is not None:
-            metrics["peak_mib"] = round(case.peak / 2**20, 2)
-        if case.backbone_calls:
-            metrics["backbone_calls"] = round(float(np.mean(case.backbone_calls)), 3)
-        if case.accepted:
-            metrics["accepted"] = round(float(torch.cat(case.accepted).mean()), 4)
         rows.append(
-            ResultRow(
+            ResultRow.measured(
                 kind="latency",
                 decoder=case.decoder,
                 verifier=case.verification,
                 beam=case.beam,
-                metrics={**metrics, **case.phases},
+                metrics={**metrics, **case.counts(), **case.phases},
                 settings={**settings, "structure": case.structure, "repeats": latency.repeats},
-                **facts,
+                digits=4,
+                **fields,
             )
         )
     return rows
 
 
 def _tokens(items: int, levels: int) -> int:
-    """Of a prompt: BOS, the history's codes, the placeholders."""
+    """Tokens of a prompt: BOS, the history's codes, the placeholders."""
     return 1 + levels * (items + 1)
 
 

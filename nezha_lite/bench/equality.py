@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from nezha_lite.bench.decoders import make_contestant
-from nezha_lite.common.results import ResultRow, provenance
+from nezha_lite.bench.decoders import make_decoder
+from nezha_lite.common.checks import check
+from nezha_lite.common.results import ResultRow
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeResult
 from nezha_lite.model import NezhaModel
@@ -17,6 +18,7 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import make_verifier
 
 log = logging.getLogger("nezha_lite")
+
 TIE = 1e-5  # scores closer than this are tied between two paths; see `DecodeResult`
 # Each path, and the one whose lists it must give.
 PAIRS = {
@@ -30,40 +32,31 @@ PAIRS = {
 def same_lists(one: DecodeResult, other: DecodeResult, tie: float = TIE) -> list[tuple[bool, bool]]:
     """For every prompt, whether both lists are identical, and whether they are so up to ties.
 
-    Up to ties: the scores agree place by place, and so do those of every ID that both hold; an ID
-    that only one holds is tied with the last place, where it may as well have been left out.
+    Up to ties: the scores agree rank by rank, and so do those of every ID that both lists hold; an
+    ID that only one holds is tied with the last rank, where it may as well have been left out.
     """
+    columns = (one.keys, one.scores, other.keys, other.scores)
     answers = []
-    for keys, scores, other_keys, other_scores in zip(
-        one.keys.tolist(),
-        one.scores.tolist(),
-        other.keys.tolist(),
-        other.scores.tolist(),
-        strict=True,
-    ):
-        identical = keys == other_keys
-        known, other_known = (
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        keys, scores, other_keys, other_scores = row
+        ours, theirs = (
             {key: score for key, score in zip(*pair, strict=True) if key >= 0}
             for pair in ((keys, scores), (other_keys, other_scores))
         )
-        tied = identical or (
-            len(known) == len(other_known)
-            and all(
-                abs(score - another) <= tie
-                for score, another in zip(known.values(), other_known.values(), strict=True)
-            )
-            and all(
-                abs(known[key] - other_known[key]) <= tie for key in known if key in other_known
-            )
-            and all(
-                score - min(held.values()) <= tie
-                for held, others in ((known, other_known), (other_known, known))
-                for key, score in held.items()
-                if key not in others
-            )
-        )
-        answers.append((identical, tied))
+        identical = keys == other_keys
+        answers.append((identical, identical or _tied(ours, theirs, tie)))
     return answers
+
+
+def _tied(ours: dict[int, float], theirs: dict[int, float], tie: float) -> bool:
+    """Whether two lists, scores by key in falling order, are the same up to ties."""
+    if len(ours) != len(theirs):
+        return False
+    pairs = list(zip(ours.values(), theirs.values(), strict=True))
+    pairs += [(ours[key], theirs[key]) for key in ours if key in theirs]
+    for scores, others in ((ours, theirs), (theirs, ours)):
+        pairs += [(scores[key], min(scores.values())) for key in scores if key not in others]
+    return all(abs(score - other) <= tie for score, other in pairs)
 
 
 @torch.inference_mode()
@@ -79,61 +72,68 @@ def bench_equality(
 ) -> Iterator[ResultRow]:
     """Decode test users by each path of `PAIRS` and by the path it must equal, prefix verified.
 
+    Args:
+        model: in eval mode.
+        semantic_ids: the catalogue.
+        dataset: whose test users are decoded.
+        paths: nezha, autoregressive, speculative, generate-constrained.
+        beams: beam widths K.
+        users: how many test users, sampled at random.
+        batch: prompts decoded together.
+        compile: see `CapturedDecoder`.
+
     Returns:
         A row per path and beam; metrics: `identical` and `identical_up_to_ties`, shares of the
-        prompts, and `widest_gap`, the largest difference between scores at the same place.
+        prompts, and `widest_gap`, the largest difference between scores of the same rank.
 
     Raises:
         ValueError: for an unknown path, no users, or more users than there are.
     """
     for path in paths:
-        if path not in PAIRS:
-            raise ValueError(f"path is {path!r}, but must be one of {', '.join(PAIRS)}.")
-    if users < 1:
-        raise ValueError(f"users is {users}, but must be at least 1.")
+        check(path in PAIRS, "path", path, f"one of {', '.join(PAIRS)}")
+    check(users >= 1, "users", users, "at least 1")
     split = dataset.split("test").sample(users, seed=0)
     verifier = make_verifier("auto", semantic_ids, model.device)
     prompts = [
         model.build_prompts(split.histories[first : first + batch], semantic_ids)
         for first in range(0, users, batch)
     ]
-    for beam in beams:
-        for path in paths:
-            reference = PAIRS[path]
-            log.info(f"{path} against {reference} at beam {beam}.")
-            started = time.perf_counter()
-            one, other = (
-                make_contestant(name, model, verifier, "prefix", compile)
-                for name in (path, reference)
-            )
-            answers, widest = [], 0.0
-            for some in prompts:
-                found, expected = one.decode(some, beam), other.decode(some, beam)
-                assert found is not None
-                assert expected is not None
-                answers += same_lists(found, expected)
-                held = torch.isfinite(expected.scores) & torch.isfinite(found.scores)
-                gap = (found.scores - expected.scores)[held].abs()
-                widest = max(widest, float(gap.max()) if gap.numel() else 0.0)
-            yield ResultRow(
-                kind="quality",
-                dataset=dataset.name,
-                model=model.describe(),
-                decoder=path,
-                verifier="prefix",
-                beam=beam,
-                metrics={
-                    "identical": round(sum(first for first, _ in answers) / users, 5),
-                    "identical_up_to_ties": round(sum(second for _, second in answers) / users, 5),
-                    "widest_gap": float(f"{widest:.2g}"),
-                },
-                settings={
-                    "reference": reference,
-                    "users": users,
-                    "batch": batch,
-                    "tie": TIE,
-                    "precision": str(model.dtype).removeprefix("torch."),
-                },
-                **provenance(model.device),
-                seconds=round(time.perf_counter() - started, 1),
-            )
+    for beam, path in ((beam, path) for beam in beams for path in paths):
+        log.info(f"{path} against {PAIRS[path]} at beam {beam}.")
+        started = time.perf_counter()
+        tested, reference = (
+            make_decoder(name, model, verifier, "prefix", compile) for name in (path, PAIRS[path])
+        )
+        answers, widest = [], 0.0
+        for batch_prompts in prompts:
+            result, expected = (one.decode(batch_prompts, beam) for one in (tested, reference))
+            assert result is not None
+            assert expected is not None
+            answers += same_lists(result, expected)
+            finite = torch.isfinite(expected.scores) & torch.isfinite(result.scores)
+            gaps = (result.scores - expected.scores)[finite].abs()
+            widest = max([widest, *gaps.tolist()])
+        identical, up_to_ties = (sum(column) / users for column in zip(*answers, strict=True))
+        yield ResultRow.measured(
+            device=model.device,
+            started=started,
+            digits=12,
+            kind="quality",
+            dataset=dataset.name,
+            model=model.describe(),
+            decoder=path,
+            verifier="prefix",
+            beam=beam,
+            metrics={
+                "identical": round(identical, 5),
+                "identical_up_to_ties": round(up_to_ties, 5),
+                "widest_gap": float(f"{widest:.2g}"),
+            },
+            settings={
+                "reference": PAIRS[path],
+                "users": users,
+                "batch": batch,
+                "tie": TIE,
+                "precision": str(model.dtype).removeprefix("torch."),
+            },
+        )

@@ -1,4 +1,4 @@
-"""Measuring fairly: all cases are warmed up, then all are timed, some calls in each turn."""
+"""Fair timing of several decoders: all are warmed up, then timed in turns, some calls in each."""
 
 from __future__ import annotations
 
@@ -6,81 +6,40 @@ import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from nezha_lite.bench.decode_config import DecodeBench
-from nezha_lite.bench.decoders import CAPTURED, GENERATES, UNCAPTURABLE, Contestant
-from nezha_lite.bench.timing import LEAST_CALLS, PhaseClock, peak_bytes, time_calls
+from nezha_lite.bench.decoders import TimedDecoder
+from nezha_lite.bench.timing import MIN_CALLS, PhaseClock, peak_bytes, time_calls
 from nezha_lite.common.memory import out_of_memory
 from nezha_lite.decoding import Verification
 from nezha_lite.decoding.beam_search import BeamSearchDecoder, ignore_phase
 from nezha_lite.model.prompts import Prompts
 
 log = logging.getLogger("nezha_lite")
+
 TURNS = 5
-
-
-def measure_in_turns(cases: Sequence[Case], config: DecodeBench, device: torch.device) -> None:
-    """Fill in every case, or say why not; they take turns at being timed."""
-
-    def each(step: Callable[[Case], None]) -> None:
-        for case in cases:
-            if case.failure is not None:
-                continue
-            try:
-                step(case)
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                case.failure = "there is too little memory for it"
-                collect(device)
-            if case.failure is not None:
-                if case.decoder == "forward":
-                    raise MemoryError("There is too little memory for one forward pass.")
-                log.info(f"Left out: {case}: {case.failure}.")
-
-    def warm_up(case: Case) -> None:
-        case.failure = case.refusal(config.generate_tokens)
-        if case.failure is None:
-            log.info(f"Warming up {case}.")
-            case.warm_up(config.warmup, config.repeats, config.seconds, device)
-
-    each(warm_up)
-    for turn in range(TURNS):
-        log.info(f"Timing, turn {turn + 1} of {TURNS}.")
-        each(lambda case: case.take_turn(turn, TURNS, device))  # noqa: B023
-    if config.phases:
-        each(lambda case: case.split(device))
-
-
-def collect(device: torch.device) -> None:
-    """Give back what nobody holds any more, captured graphs above all."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 QUICK_MS = 100.0  # below it, a call's first turn after others is colder than those that follow
 MARKED_PASSES = 20
 
 
 @dataclass
 class Case:
-    """A decoder at one beam on the group's prompts.
+    """A decoder at one beam on the prompts of a batch size and history.
 
     Attributes:
         decoder: its name.
         verification: None for a bare forward pass.
-        structure: of the verifier; None where it has none.
+        structure: of the verifier; None where there is none.
         beam: None for a bare forward pass.
-        contestant: what is timed.
-        prompts: batches, taken in turn.
+        timed: the decoder itself.
+        prompts: batches, decoded in turn.
         times: milliseconds of the timed calls so far.
-        planned: how many there shall be.
+        planned: how many calls will be timed.
         phases: medians of a marked pass, where the decoder can be marked.
-        peak: bytes of memory, where it can be told.
+        peak: bytes of memory, where the device counts them.
         backbone_calls: of every call so far.
         accepted: likewise, of speculative decoding.
         failure: why there is no row.
@@ -90,7 +49,7 @@ class Case:
     verification: Verification | None
     structure: str | None
     beam: int | None
-    contestant: Contestant
+    timed: TimedDecoder
     prompts: Sequence[Prompts]
     times: list[float] = field(default_factory=list)
     planned: int = 0
@@ -103,19 +62,19 @@ class Case:
     def __str__(self) -> str:
         if self.beam is None:
             return self.decoder
-        checked = f"{self.verification}, {self.structure}" if self.structure else self.verification
-        return f"{self.decoder} ({checked}) at beam {self.beam}"
+        mode = f"{self.verification}, {self.structure}" if self.structure else self.verification
+        return f"{self.decoder} ({mode}) at beam {self.beam}"
 
     def call(self, index: int) -> None:
         """Decode one batch of the prompts."""
-        result = self.contestant.decode(self.prompts[index % len(self.prompts)], self.beam or 1)
+        result = self.timed.decode(self.prompts[index % len(self.prompts)], self.beam or 1)
         if result is not None:
             self.backbone_calls.append(result.backbone_calls)
             if result.accepted is not None:
                 self.accepted.append(result.accepted)
 
     def warm_up(self, calls: int, repeats: int, seconds: float, device: torch.device) -> None:
-        """Call it until it is warm, and plan how often it shall be timed.
+        """Call the decoder until it is warm, and plan how many calls will be timed.
 
         The first call may compile; the others stop early after a fifth of `seconds`.
         """
@@ -126,7 +85,7 @@ class Case:
         warm = time_calls(lambda i: self.call(i + 1), calls, 0, device, seconds / 5, least=1)
         if device.type == "cpu":
             self.peak = peak_bytes(lambda: self.call(0), device)
-        self.planned = max(min(repeats, int(1e3 * seconds / min(warm))), min(repeats, LEAST_CALLS))
+        self.planned = max(min(repeats, int(1e3 * seconds / min(warm))), min(repeats, MIN_CALLS))
 
     def take_turn(self, turn: int, turns: int, device: torch.device) -> None:
         """The share of the planned calls that belongs to this turn."""
@@ -137,23 +96,72 @@ class Case:
         self.times += time_calls(lambda i: self.call(begin + i), end - begin, quick, device)
 
     def split(self, device: torch.device) -> None:
-        """Decode some more, with a clock on every phase, where the decoder can be marked."""
-        if not isinstance(self.contestant, BeamSearchDecoder):
+        """Decode some more with a clock on every phase, where the decoder can be marked."""
+        if not isinstance(self.timed, BeamSearchDecoder):
             return
         clock = PhaseClock(device)
-        self.contestant.on_phase = clock
+        self.timed.on_phase = clock
         for index in range(min(self.planned, MARKED_PASSES)):
             clock.start()
             self.call(index)
-        self.contestant.on_phase = ignore_phase
+        self.timed.on_phase = ignore_phase
         self.phases = clock.medians()
 
-    def refusal(self, most_tokens: int) -> str | None:
-        """Why it is not even tried, if so."""
-        if self.decoder in CAPTURED and self.structure in UNCAPTURABLE:
-            return f"a verifier of kind {self.structure!r} waits for the device"
-        # `generate` reads a copy of the prompt for every beam.
-        tokens = self.prompts[0].input_ids.numel() * (self.beam or 1)
-        if self.decoder in GENERATES and tokens > most_tokens:
-            return f"it would read {tokens:,} tokens at once, more than {most_tokens:,}"
-        return None
+    def counts(self) -> dict[str, float]:
+        """Metrics that are no times: peak_mib, backbone_calls and accepted, where there are any."""
+        counts: dict[str, float] = {}
+        if self.peak is not None:
+            counts["peak_mib"] = round(self.peak / 2**20, 2)
+        if self.backbone_calls:
+            counts["backbone_calls"] = sum(self.backbone_calls) / len(self.backbone_calls)
+        if self.accepted:
+            counts["accepted"] = float(torch.cat(self.accepted).mean())
+        return counts
+
+
+def time_in_turns(
+    cases: Sequence[Case],
+    device: torch.device,
+    repeats: int,
+    warmup: int,
+    seconds: float,
+    phases: bool,
+) -> None:
+    """Fill in every case, or its `failure`.
+
+    Raises:
+        MemoryError: if there is too little memory for the bare forward pass.
+    """
+    for case in cases:
+        log.info(f"Warming up {case}.")
+        _try(case, lambda case: case.warm_up(warmup, repeats, seconds, device), device)
+    for turn in range(TURNS):
+        log.info(f"Timing, turn {turn + 1} of {TURNS}.")
+        for case in cases:
+            _try(case, partial(Case.take_turn, turn=turn, turns=TURNS, device=device), device)
+    for case in cases if phases else ():
+        _try(case, lambda case: case.split(device), device)
+
+
+def _try(case: Case, step: Callable[[Case], None], device: torch.device) -> None:
+    """Do a step of a case that has not failed; a lack of memory is its failure."""
+    if case.failure is not None:
+        return
+    try:
+        step(case)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if case.decoder == "forward":
+            raise MemoryError("There is too little memory for one forward pass.") from error
+        case.failure = "there is too little memory for it"
+        log.info(f"Left out: {case}: {case.failure}.")
+    if case.failure is not None:
+        release_memory(device)
+
+
+def release_memory(device: torch.device) -> None:
+    """Free what is no longer referenced, captured graphs above all."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

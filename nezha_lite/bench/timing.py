@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-LEAST_CALLS = 3
+MIN_CALLS = 3
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def time_calls(
     warmup: int,
     device: torch.device,
     seconds: float | None = None,
-    least: int = LEAST_CALLS,
+    least: int = MIN_CALLS,
 ) -> list[float]:
     """Milliseconds of `call(0)` … `call(repeats − 1)`, each synchronised, after a warm-up.
 

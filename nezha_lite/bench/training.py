@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
 from nezha_lite.bench.timing import time_calls
-from nezha_lite.common.results import ResultRow, provenance
+from nezha_lite.common.results import ResultRow
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingRows
+from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingBatch, TrainingRows
 
 
 def bench_training(
@@ -38,7 +40,6 @@ def bench_training(
     """
     sequences, limit = dataset.train_sequences(), model.config.max_items
     window_stride = min(window_stride, limit)
-    levels = semantic_ids.levels
     collate = Collator(semantic_ids, model.vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     bf16 = model.device.type == "cuda"  # the precision of `training.train`
@@ -49,58 +50,70 @@ def bench_training(
         "packed-stride-1": (TrainingRows(sequences, limit, 1), True),
         "packed": (TrainingRows(sequences, limit, window_stride), True),
     }
-    measured: dict[str, tuple[float, float, float]] = {}
-    for name, (rows, bucketed) in recipes.items():
-        batch_rows = max(1, round(batch_targets * len(rows) / rows.n_targets))
-        batch_rows = min(batch_rows, len(rows))  # a small data set is one batch
-        order = (
-            LengthGroupedOrder([row.n_tokens(levels) for row in rows.rows], batch_rows, seed=0)
-            if bucketed
-            else RandomSampler(rows, generator=torch.Generator().manual_seed(0))
-        )
-        batches = list(BatchSampler(order, batch_rows, drop_last=True))
-        # Length-grouped batches are ordered in waves: an even stride over the epoch samples them.
-        chosen = [batches[i * len(batches) // (steps + warmup)] for i in range(steps + warmup)]
-        totals = [0, 0]
 
-        def step(index: int) -> None:
-            batch = collate([rows[i] for i in chosen[index]])  # noqa: B023
-            inputs = {key: value.to(model.device) for key, value in batch.items()}  # type: ignore[attr-defined]
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                loss = model(**inputs)["loss"]
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            totals[0] += len(batch["codes"])  # noqa: B023
-            totals[1] += batch["input_ids"].numel()  # noqa: B023
+    def step(batch: TrainingBatch) -> None:
+        inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}  # type: ignore[attr-defined]
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            loss = model(**inputs)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    results: list[ResultRow] = []
+    for recipe, (rows, bucketed) in recipes.items():
+        started = time.perf_counter()
+        batches = _batches(rows, batch_targets, warmup + steps, semantic_ids.levels, bucketed)
+        counts = [0, 0]  # targets and tokens of the timed steps
+
+        def train_on(index: int) -> None:
+            batch = collate([rows[row] for row in batches[index]])  # noqa: B023
+            step(batch)
+            if index >= warmup:
+                counts[0] += len(batch["codes"])  # noqa: B023
+                counts[1] += batch["input_ids"].numel()  # noqa: B023
 
         for index in range(warmup):
-            step(index)
-        totals[:] = [0, 0]
-        times = time_calls(lambda i: step(i + warmup), steps, 0, model.device)
-        seconds = sum(times) / 1e3
-        measured[name] = (totals[0] / seconds, totals[1] / totals[0], seconds)
-    base = measured["row-random"][0]
-    return [
-        ResultRow(
-            kind="training",
-            dataset=dataset.name,
-            model=model.describe(),
-            metrics={
-                "targets_per_second": round(rate, 1),
-                "ratio_to_row_random": round(rate / base, 2),
-                "tokens_per_target": round(tokens, 2),
-            },
-            settings={
-                "recipe": name,
-                "batch_targets": batch_targets,
-                "steps": steps,
-                "max_items": limit,
-                "window_stride": window_stride if name == "packed" else 1,
-                "precision": "bf16 autocast" if bf16 else "fp32",
-            },
-            **provenance(model.device),
-            seconds=round(seconds, 2),
+            train_on(index)
+        seconds = sum(time_calls(lambda i: train_on(warmup + i), steps, 0, model.device)) / 1e3
+        rate = counts[0] / seconds
+        base = results[0].metrics["targets_per_second"] if results else rate
+        results.append(
+            ResultRow.measured(
+                device=model.device,
+                started=started,
+                digits=2,
+                kind="training",
+                dataset=dataset.name,
+                model=model.describe(),
+                metrics={
+                    "targets_per_second": rate,
+                    "ratio_to_row_random": rate / base,
+                    "tokens_per_target": counts[1] / counts[0],
+                },
+                settings={
+                    "recipe": recipe,
+                    "batch_targets": batch_targets,
+                    "steps": steps,
+                    "max_items": limit,
+                    "window_stride": window_stride if recipe == "packed" else 1,
+                    "precision": "bf16 autocast" if bf16 else "fp32",
+                },
+            )
         )
-        for name, (rate, tokens, seconds) in measured.items()
-    ]
+    return results
+
+
+def _batches(
+    rows: TrainingRows, batch_targets: int, count: int, levels: int, bucketed: bool
+) -> list[list[int]]:
+    """`count` batches of about `batch_targets` targets, evenly spread over an epoch."""
+    batch_rows = max(1, round(batch_targets * len(rows) / rows.n_targets))
+    batch_rows = min(batch_rows, len(rows))  # a small data set is one batch
+    order = (
+        LengthGroupedOrder([row.n_tokens(levels) for row in rows.rows], batch_rows, seed=0)
+        if bucketed
+        else RandomSampler(rows, generator=torch.Generator().manual_seed(0))
+    )
+    batches = list(BatchSampler(order, batch_rows, drop_last=True))
+    # Length-grouped batches are ordered in waves: an even stride over the epoch samples them.
+    return [batches[index * len(batches) // count] for index in range(count)]

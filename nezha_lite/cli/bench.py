@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nezha_lite.bench.tables import listed
 from nezha_lite.cli.bench_equal import equal
-from nezha_lite.cli.bench_support import keep_rows, listed, show, using_threads
+from nezha_lite.cli.bench_support import keep_rows, show, using_threads
 from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load, lower
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def decode(
     from nezha_lite.decoding.recommender import find_device
 
     asked = DecodeBench(
-        decoders=DECODERS if decoders == ["all"] else decoders or USUAL,
+        decoders=tuple(DECODERS) if decoders == ["all"] else decoders or USUAL,
         beams=beams or (10, 50, 512),
         batches=batches or (1,),
         histories=histories or (() if contexts else (20,)),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from nezha_lite.cli.bench_support import listed
+from nezha_lite.bench.tables import listed
 from nezha_lite.cli.options import Data, Device, Folder, Results, keep, load, lower
 
 

@@ -31,15 +31,6 @@ def show(
     print("\n".join(json_lines(rows)) if json else table(rows))
 
 
-def listed(rows: Sequence[ResultRow], name: Callable[[ResultRow], str]) -> str:
-    """A line for each row: its name, then all its figures."""
-    lines = []
-    for row in rows:
-        figures = "  ".join(f"{key} {row.metrics[key]:,}" for key in row.metrics if "@" not in key)
-        lines.append(f"{name(row):25s} {figures}")
-    return "\n".join(lines)
-
-
 @contextmanager
 def using_threads(threads: int | None) -> Iterator[None]:
     """So many CPU threads, and as many as before afterwards."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
+from nezha_lite.bench.decoders import forward_ratio
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.labelled_lines import Line, SeriesStyle, labelled_lines_figure
@@ -114,6 +115,8 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
 def latency_figure(rows: Sequence[ResultRow]) -> Figure:
     """Time against beam width, in bare forward passes, a line per decoder.
 
+    A captured decoder is compared with the captured pass, an eager one with the eager pass.
+
     Args:
         rows: of `bench_decoding`, at one batch size and history; the forward passes may be among
             them.
@@ -121,18 +124,14 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
     lines = []
     for (decoder, verifier), group in rows_by_decoder(rows).items():
         style = decoder_style(decoder, verifier)
-        beams = [float(row.beam or 0) for row in group]
-        ratios = [row.metrics["ratio_to_forward"] for row in group]
-        lines.append(Line(style.name, beams, ratios, style.colour, style.dash, style.symbol))
+        points = [(float(row.beam or 0), ratio) for row in group if (ratio := _ratio(row))]
+        if points:
+            beams, ratios = (list(column) for column in zip(*points, strict=True))
+            lines.append(Line(style.name, beams, ratios, style.colour, style.dash, style.symbol))
     beams = sorted({beam for line in lines for beam in line.xs})
-    for row in rows:
-        if row.beam is None and beams:
-            name = {"forward": "bare forward pass", "forward-captured": "forward, captured"}
-            flat = [row.metrics["ratio_to_forward"]] * 2
-            ends = [beams[0], beams[-1]]
-            lines.append(
-                Line(name.get(str(row.decoder), str(row.decoder)), ends, flat, BLACK, "dot", "")
-            )
+    if beams and any(row.beam is None for row in rows):
+        ends = [beams[0], beams[-1]]
+        lines.append(Line("bare forward pass", ends, [1.0, 1.0], BLACK, "dot", ""))
     return labelled_lines_figure(
         lines,
         x_title="beam width",
@@ -186,16 +185,22 @@ def _latency_caption(rows: Sequence[ResultRow]) -> str:
     beam = max((width or 0 for name, width in groups if name == nezha), default=0)
     rival = nezha.replace("nezha", "autoregressive")
     parts = [
-        f"{DECODERS[name].name} {number(groups[name, beam].metrics['ratio_to_forward'])}"
+        f"{DECODERS[name].name} {number(_ratio(groups[name, beam]) or 0)}"
         for name in (nezha, rival, "generate-constrained")
         if (name, beam) in groups
     ]
     if not parts:
         return ""
     return (
-        f"At beam {beam}, in bare forward passes: {'; '.join(parts)}. Every line obeys the "
-        "catalogue, save plain generate and what is called unchecked."
+        f"At beam {beam}, in bare forward passes of the same kind, captured or eager: "
+        f"{'; '.join(parts)}. Every line obeys the catalogue, save plain generate and what is "
+        "called unchecked."
     )
+
+
+def _ratio(row: ResultRow) -> float | None:
+    """Over the forward pass of its own kind, captured or eager; None where none was measured."""
+    return forward_ratio(row)[0]
 
 
 def _share(row: ResultRow) -> str:

@@ -128,7 +128,9 @@ class DecoderRace(SubjectPanel):
     def _are_racers(self, proposal: Any) -> tuple[str, ...]:
         for name in proposal.value:
             if name not in RACERS:
-                raise traitlets.TraitError(f"decoder is {name!r}, but must be one of {RACERS}.")
+                raise traitlets.TraitError(
+                    f"decoder is {name!r}, but must be one of {', '.join(RACERS)}."
+                )
         return tuple(name for name in RACERS if name in proposal.value)
 
     # ---- racing -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 
 from nezha_lite.bench import DECODERS, DecodeBench, bench_decoding
 from nezha_lite.bench import interleaved as cases_module
-from nezha_lite.bench.decoders import HuggingFaceForward
+from nezha_lite.bench.decoders import HuggingFaceForward, forward_ratio
 from nezha_lite.bench.roofline import Peaks, forward_cost
 from nezha_lite.bench.tables import json_lines, latency_table
 from nezha_lite.bench.workload import histories_of, prompts_of, synthetic_ids
@@ -22,9 +22,10 @@ from tests.helpers.logs import logged
 from tests.helpers.toys import shared_ids, toy_dataset, toy_ids, toy_model
 from tools.bench_gpu import GPU_CASES, GpuCase, bench_gpu
 
+RESULTS = Path(__file__).parents[2] / "data" / "results"
 PEAKS = Peaks("toy", flops=1e9, bandwidth=1e9, source="made up")
 SHORT = DecodeBench(
-    decoders=DECODERS,
+    decoders=tuple(DECODERS),
     beams=(2, 5),
     histories=(4,),
     structures=("trie",),
@@ -68,10 +69,12 @@ def test_figures_of_a_row_agree(rows: list[ResultRow]) -> None:
         metrics = row.metrics
         median = metrics["median_ms"]
         assert 0 < median <= metrics["p95_ms"] <= metrics["p99_ms"]
-        ratio = median / forward.metrics["median_ms"]
-        assert metrics["ratio_to_forward"] == pytest.approx(ratio, rel=0.02)
-        ratio = median / captured.metrics["median_ms"]
-        assert metrics["ratio_to_captured_forward"] == pytest.approx(ratio, rel=0.02)
+        name = "captured" if DECODERS[str(row.decoder)].captured else "eager"
+        passes = {"captured": captured, "eager": forward}
+        ratio = median / passes.pop(name).metrics["median_ms"]
+        assert metrics[f"ratio_to_{name}_forward"] == pytest.approx(ratio, rel=0.02)
+        assert f"ratio_to_{next(iter(passes))}_forward" not in metrics, "like for like alone"
+        assert "ratio_to_forward" not in metrics
         assert metrics["floor_ms"] == pytest.approx(floor, abs=1e-4)
         assert metrics["prompts_per_second"] == pytest.approx(1000 / median, rel=0.02)
         assert metrics["peak_mib"] >= 0
@@ -210,7 +213,7 @@ def test_a_capture_broken_by_a_lack_of_memory_is_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("nezha_lite.decoding.nezha.NezhaDecoder.run", explode)
     config = replace(SHORT, decoders=("nezha",), repeats=1)
     rows = bench_decoding(toy_model().eval(), toy_ids(), config=config, peaks=PEAKS)
-    assert [row.decoder for row in rows] == ["forward"]
+    assert [row.decoder for row in rows] == ["forward", "forward-captured"]
     monkeypatch.setattr("nezha_lite.bench.decoders.HuggingFaceForward.decode", explode)
     with pytest.raises(MemoryError, match="too little memory for one forward pass"):
         bench_decoding(toy_model().eval(), toy_ids(), config=config, peaks=PEAKS)
@@ -268,8 +271,8 @@ def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"seconds": float("nan")}, "seconds is nan"),
         ({"seconds": float("inf")}, "seconds is inf"),
         ({"seed": -1}, "seed is -1"),
-        ({"beams": ()}, "beams is empty"),
-        ({"histories": ()}, "histories is empty"),
+        ({"beams": ()}, r"beams is \(\), but must be one or more"),
+        ({"histories": ()}, r"histories is \(\), but must be one or more"),
     ],
 )
 def test_wrong_settings_are_named(wrong: dict[str, object], words: str) -> None:
@@ -354,7 +357,7 @@ def test_json_lines_are_the_machine_and_then_the_rows(rows: list[ResultRow]) -> 
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows, strict=True):
         assert list(line)[:6] == ["decoder", "verifier", "beam", "batch", "history", "median_ms"]
-        assert {"p95_ms", "p99_ms", "ratio_to_forward", "structure"} <= set(line)
+        assert {"p95_ms", "p99_ms", "floor_ms", "structure"} <= set(line)
         assert (line["decoder"], line["beam"]) == (row.decoder, row.beam)
         assert row.metrics.items() <= line.items()
         assert row.settings.items() <= line.items()
@@ -367,6 +370,7 @@ def test_the_table_has_a_line_per_row(rows: list[ResultRow]) -> None:
     assert rows[0].commit[:12] in about
     assert empty == ""
     assert "toy: 20 items, IDs of (2, 5, 4) codes" in described
+    assert head.split()[-5:] == ["×", "forward", "forward", "peak", "MiB"]
     assert head.split()[:5] == ["decoder", "verifier", "beam", "batch", "history"]
     table = lines[: len(rows)]
     assert {len(line) for line in table} == {len(head)}  # the last column's figures are aligned
@@ -380,6 +384,40 @@ def test_the_table_has_a_line_per_row(rows: list[ResultRow]) -> None:
 
     other = [replace(row, dataset="other") for row in rows]
     assert latency_table([*rows, *other]).count("× forward") == 2
+
+
+def test_captured_decoders_are_compared_with_the_captured_pass_and_eager_with_eager() -> None:
+    rows = bench_decoding(
+        toy_model().eval(),
+        toy_ids(),
+        None,
+        replace(SHORT, decoders=("nezha", "nezha-eager")),
+        PEAKS,
+    )
+    passes = {row.decoder: row.metrics["median_ms"] for row in rows if row.beam is None}
+    assert set(passes) == {"forward", "forward-captured"}, "measured though it was not asked for"
+    for row in rows:
+        captured = row.decoder in ("nezha", "forward-captured")
+        ratio, forward = forward_ratio(row)
+        assert forward == ("captured" if captured else "eager")
+        expected = row.metrics["median_ms"] / passes["forward-captured" if captured else "forward"]
+        assert ratio == pytest.approx(expected, rel=0.01)
+    (line,) = [line for line in latency_table(rows).splitlines() if line.startswith("nezha  ")][:1]
+    assert "captured" in line.split()
+
+
+def test_rows_of_before_are_compared_like_for_like_too() -> None:
+    """In them `ratio_to_forward` is to the eager pass, of captured decoders as well."""
+    rows = read_results(RESULTS / "latency-beauty-decoders.json")
+    nezha, eager = (
+        next(row for row in rows if (row.decoder, row.beam, row.verifier) == (name, 512, "prefix"))
+        for name in ("nezha", "nezha-eager")
+    )
+    assert forward_ratio(nezha) == (2.249, "captured")
+    assert forward_ratio(eager) == (2.545, "eager")
+    unknown = replace(nezha, metrics={"median_ms": 2.0, "ratio_to_forward": 1.335})
+    assert forward_ratio(unknown) == (None, "captured")
+    assert forward_ratio(replace(nezha, decoder="popularity")) == (None, "")
 
 
 # ---- the suite for a GPU -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nezha_lite.cli.bench_support import listed
+from nezha_lite.bench.tables import listed
 from nezha_lite.common.results import ResultRow, provenance, read_results, write_results
 from tests.bench.test_bench_decode import tiny_case
 from tests.cli.test_cli_errors import refused
@@ -33,7 +33,7 @@ def test_decode_needs_no_data(tmp_path: Path, cli: Run) -> None:
     results = tmp_path / "latency.json"
     answer = cli("bench", "decode", *TOY, "--results", results)
     assert answer.status == 0, answer.err
-    usual = ["forward", "nezha", "nezha-eager", "autoregressive", "speculative"]
+    usual = ["forward", "forward-captured", "nezha", "nezha-eager", "autoregressive", "speculative"]
     usual.append("generate-constrained")
     rows = read_results(results)
     assert [row.decoder for row in rows] == usual
@@ -61,7 +61,7 @@ def test_decode_answers_machines_in_json_alone(tmp_path: Path, cli: Run) -> None
     assert {(row["levels"], row["batch"]) for row in rows} == {(3, 1), (3, 2), (2, 1), (2, 2)}
     for row in rows:
         wanted = {"decoder", "verifier", "beam", "batch", "history", "median_ms", "p95_ms"}
-        assert wanted | {"p99_ms", "ratio_to_forward"} <= set(row)
+        assert wanted | {"p99_ms", "ratio_to_eager_forward"} <= set(row)
         assert "head_ms" not in row
         assert row["verifier"] == (None if row["decoder"] == "forward" else "off")
     assert len(read_results(tmp_path / "rows.json")) == len(rows)

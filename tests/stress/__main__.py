@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nezha_lite.bench.tables import listed
 from nezha_lite.cli import run
-from nezha_lite.cli.bench_support import keep_rows, listed, using_threads
+from nezha_lite.cli.bench_support import keep_rows, using_threads
 from nezha_lite.cli.options import Data, Device, Folder, Results, load
 
 if TYPE_CHECKING:
