@@ -1,40 +1,34 @@
-"""The synthetic shop behind ``data/sample``: a catalogue, users, and a process known exactly.
+"""The synthetic shop behind `data/sample`: a catalogue, users, and a process known exactly.
 
 Real logs never say how good a recommender could be. Here the next item is drawn from a known
-distribution, so the best possible ranking (the oracle) can be computed and stands beside every
+distribution, so the best possible ranking (the oracle) can be computed and compared with every
 measured model. What follows an item depends on its type, brand and colour, which its text names:
 a model that only sees semantic IDs made from the text can learn it.
 
-`python -m nezha_lite.datasets.synthetic_shop --out data/sample` writes the files byte for byte. For
-that, only ``Random.random`` (the one generator Python promises to keep) and exactly rounded
-arithmetic decide what is drawn.
+`tools/make_sample.py` writes the committed files byte for byte. For that, only `Random.random` (the
+one generator Python promises to keep) and exactly rounded arithmetic decide what is drawn.
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import math
-import os
 import random
-import sys
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
-from pathlib import Path
 
+from nezha_lite.common.checks import check, check_counts, check_shares
 from nezha_lite.datasets import DATA_FOLDER, InteractionDataset, ItemText
 
 # Departments of four invented brands and four subcategories; each subcategory has three product
 # types and three of the brands, each with its material. Types stand in the order in which one
 # would buy them, and that order is what users follow.
 VOCABULARY_FILE = DATA_FOLDER / "sample" / "vocabulary.json"
-FIGURES = (
-    "<!-- figures: python -m nezha_lite.datasets.synthetic_shop --report -->\n",
-    "<!-- end of figures -->",
-)
-Shelf = tuple[str, int, int]  # department, place among its 12 product types, brand
+Shelf = tuple[str, int, int]  # department, position among its 12 product types, brand
 Scores = Callable[[int, Sequence[int]], Sequence[float]]  # (user, history) -> N scores
 
 
@@ -42,8 +36,8 @@ Scores = Callable[[int, Sequence[int]], Sequence[float]]  # (user, history) -> N
 class SampleConfig:
     """Sizes and probabilities of the shop; the defaults make the committed sample.
 
-    ``follow``: the chances of an item's six successors, in the order of `Shop.successors`.
-    ``taste``: the chance of a jump to something the user likes. What then remains is the chance
+    `follow`: the chances of an item's six successors, in the order of `Shop.successors`.
+    `taste`: the chance of a jump to something the user likes. What then remains is the chance
     of an item drawn by its popularity in the whole shop.
     """
 
@@ -56,28 +50,22 @@ class SampleConfig:
     brand_loyalty: float = 2.0  # how many times likelier a liked brand's items are
 
     def __post_init__(self) -> None:
-        if len(self.follow) != 6 or min(self.follow) < 0 or math.fsum(self.follow) > 1:
-            raise ValueError(
-                f"follow is {self.follow}; it must be six chances that add up to 1 at most."
-            )
-        room = 1 - math.fsum(self.follow)
-        for field, value, valid, low, high in (
-            ("users", self.users, "1 or more", 1, math.inf),
-            ("taste", self.taste, f"0 to {room:g}, what follow leaves", 0, room),
-            ("stay", self.stay, "0 to 1", 0, 1),
-            ("liked_subcategories", self.liked_subcategories, "1 or more", 1, math.inf),
-            ("brand_loyalty", self.brand_loyalty, "1 or more", 1, math.inf),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"{field} is {value}; it must be {valid}.")
+        follow = math.fsum(self.follow)
+        six = len(self.follow) == 6 and min(self.follow) >= 0 and follow <= 1
+        check(six, "follow", self.follow, "six chances that add up to 1 at most")
+        check_counts(self, "users", "liked_subcategories")
+        check_shares(self, "stay")
+        left = 1 - follow
+        check(0 <= self.taste <= left, "taste", self.taste, f"0 to {left:g}, what follow leaves")
+        check(self.brand_loyalty >= 1, "brand_loyalty", self.brand_loyalty, "at least 1")
 
 
 @dataclass(frozen=True)
 class Shop:
     """The generated data and the hidden truth behind it.
 
-    ``successors``: (N, 6) items that follow each item, the likeliest first. ``popularity``: (N,)
-    probabilities. ``tastes``: per user, item -> probability that a jump by taste lands there.
+    `successors`: (N, 6) items that follow each item, the likeliest first. `popularity`: (N,)
+    probabilities. `tastes`: per user, item -> probability that a jump by taste lands there.
     """
 
     config: SampleConfig
@@ -89,7 +77,7 @@ class Shop:
 
 @cache
 def build_shop(config: SampleConfig = SampleConfig()) -> Shop:
-    """Generate the shop: a pure function of ``config``."""
+    """Generate the shop: a pure function of `config`."""
     rng = random.Random(config.seed)
     texts, shelves = _catalogue()
     successors = _successors(shelves)
@@ -141,15 +129,10 @@ def oracle_scores(shop: Shop, user: int, last: int) -> list[float]:
     liked = config.taste / (1 - taste.get(last, 0.0))
     for item, share in taste.items():
         scores[item] += liked * share
-    scores[last] = 0.0  # nobody takes the same item twice in a row
+    scores[last] = 0.0  # the same item never comes twice in a row
     for item, chance in zip(shop.successors[last], config.follow, strict=True):
         scores[item] += chance
     return scores
-
-
-def oracle_recall(shop: Shop, k: int) -> float:
-    """Recall@k of the oracle on the test split: no model can expect to do better."""
-    return _recall_and_ndcg(shop, lambda user, items: oracle_scores(shop, user, items[-1]), k)[0]
 
 
 def reference_figures(shop: Shop, k: int = 10) -> dict[str, tuple[float, float]]:
@@ -175,51 +158,6 @@ def reference_figures(shop: Shop, k: int = 10) -> dict[str, tuple[float, float]]
     }
 
 
-def write_sample(folder: str | Path, shop: Shop) -> list[Path]:
-    """Write the two files of the shop to ``folder``, each replaced whole; returns their paths."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = [vars(text) for text in shop.dataset.texts or ()]
-    paths = []
-    for part, rows in (("inter", shop.dataset.sequences), ("item", texts)):
-        # Users and items are named by their index, so that enumerate gives the keys.
-        lines = (f'"{key}": {json.dumps(row)}' for key, row in enumerate(rows))
-        paths.append(folder / f"sample.{part}.json")
-        _replace(paths[-1], "{\n" + ",\n".join(lines) + "\n}\n")
-    return paths
-
-
-def report_table(figures: dict[str, tuple[float, float]]) -> str:
-    """The figures as a Markdown table, rounded to four digits."""
-    rows = (f"| {name} | {hits:.4f} | {ndcg:.4f} |\n" for name, (hits, ndcg) in figures.items())
-    return "| ranking | Recall@10 | NDCG@10 |\n|---|---|---|\n" + "".join(rows)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m nezha_lite.datasets.synthetic_shop", description=__doc__
-    )
-    parser.add_argument("--out", type=Path, help="folder to write the sample's files to")
-    parser.add_argument("--report", action="store_true", help="print the figures; update the page")
-    parser.add_argument("--page", type=Path, default=DATA_FOLDER / "README.md", help="which page")
-    options = parser.parse_args(arguments)
-    if options.out is None and not options.report:
-        parser.error("nothing to do: give --out FOLDER, --report, or both")
-    shop = build_shop()
-    if options.out is not None:
-        write_sample(options.out, shop)
-    if options.report:
-        page = options.page.read_text(encoding="utf-8")
-        start, end = (page.find(mark) for mark in FIGURES)
-        if not 0 <= start < end:
-            parser.error(f"{options.page} lacks the marks {FIGURES[0].strip()} and {FIGURES[1]}")
-        table = report_table(reference_figures(shop))
-        _replace(options.page, page[: start + len(FIGURES[0])] + "\n" + table + "\n" + page[end:])
-        sys.stdout.write(table)
-    return 0
-
-
 class _Draw:
     """Draws keys with the given probabilities, by one uniform number each."""
 
@@ -228,8 +166,8 @@ class _Draw:
         self.cumulative = list(accumulate(shares.values()))
 
     def __call__(self, rng: random.Random) -> int:
-        place = bisect(self.cumulative, rng.random() * self.cumulative[-1])
-        return self.keys[min(place, len(self.keys) - 1)]
+        index = bisect(self.cumulative, rng.random() * self.cumulative[-1])
+        return self.keys[min(index, len(self.keys) - 1)]
 
 
 def _normalised(weights: dict[int, float]) -> dict[int, float]:
@@ -245,14 +183,14 @@ def _catalogue() -> tuple[list[ItemText], dict[Shelf, list[int]]]:
     shelves: dict[Shelf, list[int]] = {}
     for number, (department, content) in enumerate(vocabulary["departments"].items()):
         for row, (subcategory, shelf_words) in enumerate(content["subcategories"].items()):
-            for place, kind in enumerate(shelf_words["types"], start=3 * row):
+            for position, kind in enumerate(shelf_words["types"], start=3 * row):
                 for slot, material in enumerate(shelf_words["materials"]):
                     brand = (row + slot) % 4
                     name = content["brands"][brand]
-                    shelves[department, place, brand] = []
+                    shelves[department, position, brand] = []
                     for shade in range(7):
                         colour = colours[(5 * number + 3 * brand + shade) % len(colours)]
-                        shelves[department, place, brand].append(len(texts))
+                        shelves[department, position, brand].append(len(texts))
                         path = (department, subcategory, kind)
                         description = f"{kind} in {colour}, {material}"
                         texts.append(ItemText(f"{name} {kind}, {colour}", name, path, description))
@@ -260,22 +198,22 @@ def _catalogue() -> tuple[list[ItemText], dict[Shelf, list[int]]]:
 
 
 def _successors(shelves: dict[Shelf, list[int]]) -> tuple[tuple[int, ...], ...]:
-    def find(department: str, place: int, brand: int, shade: int) -> int:
-        shelf = (department, place % 12, brand % 4)
-        if shelf not in shelves:  # three of four brands serve a subcategory: take a counterpart
-            shelf = (department, place % 12, (brand - 1) % 4)
+    def find(department: str, position: int, brand: int, shade: int) -> int:
+        shelf = (department, position % 12, brand % 4)
+        if shelf not in shelves:  # three of four brands serve a subcategory: use a counterpart
+            shelf = (department, position % 12, (brand - 1) % 4)
         return shelves[shelf][shade % 7]
 
     return tuple(
         (
-            find(department, place + 1, brand, shade),  # the next thing, matching
-            find(department, place + 2, brand, shade),  # the one after it
-            find(department, place + 1, brand, shade + 1),  # the next thing in another colour
-            find(department, place + 3, brand, shade),  # its counterpart in the next subcategory
-            find(department, place + 1, brand + 2, shade),  # the next thing from another brand
-            find(department, place, brand + 2, shade),  # the same thing from another brand
+            find(department, position + 1, brand, shade),  # the next thing, matching
+            find(department, position + 2, brand, shade),  # the one after it
+            find(department, position + 1, brand, shade + 1),  # the next thing in another colour
+            find(department, position + 3, brand, shade),  # its counterpart in the next subcategory
+            find(department, position + 1, brand + 2, shade),  # the next thing from another brand
+            find(department, position, brand + 2, shade),  # the same thing from another brand
         )
-        for department, place, brand in shelves
+        for department, position, brand in shelves
         for shade in range(7)
     )
 
@@ -290,16 +228,3 @@ def _recall_and_ndcg(shop: Shop, scores_of: Scores, k: int) -> tuple[float, floa
         rank = sum(other > score for other in scores) + scores[:target].count(score)
         gains.append(1 / math.log2(rank + 2) if rank < k else 0.0)
     return sum(gain > 0 for gain in gains) / len(gains), math.fsum(gains) / len(gains)
-
-
-def _replace(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        temporary.write_text(content, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

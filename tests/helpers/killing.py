@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Protocol
 
 from nezha_lite.common.results import ResultRow, provenance, read_results, write_results
-from nezha_lite.datasets.synthetic_shop import SampleConfig, build_shop, write_sample
+from nezha_lite.datasets import write_folder
+from nezha_lite.datasets.synthetic_shop import SampleConfig, build_shop
 from nezha_lite.semantic_ids import SemanticIds
 
 SHOP = SampleConfig(users=150)  # the sample's catalogue, with so few users that an epoch is quick
@@ -181,8 +182,7 @@ def _interrupted(folder: Path, since: float) -> str:
 
 def write_shop(folder: Path) -> Path:
     """The data on which runs are killed."""
-    write_sample(folder / "sample", build_shop(SHOP))
-    return folder / "sample"
+    return write_folder(build_shop(SHOP).dataset, folder / "sample")
 
 
 def train_command(shop: Path) -> Callable[[Path], list[str]]:
