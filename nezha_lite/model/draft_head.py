@@ -1,11 +1,11 @@
-"""NEZHA's draft head: a tiny autoregressive model inside the big one (paper, section 3.2).
+"""NEZHA's draft head: a small autoregressive model inside the large one (paper, section 3.2).
 
     s_1     = h_0                            the last history token's hidden state
     p_l     = softmax(W_l (h_l + s_l))       h_l: the hidden state at placeholder l
     s_{l+1} = Transition_l(e_l, s_l)         e_l: the chosen code's embedding in the head
 
-The backbone runs once and hands over h_0 … h_L; all that depends on the beam is s_l, and moving it
-one level costs one RNN cell.
+The backbone runs once and gives h_0 … h_L. Only s_l depends on the beam, and one RNN cell moves it
+one level on.
 """
 
 from __future__ import annotations
@@ -16,11 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nezha_lite.common.checks import check
+
 TRANSITIONS = ("rnn", "gru", "none")
 
 
 class DraftHead(nn.Module):
-    """The head's parameters and its two verbs: `logits` and `advance`.
+    """The head's parameters, with one method for p_l, `logits`, and one for s_{l+1}, `advance`.
+
+    >>> head = DraftHead(radices=(3, 4), width=8)
+    >>> hidden, beams = torch.zeros(1, 1, 8), torch.zeros(1, 5, 8)  # (B, 1, D), (B, K, D)
+    >>> head.logits(0, hidden, beams).shape  # (B, K, T_1)
+    torch.Size([1, 5, 3])
+    >>> head.advance(0, torch.tensor([[0, 1, 2, 0, 1]]), beams).shape
+    torch.Size([1, 5, 8])
 
     Args:
         radices: T_1 … T_L.
@@ -28,7 +37,10 @@ class DraftHead(nn.Module):
         transition: "rnn" (a tanh cell), "gru", or "none": the state stays h_0, which makes the
             levels independent of each other, as in parallel (Medusa-style) heads.
         dropout: on h_l + s_l while training.
-        placeholders: False takes 0 for h_1 … h_L: what the head can do with h_0 alone.
+        placeholders: False replaces h_1 … h_L by 0, so that the head reads h_0 alone.
+
+    Raises:
+        ValueError: for an unknown transition.
     """
 
     def __init__(
@@ -40,12 +52,11 @@ class DraftHead(nn.Module):
         placeholders: bool = True,
     ) -> None:
         super().__init__()
-        if transition not in TRANSITIONS:
-            raise ValueError(f"transition is {transition!r}, but must be one of {TRANSITIONS}.")
+        check(transition in TRANSITIONS, "transition", transition, f"one of {TRANSITIONS}")
         self.radices = tuple(radices)
         self.transition = transition
         self.classifiers = nn.ModuleList(nn.Linear(width, radix) for radix in radices)
-        # The last level's choice ends the ID: nothing follows that would need its embedding.
+        # The last level's code ends the ID: no later level needs its embedding.
         inner = self.radices[:-1] if transition != "none" else ()
         cell = nn.GRUCell if transition == "gru" else nn.RNNCell
         self.embeddings = nn.ModuleList(nn.Embedding(radix, width) for radix in inner)
@@ -64,6 +75,11 @@ class DraftHead(nn.Module):
             hidden = torch.zeros_like(hidden)
         return self.classifiers[level](self.dropout(hidden + state))
 
+    def log_probs(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
+        """log p_l, in float32 at least, for every precision: (..., D) → (..., T_l)."""
+        logits = self.logits(level, hidden, state)
+        return torch.log_softmax(logits.to(at_least_float32(logits.dtype)), dim=-1)
+
     def advance(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
         """s_{l+1}, after choosing `codes` (...) int64 at `level` in `state` (..., D)."""
         if self.transition == "none":
@@ -72,25 +88,25 @@ class DraftHead(nn.Module):
             return self._advance_by_table(level, codes, state)
         embedded = self.embeddings[level](codes)  # (..., D)
         # PyTorch's cells take one batch dimension only.
-        moved = self.cells[level](embedded.flatten(0, -2), state.flatten(0, -2))
-        return moved.view_as(state)
+        next_state = self.cells[level](embedded.flatten(0, -2), state.flatten(0, -2))
+        return next_state.view_as(state)
 
     def _advance_by_table(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
-        # What the cell makes of e_l depends on weights alone: computed for all codes of the level,
+        # The cell's product with e_l depends on weights alone. Computed for all codes of the level,
         # half of the cell's work becomes a lookup. Where weights are part of the program (on a
-        # CPU) the table is too; elsewhere it is made in every run, once for all beams.
+        # CPU) the table is too; elsewhere each run computes it once for all beams.
         cell, embedding = self.cells[level], self.embeddings[level]
         assert isinstance(cell, nn.RNNCell | nn.GRUCell)
         assert isinstance(embedding, nn.Embedding)
         table = F.linear(embedding.weight, cell.weight_ih, cell.bias_ih)  # (C, D or 3·D)
-        seen = table[codes]  # (..., D), for a GRU (..., 3·D)
-        kept = F.linear(state, cell.weight_hh, cell.bias_hh)
+        from_code = table[codes]  # (..., D), for a GRU (..., 3·D)
+        from_state = F.linear(state, cell.weight_hh, cell.bias_hh)
         if self.transition == "rnn":
-            return torch.tanh(seen + kept)
-        seen_reset, seen_update, seen_new = seen.chunk(3, dim=-1)
-        kept_reset, kept_update, kept_new = kept.chunk(3, dim=-1)
-        new = torch.tanh(seen_new + torch.sigmoid(seen_reset + kept_reset) * kept_new)
-        return torch.lerp(new, state, torch.sigmoid(seen_update + kept_update))
+            return torch.tanh(from_code + from_state)
+        code_reset, code_update, code_new = from_code.chunk(3, dim=-1)
+        state_reset, state_update, state_new = from_state.chunk(3, dim=-1)
+        new = torch.tanh(code_new + torch.sigmoid(code_reset + state_reset) * state_new)
+        return torch.lerp(new, state, torch.sigmoid(code_update + state_update))
 
     def forward(self, hidden: Tensor, codes: Tensor) -> list[Tensor]:
         """Teacher forcing: logits of every level, given the true codes before it.
@@ -103,19 +119,14 @@ class DraftHead(nn.Module):
             L tensors (M, T_l).
         """
         state = hidden[:, 0]  # (M, D)
-        outputs = []
+        logits = []
         for level in range(self.levels):
-            outputs.append(self.logits(level, hidden[:, level + 1], state))
+            logits.append(self.logits(level, hidden[:, level + 1], state))
             if level + 1 < self.levels:
                 state = self.advance(level, codes[:, level], state)
-        return outputs
-
-    def log_probs(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
-        """log p_l in fp32 at least, whatever the model's precision: (..., D) → (..., T_l)."""
-        logits = self.logits(level, hidden, state)
-        return torch.log_softmax(logits.to(at_least_float32(logits.dtype)), dim=-1)
+        return logits
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """The precision of log-probabilities, for a model of this one."""
+    """The precision of log-probabilities for a model of this precision."""
     return torch.promote_types(dtype, torch.float32)

@@ -1,8 +1,8 @@
-"""Trained models from disk: nothing in their files is run, and nothing is left to chance.
+"""Trained models from disk: no code in their files is run, and every weight is accounted for.
 
-transformers starts anew, with a note in its log, what a file of weights lacks, and it looks for
-code, attention kernels and other weights where a configuration tells it to. Here all that is
-refused.
+transformers initializes anew, with a note in its log, the weights that a file lacks, and it loads
+code, attention kernels and other weights from where a configuration points to. All of that is an
+error here.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers.utils import logging
 
-from nezha_lite.common.files import parse_json
+from nezha_lite.common.checks import check
+from nezha_lite.common.files import damage_named, parse_json
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.model.config import NezhaConfig
 from nezha_lite.model.nezha_model import NezhaModel
 
 MODEL_FILES = ("config.json", "model.safetensors")
 
-# What makes transformers fetch or run something: a model of ours never has it.
+# Settings that make transformers download or run something; a model of ours never has them.
 _FOREIGN = (
     "auto_map",
     "attn_implementation",
@@ -41,105 +42,92 @@ def load_model(folder: str | Path) -> NezhaModel:
     """The model in a folder that has MODEL_FILES, on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: naming the file that is damaged, does not fit the other one, or would have
-            something fetched or run.
+        ValueError: naming the file that is damaged, does not fit the other one, or would make
+            transformers download or run something.
     """
     config_file, weights_file = (Path(folder) / name for name in MODEL_FILES)
-    config = _read_config(config_file, n_tensors=_check_header(weights_file))
-    _check_size(config_file, config, weights_file)
-    with _quietly():
-        # The stub knows nothing of output_loading_info, which brings a second value.
-        answer: Any = NezhaModel.from_pretrained(
+    with damage_named(weights_file, f"is damaged, {_REMEDY}"):
+        n_tensors = _count_weights(weights_file)
+    with damage_named(config_file, f"is damaged, {_REMEDY}"):
+        config = _read_config(config_file, n_tensors)
+    with damage_named(config_file, f"describes no model, {_REMEDY}"):
+        _check_size(config, weights_file)
+    with _quiet_transformers():
+        # The stub does not know output_loading_info, which returns a second value.
+        loaded: Any = NezhaModel.from_pretrained(
             folder,
             config=config,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below
+            ignore_mismatched_sizes=True,  # named below
             use_safetensors=True,
         )
-    loaded: NezhaModel = answer[0]
-    found: dict[str, Any] = answer[1]
-    for name, shape, wanted in sorted(found["mismatched_keys"]):
-        what = f"its tensor {name!r} has shape {tuple(shape)}, but {config_file.name} makes it"
-        raise ValueError(f"{weights_file}: {what} {tuple(wanted)}; {_REMEDY}.")
-    for name in sorted(found["missing_keys"]):
-        raise ValueError(f"{weights_file}: it has no tensor {name!r}; {_REMEDY}.")
-    for name in sorted(found["unexpected_keys"]):
-        raise ValueError(f"{weights_file}: the model has no place for its {name!r}; {_REMEDY}.")
-    for name, parameter in loaded.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"{weights_file}: {name!r} holds NaN or infinite weights; {_REMEDY}.")
-    return loaded
+    model: NezhaModel = loaded[0]
+    with damage_named(weights_file, f"does not fit {config_file.name}, {_REMEDY}"):
+        _check_weights(model, loaded[1])
+    with damage_named(config_file, "cannot be used"):
+        model.check_causal()
+    return model
 
 
-def _check_header(path: Path) -> int:
-    """How many tensors there are, all of them of floating point."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged, {_REMEDY}: {error}.") from error
-    for name, kind in types.items():
-        if kind not in ("F64", "F32", "F16", "BF16"):
-            raise ValueError(f"{path}: its tensor {name!r} is {kind}, no weights; {_REMEDY}.")
-    return len(types)
+def _count_weights(path: Path) -> int:
+    """How many tensors there are; ValueError unless all are of floating point."""
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            dtype = file.get_slice(name).get_dtype()
+            check(dtype in ("F64", "F32", "F16", "BF16"), f"type of {name!r}", dtype, "a float")
+        return len(file.keys())
 
 
 def _read_config(path: Path, n_tensors: int) -> NezhaConfig:
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it must hold an object")
-        if content.get("model_type") != NezhaConfig.model_type:
-            found = content.get("model_type")
-            raise ValueError(f"model_type is {found!r:.40}, but must be {NezhaConfig.model_type!r}")
-        backbone = content.get("backbone")
-        if not isinstance(backbone, dict):
-            raise ValueError(f"backbone is {backbone!r:.40}, but must be an object")
-        for place in (content, backbone):
-            if foreign := sorted(set(place) & set(_FOREIGN)):
-                raise ValueError(f"{foreign[0]} is {place[foreign[0]]!r:.40}, but is not allowed")
-        if not isinstance(backbone.get("model_type"), str):
-            found = backbone.get("model_type")
-            raise ValueError(f"the backbone's model_type is {found!r:.40}, but must be a name")
-        radices = content.get("radices")
-        if not isinstance(radices, list) or not radices:
-            raise ValueError(f"radices is {radices!r:.40}, but must be a list of codes per level")
-        # Checked before so many levels or layers are made: each has a tensor of its own.
-        for name, number in [("radices", len(radices)), *((n, backbone.get(n)) for n in _LAYERS)]:
-            if isinstance(number, int) and number > n_tensors:
-                weights = f"{MODEL_FILES[1]} has {n_tensors} tensors"
-                raise ValueError(f"{name} asks for {number:,} parts, but {weights}")
-        config: NezhaConfig = NezhaConfig.from_dict(content)
-    except Exception as error:  # transformers has several for a setting that makes no sense
-        raise ValueError(f"{path} is damaged, {_REMEDY}: {_line(error)}.") from error
+    content = parse_json(path.read_text(encoding="utf-8"))
+    check(isinstance(content, dict), "its content", content, "an object")
+    kind, backbone = content.get("model_type"), content.get("backbone")
+    check(kind == NezhaConfig.model_type, "model_type", kind, repr(NezhaConfig.model_type))
+    check(isinstance(backbone, dict), "backbone", backbone, "an object")
+    for name in _FOREIGN:
+        for fields in (content, backbone):
+            check(name not in fields, name, fields.get(name), "absent")
+    kind, radices = backbone.get("model_type"), content.get("radices")
+    check(isinstance(kind, str), "the backbone's model_type", kind, "a name")
+    check(isinstance(radices, list) and radices != [], "radices", radices, "codes per level")
+    # Before anything is built: each level and layer has tensors of its own.
+    for name, number in [("radices", len(radices)), *((n, backbone.get(n)) for n in _LAYERS)]:
+        if isinstance(number, int) and number > n_tensors:
+            raise ValueError(
+                f"{name} asks for {number:,} parts, but {MODEL_FILES[1]} has {n_tensors} tensors"
+            )
+    config: NezhaConfig = NezhaConfig.from_dict(content)
     return config
 
 
-def _check_size(path: Path, config: NezhaConfig, weights: Path) -> None:
-    """Try the configuration on a device without memory: it may ask for more than there is."""
-    try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tensors without elements: their shape is wrong below
-            sizes = [parameter.numel() for parameter in NezhaModel(config).parameters()]
-        if 0 in sizes:
-            raise ValueError("a layer has no weights")
-    except Exception as error:  # whatever transformers raises at settings that make no sense
-        raise ValueError(f"{path} describes no model, {_REMEDY}: {_line(error)}.") from error
-    held = weights.stat().st_size
-    if sum(sizes) > held:
-        what = f"{path} describes {sum(sizes):,} weights, but {weights.name} has {held:,} bytes"
-        raise ValueError(f"{what}; {_REMEDY}.")
+def _check_size(config: NezhaConfig, weights: Path) -> None:
+    """Build the model on a device without memory, because it may need more than there is."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tensors without elements, which are refused here
+        sizes = [parameter.numel() for parameter in NezhaModel(config).parameters()]
+    if 0 in sizes:
+        raise ValueError("a layer has no weights")
+    n_bytes = weights.stat().st_size
+    if sum(sizes) > n_bytes:
+        raise ValueError(f"it has {sum(sizes):,} weights, but {weights.name} {n_bytes:,} bytes")
 
 
-def _line(error: Exception, limit: int = 200) -> str:
-    """What a library says, on one line and not too long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.rstrip(".") if len(text) <= limit else f"{text[:limit]} […]"
+def _check_weights(model: NezhaModel, report: dict[str, Any]) -> None:
+    """ValueError unless each tensor of the file became one of the model's, and is finite."""
+    for name, shape, expected in sorted(report["mismatched_keys"]):
+        check(False, f"shape of {name!r}", tuple(shape), f"{tuple(expected)}")
+    for name in sorted(report["missing_keys"]):
+        raise ValueError(f"it has no tensor {name!r}")
+    for name in sorted(report["unexpected_keys"]):
+        raise ValueError(f"the model has no tensor {name!r}")
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{name!r} holds NaN or infinite weights")
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' bar and its report on what did not fit, which is raised here."""
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' bar and its report on weights that do not fit, which is raised here."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -1,9 +1,9 @@
-"""NezhaModel: any Hugging Face causal language model with a draft head inside.
+"""NezhaModel: any decoder-only language model of Hugging Face, with a draft head inside.
 
-It is a `PreTrainedModel`, so `save_pretrained`, `from_pretrained`, safetensors and the Trainer work
-as everywhere else. The joint loss trains the draft head on the placeholders and, with a weight,
-the backbone's own next-token prediction on the same targets, so that the same weights also decode
-autoregressively. Weight 0 is the paper's recipe.
+It is a `PreTrainedModel`: `save_pretrained`, `from_pretrained`, safetensors and the Trainer work as
+for every model. The joint loss trains the draft head on the placeholders. With a `next_code_weight`
+it also trains the backbone's own prediction of the next code for the same targets, so that the same
+weights decode autoregressively. Weight 0 is the paper's recipe.
 """
 
 from __future__ import annotations
@@ -19,15 +19,31 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen3Config
 
+from nezha_lite.common.checks import check
 from nezha_lite.model.config import PRESETS, NezhaConfig
 from nezha_lite.model.draft_head import DraftHead
 from nezha_lite.model.prompts import Prompts, Vocabulary, build_prompts
 from nezha_lite.model.tree_attention import causal_mask, use_tree_attention
 from nezha_lite.semantic_ids import SemanticIds
 
+# The last layer of each residual branch, two in a block, by its name in transformers.
+RESIDUAL_OUTPUTS = (".o_proj", ".down_proj", ".c_proj")
+OWN_DROPOUTS = ("embd_pdrop", "resid_pdrop")  # a backbone's, where NezhaConfig.dropout acts
+
 
 class NezhaModel(PreTrainedModel):
-    """Backbone and draft head."""
+    """Backbone and draft head.
+
+    >>> catalogue = SemanticIds.from_codes([[0, 1], [2, 3]], radices=(3, 4))
+    >>> model = NezhaModel.from_preset("tiny", catalogue, max_items=5)
+    >>> prompts = model.build_prompts([[0, 1], [1]], catalogue)
+    >>> model.draft_states(prompts).shape  # (B, L+1, D)
+    torch.Size([2, 3, 64])
+
+    Raises:
+        ValueError: if the configuration has no backbone, or one with too few tokens or positions,
+            or `dropout` for a backbone whose residual branches have unknown names.
+    """
 
     config_class = NezhaConfig
     base_model_prefix = "backbone"
@@ -41,12 +57,10 @@ class NezhaModel(PreTrainedModel):
                 "config.backbone is empty: use NezhaModel.from_preset or from_backbone."
             )
         fields = dict(config.backbone)
+        if config.dropout:
+            fields |= {name: 0.0 for name in OWN_DROPOUTS if name in fields}
         backbone_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
-        if backbone_config.vocab_size < config.vocabulary.size:
-            raise ValueError(
-                f"The backbone has {backbone_config.vocab_size} tokens, but radices and "
-                f"token_offset need {config.vocabulary.size}."
-            )
+        _check_sizes(config, backbone_config)
         # Packed prefixes bring their own (B, 1, T, T) boolean mask, which sdpa takes as it is.
         self.backbone = AutoModelForCausalLM.from_config(
             backbone_config, attn_implementation="sdpa"
@@ -66,6 +80,24 @@ class NezhaModel(PreTrainedModel):
             self._keys_to_ignore_on_save = ["backbone.lm_head.weight"]
         self.post_init()
 
+    def _register_residual_dropout(self) -> None:
+        # Qwen3 and Llama have no dropout on their residual branches, which small data needs. A hook
+        # on the branches' last layers adds it without renaming a single weight.
+        if self.config.dropout == 0:
+            return
+        modules = self.backbone.named_modules()
+        outputs = [module for name, module in modules if name.endswith(RESIDUAL_OUTPUTS)]
+        if len(outputs) != 2 * self.backbone.config.num_hidden_layers:
+            raise ValueError(
+                f"dropout is {self.config.dropout}, but must be 0 with a backbone of type "
+                f"{self.backbone.config.model_type!r}, whose residual branches have unknown names."
+            )
+        for module in outputs:
+            module.register_forward_hook(self._drop_residual)
+
+    def _drop_residual(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return F.dropout(output, self.config.dropout, training=self.training)
+
     # ---- ways to get one --------------------------------------------------------------------
 
     @classmethod
@@ -77,17 +109,20 @@ class NezhaModel(PreTrainedModel):
         seed: int = 0,
         **settings: Any,
     ) -> NezhaModel:
-        """A fresh Qwen3-shaped model for this catalogue.
+        """A Qwen3-shaped model for this catalogue with random weights, in training mode.
 
         Args:
             preset: one of `PRESETS`.
             semantic_ids: the catalogue, for its radices.
             attention_dropout: the backbone's own dropout on attention weights.
             seed: of the initial weights; the global random state is left as it was.
-            settings: further fields of `NezhaConfig` (an unknown one is an error).
+            settings: further fields of `NezhaConfig`.
+
+        Raises:
+            ValueError: for an unknown preset or a setting outside its range.
+            TypeError: for an unknown setting.
         """
-        if preset not in PRESETS:
-            raise ValueError(f"preset is {preset!r}, but must be one of {sorted(PRESETS)}.")
+        check(preset in PRESETS, "preset", preset, f"one of {sorted(PRESETS)}")
         vocabulary = Vocabulary(semantic_ids.radices)
         backbone = Qwen3Config(
             **PRESETS[preset],
@@ -112,13 +147,16 @@ class NezhaModel(PreTrainedModel):
         seed: int = 0,
         **settings: Any,
     ) -> NezhaModel:
-        """A pretrained causal language model (Qwen3, Llama, GPT-2 …), given a fresh draft head.
+        """A pretrained decoder-only model (Qwen3, Llama, GPT-2 …) with a new draft head.
 
-        Its embeddings are enlarged: the semantic IDs' tokens follow its own vocabulary.
+        Its embeddings are enlarged: the semantic IDs' tokens follow its own vocabulary. The model
+        is in training mode. Arguments as `from_preset`.
 
         Raises:
-            ValueError: if nothing can be loaded from `name_or_folder`. Code of its own is not run,
-                and weights must be safetensors, not pickles.
+            ValueError: if nothing can be loaded from `name_or_folder`, or the model is not
+                decoder-only. Code of its own is not run, and weights must be safetensors, not
+                pickles.
+            TypeError: for an unknown setting.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # CUDA's stay as they are
@@ -131,13 +169,30 @@ class NezhaModel(PreTrainedModel):
             )
             model = cls(config)
         model.backbone.load_state_dict(backbone.state_dict())
+        model.check_causal()
         return model
+
+    @torch.no_grad()
+    def check_causal(self) -> None:
+        """Raise ValueError if a token's state depends on later tokens, as in BERT."""
+        pad, bos = self.vocabulary.pad, self.vocabulary.bos
+        tokens = torch.tensor([[bos, bos, bos, bos], [bos, bos, pad, pad]], device=self.device)
+        with self.evaluating():
+            positions = torch.arange(4, device=self.device).expand(2, 4)
+            output = self.hidden_states(tokens, position_ids=positions, use_cache=False)
+        one, other = output.last_hidden_state[:, :2].double()  # states before the difference
+        tolerance = 32 * torch.finfo(self.dtype).eps * float(one.abs().max())
+        if (one - other).abs().max() > tolerance:
+            raise ValueError(
+                f"The backbone, of type {self.backbone.config.model_type!r}, is bidirectional: its "
+                "states depend on later tokens, but only a decoder-only model can decode."
+            )
 
     # ---- reading ----------------------------------------------------------------------------
 
     @property
     def reads_placeholders(self) -> bool:
-        """Whether training rows need placeholder blocks: a head is trained that reads them."""
+        """Whether training rows need placeholders: a head that reads them is trained."""
         return bool(self.config.placeholders and self.config.draft_weight)
 
     @property
@@ -146,30 +201,22 @@ class NezhaModel(PreTrainedModel):
         return self.config.vocabulary
 
     def describe(self) -> dict[str, Any]:
-        """The model's sizes in words and numbers, for a result row or a log."""
+        """The model's sizes and settings, for a result row or a log."""
         backbone = self.backbone.config
-        preset = next(
-            (
-                name
-                for name, shape in PRESETS.items()
-                if all(getattr(backbone, field, None) == size for field, size in shape.items())
-            ),
-            None,
-        )
+
+        def has_shape(shape: dict[str, Any]) -> bool:
+            return all(getattr(backbone, field, None) == size for field, size in shape.items())
+
+        settings = ("max_items", "transition", "dropout", "placeholders")
+        weights = ("draft_weight", "next_code_weight")
         return {
-            "preset": preset,
+            "preset": next((name for name in PRESETS if has_shape(PRESETS[name])), None),
             "backbone": backbone.model_type,
             "hidden_size": backbone.hidden_size,
             "layers": backbone.num_hidden_layers,
             "parameters": sum(parameter.numel() for parameter in self.parameters()),
             "radices": list(self.config.radices),
-            "max_items": self.config.max_items,
-            "transition": self.config.transition,
-            "dropout": self.config.dropout,
-            "placeholders": self.config.placeholders,
-            "draft_weight": self.config.draft_weight,
-            "next_code_weight": self.config.next_code_weight,
-        }
+        } | {name: getattr(self.config, name) for name in (*settings, *weights)}
 
     def build_prompts(
         self, histories: Sequence[Sequence[int]], semantic_ids: SemanticIds
@@ -233,7 +280,7 @@ class NezhaModel(PreTrainedModel):
         """The one forward pass of NEZHA: h_0 … h_L, (B, L+1, D).
 
         Raises:
-            ValueError: if draft_weight is 0, so that there is no trained head to read them.
+            ValueError: if draft_weight is 0, because the head was not trained then.
         """
         if self.config.draft_weight == 0:
             raise ValueError(
@@ -262,54 +309,57 @@ class NezhaModel(PreTrainedModel):
         """Joint loss of a `packing.TrainingBatch` (shapes there).
 
         Returns:
-            loss = draft_weight · draft_loss + next_code_weight · next_code_loss, each a scalar, the
-            mean over targets and levels of the cross-entropy; over a level's T_l codes for the
-            draft head, over the whole vocabulary for the next code. A part of weight 0 is not
-            computed and is missing here.
+            loss = draft_weight · draft_loss + next_code_weight · next_code_loss, all scalars, and
+            the two parts without gradient. Each part is the mean cross-entropy over targets and
+            levels, of the draft head over a level's T_l codes, of the next code over the whole
+            vocabulary. A part of weight 0 is neither computed nor returned.
         """
         output = self.hidden_states(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         )
         hidden = output.last_hidden_state.flatten(0, 1)  # (B·T, D)
         smoothing = self.config.label_smoothing if self.training else 0.0
-        parts: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         if self.config.draft_weight:
             level_losses = [
                 F.cross_entropy(logits, codes[:, level], label_smoothing=smoothing)
                 for level, logits in enumerate(self.head(hidden[draft_slots], codes))
             ]
-            parts["draft_loss"] = torch.stack(level_losses).mean()
+            losses["draft"] = torch.stack(level_losses).mean()
         if self.config.next_code_weight:
-            logits = self.backbone.get_output_embeddings()(
-                self.head.dropout(hidden[next_code_slots])
-            )  # (M, L, V)
-            parts["next_code_loss"] = F.cross_entropy(
-                logits.flatten(0, 1),
-                self.vocabulary.tokens_of(codes).flatten(),
-                label_smoothing=smoothing,
+            states = self.head.dropout(hidden[next_code_slots])  # (M, L, D)
+            logits = self.backbone.get_output_embeddings()(states)  # (M, L, V)
+            tokens = self.vocabulary.tokens_of(codes)  # (M, L)
+            losses["next_code"] = F.cross_entropy(
+                logits.flatten(0, 1), tokens.flatten(), label_smoothing=smoothing
             )
-        weights = {
-            "draft_loss": self.config.draft_weight,
-            "next_code_loss": self.config.next_code_weight,
-        }
-        loss = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+        weighted = [getattr(self.config, f"{part}_weight") * losses[part] for part in losses]
+        parts = {f"{part}_loss": loss.detach() for part, loss in losses.items()}
+        return {"loss": torch.stack(weighted).sum()} | parts
 
-    def _register_residual_dropout(self) -> None:
-        # Qwen3 and Llama have no dropout on their residual branches, which small data needs. A hook
-        # on the branches' last layers adds it without renaming a single weight.
-        if self.config.dropout == 0:
-            return
-        for name, module in self.backbone.named_modules():
-            if name.endswith((".o_proj", ".down_proj")):
-                module.register_forward_hook(self._drop_residual)
 
-    def _drop_residual(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return F.dropout(output, self.config.dropout, training=self.training)
+def _check_sizes(config: NezhaConfig, backbone: Any) -> None:
+    """Raise ValueError if the backbone has too few tokens, or positions for the longest prompt."""
+    tokens, levels = config.vocabulary.size, len(config.radices)
+    if backbone.vocab_size < tokens:
+        raise ValueError(
+            f"The backbone has {backbone.vocab_size} tokens, but radices and token_offset need "
+            f"{tokens}."
+        )
+    positions = getattr(backbone, "max_position_embeddings", None)
+    if positions is not None and 1 + levels * (config.max_items + 1) > positions:
+        raise ValueError(
+            f"max_items is {config.max_items}, but must be at most {(positions - 1) // levels - 1}:"
+            f" the backbone has {positions:,} positions, and N items of {levels} codes need "
+            f"1 + {levels} · (N + 1)."
+        )
 
 
 def _pretrained(name_or_folder: str | Path) -> Any:
     try:
+        config = AutoConfig.from_pretrained(name_or_folder, trust_remote_code=False)
+        if config.is_encoder_decoder:
+            raise ValueError(f"{config.model_type} is an encoder–decoder")
         return AutoModelForCausalLM.from_pretrained(
             name_or_folder,
             attn_implementation="sdpa",
@@ -320,6 +370,7 @@ def _pretrained(name_or_folder: str | Path) -> Any:
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"backbone {str(name_or_folder)!r} cannot be loaded: a Hugging Face name, or a folder "
-            f"with config and weights in safetensors, is needed ({reason})"
+            f"backbone {str(name_or_folder)!r} cannot be loaded: a decoder-only model's Hugging "
+            f"Face name, or a folder with its config and weights in safetensors, is needed "
+            f"({reason})"
         ) from error

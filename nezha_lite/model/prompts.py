@@ -1,32 +1,40 @@
-"""What the model reads: the vocabulary's layout and the prompts.
+"""The model's input: the layout of the vocabulary, and the prompts.
 
     [BOS] c1 … cL (item 1) … c1 … cL (item N) <SP_1> … <SP_L>
 
-The placeholders stand where the answer's codes would, at the same positions. One pass over such a
-prompt gives h_0 (the last history token) and h_1 … h_L (the placeholders): all that the draft head
-needs. The autoregressive decoder reads the same prompt without its placeholders.
+The placeholders have the positions of the answer's codes. One forward pass over such a prompt gives
+h_0 (at the last history token) and h_1 … h_L (at the placeholders), which the draft head reads. The
+autoregressive decoder reads the same prompt without its placeholders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from nezha_lite.semantic_ids import SemanticIds
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Token numbers: [offset] PAD, BOS, SP_1 … SP_L, then each level's codes, level by level.
+    """Token numbers: from `offset` on PAD, BOS, SP_1 … SP_L, then the codes, level by level.
+
+    >>> vocabulary = Vocabulary(radices=(3, 4))
+    >>> vocabulary.pad, vocabulary.bos, vocabulary.placeholders, vocabulary.level_offsets
+    (0, 1, (2, 3), (4, 7))
+    >>> vocabulary.tokens_of(torch.tensor([[2, 0]]))
+    tensor([[6, 7]])
 
     Attributes:
         radices: T_1 … T_L.
-        offset: first free token number; the size of the vocabulary that a pretrained backbone
-            brings along, 0 for a backbone built from scratch.
+        offset: first token number: the size of a pretrained backbone's own vocabulary, 0 for a
+            backbone built from scratch.
     """
 
     radices: tuple[int, ...]
@@ -39,7 +47,7 @@ class Vocabulary:
 
     @property
     def pad(self) -> int:
-        """Padding token, never attended to."""
+        """Padding token, which no other token attends to."""
         return self.offset
 
     @property
@@ -70,15 +78,15 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """A batch of prompts, padded on the left so that the placeholders are the last L columns.
+    """A batch of prompts, padded on the left, so that the placeholders are the last L columns.
 
     Attributes:
         input_ids: (B, T) int64.
         attention_mask: (B, T) int64, 0 on padding.
         position_ids: (B, T) int64, 0 at BOS.
         levels: L.
-        padded: whether any row may hold padding. Known without asking the device: where none does,
-            attention needs no mask.
+        padded: whether a row may hold padding. Without padding, attention needs no mask; reading
+            this from the device instead would wait for it.
     """
 
     input_ids: Tensor
@@ -91,18 +99,15 @@ class Prompts:
         return int(self.input_ids.shape[0])
 
     def without_placeholders(self) -> Prompts:
-        """The history alone: what an autoregressive decoder continues."""
+        """The history alone, which an autoregressive decoder continues."""
         end = self.input_ids.shape[1] - self.levels
-        return Prompts(
-            self.input_ids[:, :end],
-            self.attention_mask[:, :end],
-            self.position_ids[:, :end],
-            levels=0,
-            padded=self.padded,
-        )
+        return self._map(lambda tensor: tensor[:, :end], levels=0)
 
     def padded_to(self, rows: int, width: int, pad: int) -> Prompts:
-        """The same prompts in a larger fixed shape: (rows, width), filled up with token `pad`."""
+        """The same prompts in a larger fixed shape (rows, width), filled up with token `pad`.
+
+        Raises ValueError if they do not fit.
+        """
         more_rows, more_columns = rows - len(self), width - self.input_ids.shape[1]
         if more_rows < 0 or more_columns < 0:
             raise ValueError(
@@ -110,20 +115,24 @@ class Prompts:
             )
         if more_rows == more_columns == 0:
             return self
-        beside = (more_columns, 0, 0, more_rows)  # on the left, and below
-        return Prompts(
-            F.pad(self.input_ids, beside, value=pad),
-            F.pad(self.attention_mask, beside),
-            F.pad(self.position_ids, beside),
-            self.levels,
-            padded=True,
-        )
+        left_and_below = (more_columns, 0, 0, more_rows)
+        larger = self._map(lambda tensor: F.pad(tensor, left_and_below), padded=True)
+        return replace(larger, input_ids=F.pad(self.input_ids, left_and_below, value=pad))
+
+    def to(self, device: torch.device | str) -> Prompts:
+        """The same prompts on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor], **fields: Any) -> Prompts:
+        names = ("input_ids", "attention_mask", "position_ids")
+        fields |= {name: change(getattr(self, name)) for name in names}
+        return replace(self, **fields)
 
     def visible(self) -> Tensor | None:
-        """The attention mask that backbones take as it is: (B, 1, T, T) bool, True where seen.
+        """The attention mask for the backbone: (B, 1, T, T) bool, True where a query may look.
 
-        Causal, without padding; a padding token sees itself alone, so that no row is empty. None
-        where nothing is padded: the backbone's own causal attention is the fastest then.
+        Causal and without padding; a padding token sees itself, so that no row is empty. None where
+        nothing is padded: the backbone's own causal attention is fastest.
         """
         if not self.padded:
             return None
@@ -132,16 +141,6 @@ class Prompts:
         seen = causal & self.attention_mask.bool()[:, None, :]  # (B, T, T)
         itself = torch.eye(width, dtype=torch.bool, device=self.input_ids.device)
         return (seen | itself).unsqueeze(1)
-
-    def to(self, device: torch.device | str) -> Prompts:
-        """The same prompts on another device."""
-        return Prompts(
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            self.position_ids.to(device),
-            self.levels,
-            self.padded,
-        )
 
 
 def build_prompts(
@@ -152,44 +151,44 @@ def build_prompts(
 ) -> Prompts:
     """Histories of item indices → prompts with placeholders.
 
+    >>> catalogue = SemanticIds.from_codes([[0, 0], [2, 3]], radices=(3, 4))
+    >>> prompts = build_prompts([[1], []], catalogue, Vocabulary((3, 4)), max_items=20)
+    >>> prompts.input_ids
+    tensor([[ 1,  6, 10,  2,  3],
+            [ 0,  0,  1,  2,  3]])
+
     Args:
-        histories: B users' items in time order; only the last `max_items` of each are read. An
-            empty history is allowed: the prompt is then BOS and the placeholders.
+        histories: B users' items in time order; only the last `max_items` of each are read. The
+            prompt of an empty history is BOS and the placeholders.
         semantic_ids: the catalogue; its radices must be the vocabulary's.
         vocabulary: token layout.
         max_items: longest history that the model was trained on, in items.
 
     Raises:
-        ValueError: for an empty batch, an unknown item, or IDs of another shape than the
+        ValueError: for an empty batch, an unknown item, or IDs whose radices are not the
             vocabulary's.
     """
     if len(histories) == 0:
         raise ValueError("histories is empty, but at least one history is needed.")
     check_same_space(semantic_ids, vocabulary)
+    first, last = torch.tensor([vocabulary.bos]), torch.tensor(vocabulary.placeholders)
     rows = []
     for row, history in enumerate(histories):
         recent = list(history)[-max_items:] if max_items else []
         recent = semantic_ids.known_items(recent, f"History {row}")
         codes = semantic_ids.codes[torch.tensor(recent, dtype=torch.int64)]  # (n, L)
-        tokens = vocabulary.tokens_of(codes).flatten()
-        rows.append(
-            torch.cat(
-                [torch.tensor([vocabulary.bos]), tokens, torch.tensor(vocabulary.placeholders)]
-            )
-        )
-    width = max(len(row) for row in rows)
-    input_ids = torch.full((len(rows), width), vocabulary.pad)  # (B, T)
-    attention_mask = torch.zeros(len(rows), width, dtype=torch.int64)
-    for index, row_tokens in enumerate(rows):
-        input_ids[index, width - len(row_tokens) :] = row_tokens
-        attention_mask[index, width - len(row_tokens) :] = 1
+        rows.append(torch.cat([first, vocabulary.tokens_of(codes).flatten(), last]))
+    lengths = torch.tensor([len(tokens) for tokens in rows])
+    input_ids = pad_sequence(rows, True, vocabulary.pad, padding_side="left")  # (B, T)
+    width = input_ids.shape[1]
+    attention_mask = (torch.arange(width) >= width - lengths[:, None]).long()  # (B, T)
     position_ids = (attention_mask.cumsum(dim=1) - 1).clamp_min(0)
-    padded = any(len(row_tokens) < width for row_tokens in rows)
+    padded = bool(lengths.min() < width)
     return Prompts(input_ids, attention_mask, position_ids, vocabulary.levels, padded)
 
 
 def check_same_space(semantic_ids: SemanticIds, vocabulary: Vocabulary) -> None:
-    """Raise ValueError unless the IDs' radices are those that the vocabulary was laid out for."""
+    """Raise ValueError unless the IDs have the radices of the vocabulary."""
     if semantic_ids.radices != vocabulary.radices:
         raise ValueError(
             f"These semantic IDs have radices {semantic_ids.radices}, but the model was built for "

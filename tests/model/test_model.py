@@ -8,9 +8,16 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, masking_utils
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    GPTNeoXConfig,
+    RobertaConfig,
+    T5Config,
+    masking_utils,
+)
 
-from nezha_lite.model import NezhaModel
+from nezha_lite.model import NezhaModel, load_model
 from nezha_lite.model.config import PRESETS, NezhaConfig
 from nezha_lite.training.packing import Collator, TrainingBatch, TrainingRow
 from tests.helpers.builders import BACKBONES, RADICES, backbone_config, catalogue, tiny_model
@@ -128,6 +135,51 @@ def test_a_pretrained_backbone_keeps_its_weights(tmp_path: Path, kind: str) -> N
 def test_a_missing_backbone_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="absent' cannot be loaded"):
         NezhaModel.from_backbone(tmp_path / "absent", IDS)
+
+
+@pytest.mark.parametrize("config", [BertConfig, RobertaConfig])
+def test_a_bidirectional_backbone_is_refused(tmp_path: Path, config: type[BertConfig]) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    bidirectional = config(vocab_size=23, num_attention_heads=2, **sizes)
+    AutoModelForCausalLM.from_config(bidirectional).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"type '{config.model_type}', is bidirectional: .* later"
+    ):
+        NezhaModel.from_backbone(tmp_path, IDS)
+
+
+def test_a_folder_around_a_bidirectional_backbone_is_refused(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    backbone = BertConfig(vocab_size=14, num_attention_heads=2, **sizes)
+    NezhaModel(NezhaConfig.for_backbone(backbone, radices=RADICES)).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"config\.json cannot be used: .*'bert', is bidir"
+    ):
+        load_model(tmp_path)
+
+
+def test_a_decoder_of_the_same_architecture_is_not_refused(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    decoder = BertConfig(vocab_size=23, num_attention_heads=2, is_decoder=True, **sizes)
+    AutoModelForCausalLM.from_config(decoder).save_pretrained(tmp_path)
+    assert NezhaModel.from_backbone(tmp_path, IDS).describe()["backbone"] == "bert"
+
+
+def test_an_encoder_decoder_is_named(tmp_path: Path) -> None:
+    T5Config(vocab_size=23, d_model=16, num_layers=1, num_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"decoder-only .* \(t5 is an encoder–decoder\)"):
+        NezhaModel.from_backbone(tmp_path, IDS)
+
+
+def test_the_longest_prompt_must_fit_into_the_backbone_s_positions() -> None:
+    """256 positions: BOS, 84 items and an answer of three codes each."""
+    model = tiny_model(IDS, "gpt2", max_items=84)
+    prompts = model.build_prompts([[0] * 200], IDS)
+    assert prompts.input_ids.shape == (1, 256)
+    assert model.draft_states(prompts).isfinite().all()
+    for max_items in (85, 256):
+        with pytest.raises(ValueError, match=f"max_items is {max_items}, but must be at most 84: "):
+            tiny_model(IDS, "gpt2", max_items=max_items)
 
 
 # ---- presets and settings -----------------------------------------------------------------------
@@ -290,6 +342,29 @@ def test_dropout_is_off_in_eval_and_on_in_training(kind: str) -> None:
         model.embedding_dropout.p = 0.0
         assert not torch.equal(model.draft_states(prompts), model.draft_states(prompts))
         assert same_outputs(model.eval(), plain.eval())
+
+
+@pytest.mark.parametrize(("dropout", "rate"), [(0.4, 0.4), (0.0, 0.1)])
+def test_dropout_replaces_gpt2_s_own(dropout: float, rate: float) -> None:
+    """Once, not twice; GPT-2's own rate, 0.1, acts where ours is 0."""
+    model = tiny_model(IDS, "gpt2", dropout=dropout).train()
+    block, dropped = model.backbone.transformer.h[0], []
+    for branch in (block.attn.resid_dropout, block.mlp):
+        branch.register_forward_hook(lambda module, inputs, output: dropped.append(output == 0))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model.draft_states(model.build_prompts([[1, 2, 3, 4, 5, 6]] * 20, IDS))
+    assert [share.double().mean().item() for share in dropped] == pytest.approx(
+        [rate, rate], abs=0.02
+    )
+
+
+def test_dropout_is_refused_where_the_residual_branches_have_unknown_names() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    backbone = GPTNeoXConfig(vocab_size=14, num_attention_heads=2, **sizes)
+    NezhaModel(NezhaConfig.for_backbone(backbone, radices=RADICES))
+    with pytest.raises(ValueError, match=r"dropout is 0\.1, but must be 0 .* type 'gpt_neox'"):
+        NezhaModel(NezhaConfig.for_backbone(backbone, radices=RADICES, dropout=0.1))
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
