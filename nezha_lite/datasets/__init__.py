@@ -11,9 +11,8 @@ A data set is a folder of one to three JSON files, the layout of LETTER (Wang et
 
 from pathlib import Path
 
-from nezha_lite.datasets.csv_import.layout import TableLayout
-from nezha_lite.datasets.csv_import.problems import Problem, TableReport
-from nezha_lite.datasets.csv_import.read import check_tables, read_tables
+from nezha_lite.datasets.csv_rows import Problem, TableReport
+from nezha_lite.datasets.csv_tables import TableLayout, check_tables, read_tables
 from nezha_lite.datasets.dataset import InteractionDataset, Split
 from nezha_lite.datasets.download import REGISTRY, fetch
 from nezha_lite.datasets.item_text import ItemText, plain_text, shown_text

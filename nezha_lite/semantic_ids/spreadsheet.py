@@ -16,8 +16,7 @@ from pathlib import Path
 
 from nezha_lite.common.files import atomic_write
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.datasets.csv_import.problems import Findings
-from nezha_lite.datasets.csv_import.rows import csv_rows
+from nezha_lite.datasets.csv_rows import Findings, csv_rows
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 
 # What spreadsheets take for the beginning of a formula (OWASP, "CSV injection").
@@ -80,7 +79,7 @@ def read_sid_map(path: str | Path) -> SemanticIds:
     numbered = [f"code_{level}_of_{radix}" for level, radix in enumerate(radices, 1)]
     expected = ["item", *numbered, "key", "title"]
     if header != expected or not radices:
-        findings.report(0, 0, 0).check()  # what is wrong before the header, where anything is
+        findings.report().check()  # what is wrong before the header, where anything is
         raise ValueError(
             f"{path}, line 1: the columns must be item, code_1_of_…, …, key and title, as "
             "`write_sid_map` writes them."
@@ -96,7 +95,7 @@ def read_sid_map(path: str | Path) -> SemanticIds:
                 )
         codes.append([*map(int, numbers)])
         keys.append(int(key))
-    findings.report(0, 0, 0).check()
+    findings.report().check()
     try:
         semantic_ids = SemanticIds.from_codes(codes, radices, names)
     except (ValueError, RuntimeError, OverflowError) as error:

@@ -128,14 +128,14 @@ def test_folders_that_cannot_be_written_are_refused(
 def test_a_failure_while_writing_leaves_no_half_of_a_data_set(
     tables: tuple[Path, Path], tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nezha_lite.datasets import writing
+    from nezha_lite.datasets import json_folder
 
     def full(path: Path, content: str) -> None:
         if path.name.endswith(".inter.json"):
             raise OSError(f"no space left for {path.name}")
         path.write_text(content)
 
-    monkeypatch.setattr(writing, "atomic_write", full)
+    monkeypatch.setattr(json_folder, "atomic_write", full)
     answer = cli("import", *tables, tmp_path / "shop", *LAYOUT)
     assert refused(answer, "no space left for shop.inter.json")
     assert list((tmp_path / "shop").iterdir()) == []

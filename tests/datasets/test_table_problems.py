@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nezha_lite.datasets import TableLayout, TableReport, check_tables, read_tables
-from nezha_lite.datasets.csv_import.rows import LONGEST_LINE
+from nezha_lite.datasets.csv_rows import LONGEST_LINE
 from tests.helpers.own_tables import GOOD, ITEMS, checked
 
 TIME = "write unix seconds or milliseconds, or ISO 8601 such as 2024-01-31T18:05"
@@ -174,6 +174,34 @@ def test_a_renamed_column_must_be_there() -> None:
     layout = TableLayout(brand="maker")
     (problem,) = check_tables("orders.csv", "items.csv", layout).errors
     assert (problem.file, problem.line, problem.column) == ("items.csv", 1, "maker")
+
+
+@pytest.mark.parametrize("time", ["20240131", "20240131.0", "202401311805", "20240131180500"])
+def test_a_date_without_dashes_is_not_read_as_unix_time(time: str) -> None:
+    """Read as unix seconds, 20240131 would lie in August 1970."""
+    unit = "milliseconds" if len(time) > 10 else "seconds"
+    sentence = refused(checked(f"user,item,time\nann,1,{time}\n"))
+    assert sentence == (
+        f"orders.csv, line 2, column 'time': '{time}' could be a date without dashes or unix "
+        f"{unit}: {TIME}."
+    )
+
+
+def test_times_of_several_formats_are_refused() -> None:
+    """Each is a time, but some column of them may be wrong: of 1970 or in another zone."""
+    times = ("2024-01-02", 1704067200, 1704067200001, "2024-01-01T02:00+01:00", "2024-01-03 18:05")
+    rows = "".join(f"ann,{item},{time}\n" for item, time in enumerate(times))
+    report = checked("user,item,time\n" + rows)
+    assert [str(error) for error in report.errors] == [
+        f"orders.csv, line {line}, column 'time': '{times[line - 2]}' is {form}, line 2 has "
+        "ISO 8601 without a time zone: write all times of the column in one format."
+        for line, form in (
+            (3, "unix seconds"),
+            (4, "unix milliseconds"),
+            (5, "ISO 8601 with a time zone"),
+        )
+    ]
+    assert "(and 2 more errors" in refused(report)
 
 
 def test_all_errors_are_listed_at_once_and_the_first_is_raised() -> None:

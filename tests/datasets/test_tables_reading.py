@@ -18,8 +18,7 @@ from nezha_lite.datasets import (
     read_tables,
     write_folder,
 )
-from nezha_lite.datasets.csv_import.problems import Findings
-from nezha_lite.datasets.csv_import.rows import csv_rows
+from nezha_lite.datasets.csv_rows import Findings, csv_rows
 
 # Names as people have them: quotes, separators, line ends, formulas, other scripts. A table's cell
 # is stripped of blanks around it, and holds no NUL.
@@ -173,7 +172,7 @@ def test_columns_and_separators_can_have_other_names(tmp_path: Path) -> None:
         ({"separator": "::"}, "separator is '::'"),
         ({"separator": '"'}, "separator is '\"'"),
         ({"separator": "\n"}, "must be one character"),
-        ({"category_separator": ""}, "category_separator is empty"),
+        ({"category_separator": ""}, "category_separator is ''"),
         ({"user": "item"}, "'item', 'item', 'time'"),
         ({"title": ""}, "each needs a name of its own"),
         ({"brand": "item"}, "each needs a name of its own"),
@@ -218,7 +217,7 @@ def test_reading_changes_no_global_setting_and_keeps_little(tmp_path: Path) -> N
     assert csv.field_size_limit() == before
     for line in range(10_000):
         findings.error(path, "is wrong", line, "item", "x")
-    last = findings.report(0, 0, 0).errors[-1]
+    last = findings.report().errors[-1]
     assert (len(last.places), last.count) == (5, 10_000)
     assert str(last).endswith("line 4 ('x'), 9,995 more.")
 

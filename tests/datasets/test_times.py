@@ -1,4 +1,4 @@
-"""Times as tables write them: one clock, exact order, and what is refused."""
+"""Times as tables write them: one clock, exact order, and refusals."""
 
 import contextlib
 from datetime import UTC, datetime, timedelta, timezone
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nezha_lite.datasets.csv_import.timestamps import read_time
+from nezha_lite.datasets.csv_tables import read_time
 
 SECOND = 10**9
 
@@ -48,6 +48,31 @@ def test_the_size_of_a_number_decides_its_unit_before_1970_too() -> None:
     assert read_time("-200000000000") == (-200 * 10**6 * SECOND, "unix milliseconds")
     assert read_time("-9000000000") == (-9 * SECOND**2, "unix seconds")
     assert read_time("-0.5") == (-SECOND // 2, "unix seconds")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("18991231", "unix seconds"),
+        ("20240132", "unix seconds"),
+        ("20241301", "unix seconds"),
+        ("21000101", "unix seconds"),
+        ("20240131.5", "unix seconds"),
+        ("978300760", "unix seconds"),
+        ("202401312405", "unix milliseconds"),
+        ("2024-01-31", "ISO 8601 without a time zone"),
+        ("20240131T1805", "ISO 8601 without a time zone"),
+    ],
+)
+def test_what_is_no_date_of_our_time_is_a_number(text: str, unit: str) -> None:
+    assert read_time(text)[1] == unit
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2099, 12, 31)))
+def test_any_date_without_dashes_is_refused(moment: datetime) -> None:
+    for form in ("%Y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S"):
+        with pytest.raises(ValueError, match="could be a date without dashes or unix"):
+            read_time(moment.strftime(form))
 
 
 @pytest.mark.parametrize(

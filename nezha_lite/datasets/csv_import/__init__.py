@@ -1,1 +1,0 @@
-"""CSV tables of a shop, checked and read into an `InteractionDataset`."""
