@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from nezha_lite.plots.beam_figures import percent
 from nezha_lite.plots.prefix_agreement import ComparedPrefix, LevelAgreement, Opinion
 from nezha_lite.plots.style import BLUE, GREEN, ORANGE, VERMILLION, Figure, headed, plot_text
-from nezha_lite.plots.traces import marker_trace, named_axis, segment_trace, text_trace
+from nezha_lite.plots.traces import bar_trace, marker_trace, named_axis, segment_trace, text_trace
 
 HALF = 0.29  # levels, from the middle of a pair of columns to either of them
 ROW, LEAST, MOST = 20, 180, 640  # pixels: of a rank; of the plot
@@ -165,15 +165,12 @@ def shares_figure(
         heights = [100 * share for share in shares]
         texts += zip(xs, heights, strict=True)
         traces.append(
-            go.Bar(
-                x=xs,
-                y=heights,
-                width=0.9 * width,
-                name=plot_text(name),
-                marker={
-                    "color": colour,
-                    "pattern": {"shape": pattern, "fillmode": "overlay", "fgcolor": "#FFFFFF"},
-                },
+            bar_trace(
+                zip(xs, heights, strict=True),
+                name,
+                colour,
+                pattern,
+                0.9 * width,
                 hoverinfo="name+y",
             )
         )

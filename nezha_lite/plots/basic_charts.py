@@ -20,7 +20,7 @@ from nezha_lite.plots.style import (
     headed,
     plot_text,
 )
-from nezha_lite.plots.traces import named_axis, text_trace
+from nezha_lite.plots.traces import SeriesStyle, named_axis, series_trace, text_trace
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELS = 40
@@ -111,16 +111,9 @@ def lines_figure(
                     "positive numbers."
                 )
         style = index % len(PALETTE)
-        traces.append(
-            go.Scatter(
-                x=[float(x) for x in xs],
-                y=[float(y) for y in ys],
-                name=plot_text(name),
-                mode="lines+markers",
-                line={"color": PALETTE[style], "dash": DASHES[style], "width": 2},
-                marker={"color": PALETTE[style], "symbol": SYMBOLS[style], "size": 8},
-            )
-        )
+        series_style = SeriesStyle(name, PALETTE[style], DASHES[style], SYMBOLS[style])
+        points = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
+        traces.append(series_trace(points, series_style))
     layout = headed(
         title,
         caption,

@@ -12,7 +12,7 @@ from nezha_lite.decoding import DecodeTrace
 from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes
 from nezha_lite.plots.static_svg import WIDTH, shortened, text_width
 from nezha_lite.plots.style import BLUE, GREY, ORANGE, VERMILLION, Figure, headed, plot_text
-from nezha_lite.plots.traces import marker_trace, named_axis, segment_trace, text_trace
+from nezha_lite.plots.traces import bar_trace, marker_trace, named_axis, segment_trace, text_trace
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELLED = 80  # nodes of a level that still leave room for text
@@ -47,14 +47,7 @@ def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?"
         ("does not exist: kept unchecked", [count.unchecked for count in counts], ORANGE, "x"),
     )
     bars = [
-        go.Bar(
-            x=levels,
-            y=numbers,
-            name=name,
-            width=0.6,
-            marker={"color": colour, "pattern": _pattern(pattern)},
-            hoverinfo="name+y",
-        )
+        bar_trace(zip(levels, numbers, strict=True), name, colour, pattern, hoverinfo="name+y")
         for name, numbers, colour, pattern in series
     ]
     totals = text_trace(
@@ -74,11 +67,6 @@ def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?"
         },
     )
     return Figure([*bars, totals], layout)
-
-
-def _pattern(shape: str) -> dict[str, str]:
-    # Plotly's default would draw the strokes, not the ground, in the bar's colour.
-    return {"shape": shape, "fillmode": "overlay", "fgcolor": "#FFFFFF"}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from nezha_lite.bench.capacity import Forecast, Service
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import SeriesStyle, decimal_ticks
+from nezha_lite.plots.labelled_lines import decimal_ticks
 from nezha_lite.plots.speed_figures import DECODERS
 from nezha_lite.plots.style import (
     BLACK,
@@ -25,7 +25,15 @@ from nezha_lite.plots.style import (
     headed,
     plot_text,
 )
-from nezha_lite.plots.traces import line_trace, marker_trace, named_axis, segment_trace, text_trace
+from nezha_lite.plots.traces import (
+    SeriesStyle,
+    line_trace,
+    marker_trace,
+    named_axis,
+    segment_trace,
+    series_trace,
+    text_trace,
+)
 
 PAPER = {
     "paper: before NEZHA": SeriesStyle("paper: before NEZHA", ORANGE, "longdashdot", "cross"),
@@ -68,22 +76,14 @@ def responses_figure(
         ys = [forecast.percentile(percent) for percent in shown]
         times += ys
         traces.append(
-            go.Scatter(
-                x=[_slower(percent) for percent in shown],
-                y=ys,
-                name=plot_text(style.name),
-                mode="lines+markers",
-                line={
-                    "color": style.colour,
-                    "dash": style.dash,
-                    "width": 2 + 2 * (index == chosen),
-                },
-                marker={"color": style.colour, "symbol": style.symbol, "size": 8},
-                hoverinfo="text",
-                hovertext=[
+            series_trace(
+                [(_slower(percent), ms) for percent, ms in zip(shown, ys, strict=True)],
+                style,
+                [
                     f"{plot_text(style.name)}: {percent:g} % within {number(ms)} ms"
                     for percent, ms in zip(shown, ys, strict=True)
                 ],
+                2 + 2 * (index == chosen),
             )
         )
     ends = [_slower(PERCENTS[0]), _slower(PERCENTS[-1])]

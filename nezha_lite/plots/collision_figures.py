@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.style import BLACK, PALETTE, SYMBOLS, Figure, headed
-from nezha_lite.plots.traces import line_trace, marker_trace
+from nezha_lite.plots.traces import SeriesStyle, line_trace, marker_trace, series_trace
 from nezha_lite.semantic_ids.collisions import expected_collision_rate, expected_distinct
 
 MAX_LEVELS = 4
@@ -151,15 +151,17 @@ def _marks(pairs: Sequence[tuple[CollisionPoint, float]], text: Any) -> list[go.
         rows = [(point, y) for point, y in pairs if point.levels == levels]
         rows.sort(key=lambda row: row[0].codes)
         traces.append(
-            go.Scatter(
-                x=[point.space for point, _ in rows],
-                y=[y for _, y in rows],
-                name=f"{levels} level{'' if levels == 1 else 's'}",
-                mode="lines+markers",
-                line={"color": PALETTE[levels - 1], "dash": "dot", "width": 1.5},
-                marker={"color": PALETTE[levels - 1], "symbol": SYMBOLS[levels - 1], "size": 10},
-                hovertext=[f"{levels} × {point.codes}: {text(point)}" for point, _ in rows],
-                hoverinfo="text",
+            series_trace(
+                [(point.space, y) for point, y in rows],
+                SeriesStyle(
+                    f"{levels} level{'' if levels == 1 else 's'}",
+                    PALETTE[levels - 1],
+                    "dot",
+                    SYMBOLS[levels - 1],
+                ),
+                [f"{levels} × {point.codes}: {text(point)}" for point, _ in rows],
+                width=1.5,
+                size=10,
             )
         )
     return traces

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.static_svg import WIDTH, text_width
 from nezha_lite.plots.style import GREY, Figure, headed, plot_text
-from nezha_lite.plots.traces import segment_trace, text_trace
+from nezha_lite.plots.traces import SeriesStyle, segment_trace, series_trace, text_trace
 
 LETTERS = 12  # pixels, of the names
 _HEIGHT, _BOTTOM = 300, 56  # pixels: of the plot, below it
@@ -20,37 +20,26 @@ _NAME_GAP, _LEADER, _SIDES = 17, 26, 100  # pixels: between names, up to them, b
 
 
 @dataclass(frozen=True)
-class SeriesStyle:
-    """Name, colour, dash and symbol of a series, the same in every figure."""
-
-    name: str
-    colour: str
-    dash: str = "solid"
-    symbol: str = "circle"
-
-
-@dataclass(frozen=True)
 class Line:
-    """One line and its style; lines differ in dash and symbol too, not in colour alone.
+    """One line and its style.
 
     Attributes:
-        name: plain text, written at the line's end.
+        style: its name is written at the line's end.
         xs: positive, rising.
         ys: positive.
-        colour: of the line and its marks.
-        dash: one of plotly's.
-        symbol: of the marks; "" for none.
-        measured: how many of the points were; the rest is drawn as a dashed line without marks.
+        measured: number of measured points; the rest is drawn as a dotted line without markers.
             None for all.
     """
 
-    name: str
+    style: SeriesStyle
     xs: Sequence[float]
     ys: Sequence[float]
-    colour: str
-    dash: str = "solid"
-    symbol: str = "circle"
     measured: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its style."""
+        return self.style.name
 
 
 def labelled_lines_figure(
@@ -164,37 +153,19 @@ def spread(targets: Sequence[float], gap: float, low: float, high: float) -> lis
 
 
 def _traces(line: Line) -> list[go.Scatter]:
-    n_measured = len(line.xs) if line.measured is None else line.measured
-    name = plot_text(line.name)
-    marker: dict[str, Any] = {"color": line.colour, "symbol": line.symbol or "circle", "size": 8}
-    if line.symbol.endswith("-open"):
-        marker["line"] = {"width": 1.5}
-    traces = [
-        go.Scatter(
-            x=list(line.xs[:n_measured]),
-            y=list(line.ys[:n_measured]),
-            name=name,
-            mode="lines+markers" if line.symbol else "lines",
-            line={"color": line.colour, "dash": line.dash, "width": 2},
-            marker=marker,
-            hoverinfo="text",
-            hovertext=[f"{name}: {number(y)}" for y in line.ys[:n_measured]],
-        )
-    ]
-    if n_measured < len(line.xs):
-        start = max(n_measured - 1, 0)
-        traces.append(
-            go.Scatter(
-                x=list(line.xs[start:]),
-                y=list(line.ys[start:]),
-                name=f"{name}, extrapolated",
-                mode="lines",
-                line={"color": line.colour, "dash": "dot", "width": 2},
-                hoverinfo="text",
-                hovertext=[f"{name}, extrapolated: {number(y)}" for y in line.ys[start:]],
-            )
-        )
+    points = list(zip(line.xs, line.ys, strict=True))
+    end = len(points) if line.measured is None else line.measured
+    traces = [_line(points[:end], line.style)]
+    if end < len(points):
+        name = f"{line.name}, extrapolated"
+        dotted = replace(line.style, name=name, dash="dot", symbol="")
+        traces.append(_line(points[max(end - 1, 0) :], dotted))
     return traces
+
+
+def _line(points: Sequence[tuple[float, float]], style: SeriesStyle) -> go.Scatter:
+    hover = [f"{plot_text(style.name)}: {number(y)}" for _, y in points]
+    return series_trace(points, style, hover)
 
 
 def _leaders(lines: Sequence[Line], label_x: float, positions: Sequence[float]) -> go.Scatter:

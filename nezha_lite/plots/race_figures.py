@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.static_svg import WIDTH, text_width
 from nezha_lite.plots.style import BLUE, ORANGE, Figure, headed, plot_text
-from nezha_lite.plots.traces import text_trace
+from nezha_lite.plots.traces import bar_trace, text_trace
 
 _ROW, _LETTERS, _RIGHT, _GAP = 34, 12, 20, 6  # pixels: a bar and its gap; of texts; margins
 
@@ -59,16 +59,12 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
         ("lists IDs that do not exist", ORANGE, "x", [bar for bar in bars if bar.missing]),
     )
     traces: list[go.Bar | go.Scatter] = [
-        go.Bar(
-            x=[bar.ms for bar in group],
-            y=[bars.index(bar) for bar in group],
-            name=name,
+        bar_trace(
+            [(bar.ms, bars.index(bar)) for bar in group],
+            name,
+            colour,
+            pattern,
             orientation="h",
-            width=0.6,
-            marker={
-                "color": colour,
-                "pattern": {"shape": pattern, "fillmode": "overlay", "fgcolor": "#FFFFFF"},
-            },
             hoverinfo="text",
             hovertext=[plot_text(f"{bar.name}: {bar.text}") for bar in group],
         )

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from nezha_lite.bench.decoders import forward_ratio
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import Line, SeriesStyle, labelled_lines_figure
+from nezha_lite.plots.labelled_lines import Line, labelled_lines_figure
 from nezha_lite.plots.style import (
     BLACK,
     BLUE,
@@ -23,7 +23,7 @@ from nezha_lite.plots.style import (
     headed,
     plot_text,
 )
-from nezha_lite.plots.traces import named_axis, text_trace
+from nezha_lite.plots.traces import SeriesStyle, bar_trace, named_axis, text_trace
 
 DECODERS = {
     "nezha": SeriesStyle("NEZHA", BLUE),
@@ -64,12 +64,15 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
     for phase, (colour, pattern) in PHASES.items():
         spent = [row.metrics.get(f"{phase}_ms", 0.0) for row in split]
         traces.append(
-            go.Bar(
-                x=positions,
-                y=[100 * part / total for part, total in zip(spent, totals, strict=True)],
-                name=phase,
-                width=0.7,
-                marker={"color": colour, "pattern": {"shape": pattern}},
+            bar_trace(
+                [
+                    (position, 100 * part / total)
+                    for position, part, total in zip(positions, spent, totals, strict=True)
+                ],
+                phase,
+                colour,
+                pattern,
+                0.7,
                 hoverinfo="text",
                 hovertext=[f"{phase}: {number(part)} ms" for part in spent],
             )
@@ -127,11 +130,11 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
         points = [(float(row.beam or 0), ratio) for row in group if (ratio := _ratio(row))]
         if points:
             beams, ratios = (list(column) for column in zip(*points, strict=True))
-            lines.append(Line(style.name, beams, ratios, style.colour, style.dash, style.symbol))
+            lines.append(Line(style, beams, ratios))
     beams = sorted({beam for line in lines for beam in line.xs})
     if beams and any(row.beam is None for row in rows):
         ends = [beams[0], beams[-1]]
-        lines.append(Line("bare forward pass", ends, [1.0, 1.0], BLACK, "dot", ""))
+        lines.append(Line(SeriesStyle("bare forward pass", BLACK, "dot", ""), ends, [1.0, 1.0]))
     return labelled_lines_figure(
         lines,
         x_title="beam width",
@@ -249,9 +252,7 @@ def verifiers_figure(
         style = STRUCTURES.get(kind, SeriesStyle(kind, GREY, "dot", "cross"))
         ys = [values[kind, size] for size in sizes]
         if rows_of_kind:
-            lines.append(
-                Line(style.name, sizes, ys, style.colour, style.dash, style.symbol, len(measured))
-            )
+            lines.append(Line(style, sizes, ys, len(measured)))
     sizes = sorted({size for line in lines for size in line.xs})
     return labelled_lines_figure(
         lines,

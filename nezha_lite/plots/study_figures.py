@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
@@ -10,7 +11,6 @@ import plotly.graph_objects as go
 from nezha_lite.common.results import ResultRow
 from nezha_lite.evaluation.study.published import Published
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import SeriesStyle
 from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.study_style import (
     DATASETS,
@@ -23,7 +23,14 @@ from nezha_lite.plots.study_style import (
     system_name,
 )
 from nezha_lite.plots.style import BLACK, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
-from nezha_lite.plots.traces import line_trace, marker_trace, segment_trace, text_trace
+from nezha_lite.plots.traces import (
+    SeriesStyle,
+    line_trace,
+    marker_trace,
+    segment_trace,
+    series_trace,
+    text_trace,
+)
 
 _ROW, _NAME_ROOM, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
 Label = Callable[[ResultRow], str]
@@ -197,15 +204,10 @@ def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption:
         points.sort()
         style = LINES[index % len(LINES)]
         traces.append(
-            go.Scatter(
-                x=[value for value, _ in points],
-                y=[share for _, share in points],
-                name=plot_text(name),
-                mode="lines+markers",
-                line={"color": style.colour, "dash": style.dash, "width": 2},
-                marker={"color": style.colour, "symbol": style.symbol, "size": 8},
-                hoverinfo="text",
-                hovertext=[f"{plot_text(name)}: {number(share)} %" for _, share in points],
+            series_trace(
+                points,
+                replace(style, name=name),
+                [f"{plot_text(name)}: {number(share)} %" for _, share in points],
             )
         )
     ticks = sorted({value for points in lines.values() for value, _ in points})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.labelled_lines import SeriesStyle
 from nezha_lite.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from nezha_lite.plots.traces import SeriesStyle
 
 NAMES: Mapping[str, str] = {
     "popularity": "popularity",
@@ -73,6 +73,6 @@ def clear(row: ResultRow, metric: str) -> int:
 
 
 def measure(metric: str) -> str:
-    """ The display name of a metric: "Recall@10" for "recall@10"."""
+    """The display name of a metric: "Recall@10" for "recall@10"."""
     name, _, cut = metric.partition("@")
     return f"{ {'recall': 'Recall', 'ndcg': 'NDCG'}.get(name, name) }@{cut}"

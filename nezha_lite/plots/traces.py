@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -10,6 +11,56 @@ import plotly.graph_objects as go
 from nezha_lite.plots.style import plot_text
 
 Points = Iterable[tuple[float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """Name, colour, dash and symbol of a series, the same in every figure."""
+
+    name: str
+    colour: str
+    dash: str = "solid"
+    symbol: str = "circle"
+
+
+def series_trace(
+    points: Points,
+    style: SeriesStyle,
+    hover: Sequence[str] | None = None,
+    width: float = 2,
+    size: float = 8,
+) -> go.Scatter:
+    """A line with markers (without where the style's symbol is ""), in the style of its series."""
+    symbol = style.symbol or "circle"
+    marker: dict[str, Any] = {"color": style.colour, "symbol": symbol, "size": size}
+    if symbol.endswith("-open"):
+        marker["line"] = {"width": 1.5}
+    return _trace(
+        points,
+        name=plot_text(style.name),
+        mode="lines+markers" if style.symbol else "lines",
+        line={"color": style.colour, "dash": style.dash, "width": width},
+        marker=marker,
+        hoverinfo=None if hover is None else "text",
+        hovertext=hover,
+    )
+
+
+def bar_trace(
+    points: Points, name: str, colour: str, pattern: str = "", width: float = 0.6, **settings: Any
+) -> go.Bar:
+    """Bars, with white strokes of a pattern over their colour."""
+    pairs = list(points)
+    # Plotly's default would draw the strokes, not the ground, in the bar's colour.
+    strokes = {"shape": pattern, "fillmode": "overlay", "fgcolor": "#FFFFFF"}
+    return go.Bar(
+        x=[x for x, _ in pairs],
+        y=[y for _, y in pairs],
+        name=plot_text(name),
+        width=width,
+        marker={"color": colour, "pattern": strokes},
+        **settings,
+    )
 
 
 def text_trace(

@@ -11,10 +11,10 @@ import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import SeriesStyle, decimal_ticks
+from nezha_lite.plots.labelled_lines import decimal_ticks
 from nezha_lite.plots.speed_figures import decoder_style, rows_by_decoder
 from nezha_lite.plots.style import BLACK, Figure, headed, plot_text
-from nezha_lite.plots.traces import line_trace, marker_trace
+from nezha_lite.plots.traces import SeriesStyle, line_trace, marker_trace, series_trace
 
 HOLE = {"color": "white", "size": 5}  # makes a mark of ten pixels hollow
 
@@ -167,19 +167,15 @@ def _of(style: SeriesStyle, points: Sequence[TradeoffPoint]) -> list[TradeoffPoi
 
 
 def _series(style: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
-    return go.Scatter(
-        x=[point.milliseconds for point in points],
-        y=[point.value for point in points],
-        name=plot_text(style.name),
-        mode="lines+markers",
-        line={"color": style.colour, "dash": style.dash, "width": 2},
-        marker={"color": style.colour, "symbol": symbol, "size": 10},
-        hoverinfo="text",
-        hovertext=[
+    return series_trace(
+        [(point.milliseconds, point.value) for point in points],
+        replace(style, symbol=symbol),
+        [
             f"{plot_text(style.name)}, beam {point.beam}: {number(point.milliseconds)} ms, "
             f"{number(point.value)}"
             for point in points
         ],
+        size=10,
     )
 
 

@@ -52,7 +52,9 @@ def why(
     noun = "item begins" if len(items) == 1 else "items begin"
     text = f"Draft {'-'.join(map(str, node.codes))}: {node.fate.value}"
     if node.fate is Fate.PRUNED:
-        kept = [other.log_prob for other in nodes if other.level == node.level and other.position >= 0]
+        kept = [
+            other.log_prob for other in nodes if other.level == node.level and other.position >= 0
+        ]
         text += f" ({min(kept):.2f})" if kept else ""
     text += f". Probability {percent(node.log_prob)} (log-probability {node.log_prob:.2f}). "
     text += f"{len(items)} {noun} with these codes"

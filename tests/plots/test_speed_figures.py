@@ -22,6 +22,7 @@ from nezha_lite.plots import (
 from nezha_lite.plots.labelled_lines import spread
 from nezha_lite.plots.speed_figures import DECODERS, STRUCTURES
 from nezha_lite.plots.static_svg import plain
+from nezha_lite.plots.traces import SeriesStyle
 from nezha_lite.verifiers import VERIFIER_KINDS
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of
@@ -210,7 +211,7 @@ def test_names_with_room_stay_where_their_lines_end() -> None:
 @pytest.mark.parametrize(("xs", "ys"), [([], []), ([1], [1, 2]), ([1, 2], [0, 1]), ([-1], [1])])
 def test_lines_that_cannot_be_drawn_are_named(xs: list[float], ys: list[float]) -> None:
     with pytest.raises(ValueError, match="'one' needs as many x as y"):
-        labelled_lines_figure([Line("one", xs, ys, "#000000")], "", "", "", "", [])
+        labelled_lines_figure([Line(SeriesStyle("one", "#000000"), xs, ys)], "", "", "", "", [])
     with pytest.raises(ValueError, match="no lines"):
         labelled_lines_figure([], "", "", "", "", [])
 
@@ -249,7 +250,7 @@ def test_a_long_legend_goes_on_in_another_row() -> None:
 
 
 def test_the_page_has_room_for_what_spans_many_decades() -> None:
-    steep = Line("steep", [1, 10], [1e-6, 1e7], "#000000")
+    steep = Line(SeriesStyle("steep", "#000000"), [1, 10], [1e-6, 1e7])
     figure = labelled_lines_figure([steep], "x", "y", "t", "c", [(1, "1"), (10, "10")])
     ticks = figure.layout.yaxis.tickvals
     assert all(math.isclose(high / low, 100) for low, high in pairwise(ticks))
