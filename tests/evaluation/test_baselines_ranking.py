@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nezha_lite.datasets import Split
 from nezha_lite.decoding.item_lists import NOT_FOUND
 from nezha_lite.evaluation.baselines import evaluate_scorer
+from nezha_lite.evaluation.baselines import scorer as scorer_module
 
 
 class Table:
@@ -61,6 +65,47 @@ def test_ranks_and_lists_are_those_of_sorting(
         assert found.lists[user] == ranking
         place = ranking.index(target) if target in ranking else NOT_FOUND
         assert found.ranks[user] == found.sid_ranks[user] == place
+
+
+def test_rows_that_are_ranked_apart_are_ranked_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(torch.randint(0, 5, (7, 30), generator=torch.manual_seed(0)).tolist())
+    targets = split_of([0, 4, 8, 12, 16, 20, 24])
+    together = evaluate_scorer(table, targets, 6)
+    monkeypatch.setattr(scorer_module, "_SCORES_AT_ONCE", 70)  # two users
+    apart = evaluate_scorer(table, targets, 6)
+    assert apart.lists == together.lists
+    assert apart.ranks.tolist() == together.ranks.tolist()
+
+
+class Allocations(TorchDispatchMode):
+    """The bytes of every tensor that an operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        results = func(*args, **(kwargs or {}))
+        inputs = {tensor.data_ptr() for tensor in tree_leaves(args) if isinstance(tensor, Tensor)}
+        for tensor in tree_leaves(results):
+            if isinstance(tensor, Tensor) and tensor.data_ptr() not in inputs:
+                self.sizes.append(tensor.nbytes)
+        return results
+
+
+def test_ranking_allocates_little_beside_the_scores() -> None:
+    users, n_items = 200, 100_000
+    table = Table([[0.0]])
+    table.rows = torch.randperm(users * n_items, generator=torch.manual_seed(0))
+    table.rows = table.rows.view(users, n_items).float()
+    with Allocations() as allocations:
+        found = evaluate_scorer(table, split_of(range(users)), 10)
+    assert found.lists[:3] == table.rows[:3].topk(10).indices.tolist()
+    *others, batch = sorted(allocations.sizes)
+    assert batch == table.rows.nbytes, "the scorer's own"
+    assert max(others) <= batch / 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64])

@@ -1,8 +1,8 @@
-"""Item-kNN: people who took this also took that (Sarwar et al., WWW 2001).
+"""Item-kNN: users who took this item also took that one (Sarwar et al., WWW 2001).
 
-Two items are near when the same users took both, and nearer when they took them in a row; a user's
-list is what is near to the latest items of the history. No training, seconds of work, and hard to
-beat on sparse data, so it stands beside every model.
+Two items are similar when the same users took both, and more similar when they took them in a row.
+A user's list holds what is similar to the latest items of the history. There is no training, only
+seconds of counting, and the result is hard to beat on sparse data, so it stands beside every model.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nezha_lite.common.checks import check, check_counts
+
 
 @dataclass(frozen=True)
 class ItemKnnConfig:
     """Settings of `ItemKnn`; the defaults were best on validation users of Beauty and Toys.
 
     Attributes:
-        neighbours: how many nearest items each item keeps.
+        neighbours: how many similar items each item keeps.
         window: how many steps apart two items of a user may be to count as a pair.
-        shrinkage: added to the counts' normaliser: pairs seen once or twice weigh less.
-        decay: weight of the n-th last item of a history is decay^(n-1), in (0, 1].
+        shrinkage: added to the normaliser of the counts: pairs seen once or twice weigh less.
+        decay: the n-th last item of a history has the weight decay^(n-1); in (0, 1].
     """
 
     neighbours: int = 200
@@ -33,21 +35,20 @@ class ItemKnnConfig:
     decay: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("neighbours", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
-        if not self.shrinkage >= 0:
-            raise ValueError(f"shrinkage is {self.shrinkage}, but must not be negative.")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay is {self.decay}, but must be in (0, 1].")
+        check_counts(self, "neighbours", "window")
+        check(self.shrinkage >= 0, "shrinkage", self.shrinkage, "0 or more")
+        check(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
 
 
 class ItemKnn:
-    """Nearest items by shrunk cosine of who took them together, a pair d steps apart counting 1/d.
+    """Similar items by shrunk cosine of the users who took both; a pair d steps apart counts 1/d.
 
     Args:
-        sequences: users' items in time order; the training part only.
+        sequences: the users' items in time order; the training part only.
         n_items: N.
+
+    Attributes:
+        similarity: sparse (N, N) float64; a row holds the nearest items of one item.
     """
 
     def __init__(
@@ -55,51 +56,63 @@ class ItemKnn:
     ) -> None:
         self.config = config or ItemKnnConfig()
         self.n_items = n_items
-        self.similarity = self._similarity(sequences)  # sparse (N, N): from a history's item, to
+        self.similarity = self._similarity(sequences)
 
     def scores(self, histories: Sequence[Sequence[int]]) -> Tensor:
-        """See `ItemScorer`: (B, N) float32, 0 for items near to none of the history."""
+        """See `ItemScorer`: (B, N) float32; 0 for items similar to none of the history."""
         from scipy.sparse import csr_matrix
 
-        weights, items, users = [], [], []
-        for user, history in enumerate(histories):
-            for age, item in enumerate(reversed(history)):
-                weights.append(self.config.decay**age)
-                items.append(item)
-                users.append(user)
-        taken = csr_matrix((weights, (users, items)), shape=(len(histories), self.n_items))
-        return torch.from_numpy((taken @ self.similarity).toarray()).float()
+        items = _joined([history[::-1] for history in histories])  # the latest first
+        lengths = [len(history) for history in histories]
+        users = np.repeat(np.arange(len(histories)), lengths)
+        ages = _joined([range(length) for length in lengths])
+        weights = csr_matrix(
+            (self.config.decay**ages, (users, items)), shape=(len(histories), self.n_items)
+        )
+        return torch.from_numpy((weights @ self.similarity).astype(np.float32).toarray())
 
     def _similarity(self, sequences: Sequence[Sequence[int]]) -> Any:
+        items = _joined(sequences)
+        users = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
+        near = self._pair_counts(items, users)
+        occurrences = np.bincount(items, minlength=self.n_items).astype(np.float64)
+        rows = np.repeat(np.arange(self.n_items), np.diff(near.indptr))
+        near.data /= np.sqrt(occurrences[rows] * occurrences[near.indices]) + self.config.shrinkage
+        return _keep_nearest(near, self.config.neighbours)
+
+    def _pair_counts(self, items: Any, users: Any) -> Any:
+        """Sparse symmetric (N, N): the sum of 1/d over all pairs of different items d steps apart.
+
+        The pairs of each distance are counted, which is exact, and the counts are weighted
+        afterwards: items with the same counts have equal sums, whatever the order of the users.
+        """
         from scipy.sparse import csr_matrix
 
-        taken = np.zeros(self.n_items)
-        pairs: dict[tuple[int, int], float] = {}
-        for sequence in sequences:
-            for place, item in enumerate(sequence):
-                taken[item] += 1
-                for step, other in enumerate(sequence[place + 1 : place + 1 + self.config.window]):
-                    if other != item:
-                        for pair in ((item, other), (other, item)):
-                            pairs[pair] = pairs.get(pair, 0.0) + 1.0 / (step + 1)
-        ends = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
-        counts = np.array(list(pairs.values()))
-        norms = np.sqrt(taken[ends[:, 0]] * taken[ends[:, 1]]) + self.config.shrinkage
-        near = csr_matrix((counts / norms, ends.T), shape=(self.n_items, self.n_items))
-        return _keep_nearest(near, self.config.neighbours)
+        near = csr_matrix((self.n_items, self.n_items))
+        for distance in range(1, min(self.config.window, len(items) - 1) + 1):
+            first, second = items[:-distance], items[distance:]
+            pair = (users[:-distance] == users[distance:]) & (first != second)
+            if pair.any():
+                ones = np.ones(np.count_nonzero(pair))
+                counts = csr_matrix((ones, (first[pair], second[pair])), shape=near.shape)
+                near = near + counts / distance
+        return near + near.T
+
+
+def _joined(sequences: Sequence[Sequence[int]]) -> Any:
+    """One after the other: (sum of lengths,) int64."""
+    total = sum(map(len, sequences))
+    return np.fromiter((item for sequence in sequences for item in sequence), np.int64, total)
 
 
 def _keep_nearest(near: Any, neighbours: int) -> Any:
     """Each row's largest entries; of equal ones the lower column."""
-    from scipy.sparse import csr_matrix
-
     near.sort_indices()
-    data, columns, rows = [], [], []
-    for row in range(near.shape[0]):
-        own = slice(near.indptr[row], near.indptr[row + 1])
-        best = np.argsort(-near.data[own], kind="stable")[:neighbours]
-        data.append(near.data[own][best])
-        columns.append(near.indices[own][best])
-        rows.append(np.full(len(best), row))
-    places = (np.concatenate(rows), np.concatenate(columns))
-    return csr_matrix((np.concatenate(data), places), shape=near.shape)
+    keep = np.ones(near.nnz, dtype=bool)
+    for row in np.flatnonzero(np.diff(near.indptr) > neighbours):
+        start, end = near.indptr[row : row + 2]
+        order = np.argsort(-near.data[start:end], kind="stable")
+        keep[start + order[neighbours:]] = False
+    near.data[~keep] = 0
+    near.eliminate_zeros()
+    return near
