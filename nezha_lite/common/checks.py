@@ -13,7 +13,9 @@ def check(valid: bool, name: str, value: object, must_be: str) -> None:
     ValueError: beam is 0, but must be at least 1.
     """
     if not valid:
-        raise ValueError(f"{name} is {value!r}, but must be {must_be}.")
+        shown = repr(value)
+        shown = shown if len(shown) <= 100 else f"{shown[:100]}…"
+        raise ValueError(f"{name} is {shown}, but must be {must_be}.")
 
 
 def check_counts(config: object, *names: str, low: int = 1) -> None:

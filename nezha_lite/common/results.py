@@ -2,7 +2,7 @@
 
 Every number that a reader of the project sees lies in `data/results/<kind>-<dataset>-<what>.json`:
 one object for one row, `{"rows": [...]}` for several. Notebooks, tables and tests read it from
-there; nobody types a number.
+there; no number is typed by hand.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -22,12 +23,13 @@ from typing import Any, TypedDict, cast
 
 import torch
 
+from nezha_lite.common.checks import check
 from nezha_lite.common.files import atomic_write, read_json
 
 KINDS = ("quality", "latency", "training", "tokenizer", "reliability")
+_SPREAD = {"std", "per_seed"}  # the fields that a file may leave out
 
-
-# What JSON makes of a row's fields; numbers are looked at one by one.
+# The JSON types of a row's fields; numbers are checked one by one.
 _TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("kind", "dataset", "device", "commit", "date"), (str,)),
     **dict.fromkeys(("decoder", "verifier"), (str, type(None))),
@@ -50,11 +52,11 @@ class Provenance(TypedDict):
 class ResultRow:
     """One measurement.
 
-    `metrics` holds the mean over `seeds`; with several seeds `std` and `per_seed` (in the order of
-    `seeds`) stand beside it, under the same names. `decoder`, `verifier` and `beam` are None where
-    nothing is decoded. `seconds` is what the whole measurement took.
+    `metrics` holds the mean over `seeds`; with several seeds, `std` and `per_seed` (in the order of
+    `seeds`) hold their spread and values under the same names. `decoder`, `verifier` and `beam` are
+    None where nothing is decoded. `seconds` is the time of the whole measurement.
 
-    Raises ValueError when a field makes no sense, naming it, its value and what would be valid.
+    Raises ValueError for an impossible field, with its name, its value and what would be valid.
     """
 
     kind: str  # one of KINDS
@@ -93,83 +95,74 @@ class ResultRow:
         return cls(**fields, seconds=seconds, **provenance(device))
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind is {self.kind!r}; valid kinds are {', '.join(KINDS)}")
-        if not self.dataset:
-            raise ValueError("dataset is empty; it must name the data that was measured")
-        if self.beam is not None and self.beam < 1:
-            raise ValueError(f"beam is {self.beam}; it must be at least 1, or None")
-        if not self.metrics:
-            raise ValueError("metrics is empty; a row needs at least one measured number")
-        for name, value in self.metrics.items():
-            _check_number(f"metrics[{name!r}]", value)
+        check(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
+        check(bool(self.dataset), "dataset", self.dataset, "the name of the measured data")
+        check(self.beam is None or self.beam >= 1, "beam", self.beam, "at least 1, or None")
+        check(bool(self.metrics), "metrics", self.metrics, "one measured number or more")
+        check(_is_date(self.date), "date", self.date, "ISO 8601 such as 2026-11-23T21:55:00+00:00")
         _check_number("seconds", self.seconds)
-        self._check_seeds()
-        try:
-            datetime.fromisoformat(self.date)
-        except ValueError:
-            raise ValueError(
-                f"date is {self.date!r}; it must be an ISO date and time such as "
-                "2026-11-23T21:55:00+00:00"
-            ) from None
-
-    def _check_seeds(self) -> None:
+        for label, numbers in (("metrics", self.metrics), ("std", self.std)):
+            for name, value in numbers.items():
+                _check_number(f"{label}[{name!r}]", value)
         for label, spread in (("std", self.std), ("per_seed", self.per_seed)):
-            unknown = sorted(set(spread) - set(self.metrics))
-            if unknown:
-                raise ValueError(
-                    f"{label} names {unknown[0]!r}, which is not among the metrics "
-                    f"{', '.join(self.metrics)}"
-                )
-        for name, value in self.std.items():
-            _check_number(f"std[{name!r}]", value)
+            one_of = f"one of the metrics {', '.join(self.metrics)}"
+            for name in spread:
+                check(name in self.metrics, f"a name in {label}", name, one_of)
+        each = f"one value for each of the {len(self.seeds)} seeds"
         for name, values in self.per_seed.items():
-            if not isinstance(values, Sequence) or len(values) != len(self.seeds):
-                found = len(values) if isinstance(values, Sequence) else "no"
-                raise ValueError(
-                    f"per_seed[{name!r}] has {found} values; there must be one for each of "
-                    f"the {len(self.seeds)} seeds"
-                )
+            complete = isinstance(values, Sequence) and len(values) == len(self.seeds)
+            check(complete, f"per_seed[{name!r}]", values, each)
             for value in values:
                 _check_number(f"per_seed[{name!r}]", value)
 
 
+def _check_number(label: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    check(number and math.isfinite(cast(float, value)), label, value, "a finite number")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
 def over_seeds(
-    per_seed: Sequence[Mapping[str, float]],
+    metrics_of_seeds: Sequence[Mapping[str, float]],
 ) -> tuple[dict[str, float], dict[str, float], dict[str, list[float]]]:
     """Turn one metrics mapping per seed into a row's `metrics`, `std` and `per_seed`.
 
-    `std` is the sample standard deviation (n - 1), so it needs at least two seeds.
+    `std` is the sample standard deviation (n - 1); a single seed has no spread.
 
-    Raises ValueError for fewer than two mappings or mappings with different names.
+    Raises ValueError for no mapping, or mappings with different names.
     """
-    if len(per_seed) < 2:
-        raise ValueError(f"per_seed has {len(per_seed)} entries; a spread needs at least 2 seeds")
-    names = list(per_seed[0])
-    for metrics in per_seed:
-        if set(metrics) != set(names):
-            raise ValueError(
-                f"per_seed mixes the metrics {sorted(metrics)} and {sorted(names)}; "
-                "every seed must report the same"
-            )
-    values = {name: [float(metrics[name]) for metrics in per_seed] for name in names}
-    mean = {name: math.fsum(row) / len(row) for name, row in values.items()}
-    std = {
-        name: math.sqrt(math.fsum((x - mean[name]) ** 2 for x in row) / (len(row) - 1))
-        for name, row in values.items()
-    }
-    return mean, std, values
+    check(bool(metrics_of_seeds), "metrics_of_seeds", metrics_of_seeds, "one mapping per seed")
+    first, *others = metrics_of_seeds
+    for metrics in others:
+        same = set(metrics) == set(first)
+        check(same, "the names of a seed's metrics", sorted(metrics), f"{sorted(first)}")
+    per_seed = {name: [float(metrics[name]) for metrics in metrics_of_seeds] for name in first}
+    if not others:
+        return dict(first), {}, {}
+    mean = {name: statistics.fmean(values) for name, values in per_seed.items()}
+    std = {name: statistics.stdev(values) for name, values in per_seed.items()}
+    return mean, std, per_seed
 
 
 def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
-    """Write rows as JSON, whole or not at all; the folder is made when it is missing.
+    """Write rows as JSON in one step; makes the folder if it is missing.
 
     Raises ValueError for no rows, or for `model` or `settings` that JSON cannot hold.
     """
     path = Path(path)
-    if not rows:
-        raise ValueError(f"rows is empty; {path.name} needs at least one measured row")
-    objects = [_to_object(row) for row in rows]
+    check(bool(rows), "rows", rows, f"at least one measured row for {path.name}")
+    # A single run has no spread: leaving the empty fields out keeps such files short.
+    objects = [
+        {name: value for name, value in asdict(row).items() if value or name not in _SPREAD}
+        for row in rows
+    ]
     content = objects[0] if len(objects) == 1 else {"rows": objects}
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -182,7 +175,7 @@ def write_results(path: str | Path, rows: Sequence[ResultRow]) -> None:
 def read_results(path: str | Path) -> list[ResultRow]:
     """Read the rows of one results file.
 
-    Raises FileNotFoundError, or ValueError naming the file when it holds anything but rows.
+    Raises FileNotFoundError, or ValueError with the file's name if it holds anything but rows.
     """
     path = Path(path)
     content = read_json(path)
@@ -213,34 +206,18 @@ def provenance(device: str | torch.device) -> Provenance:
     }
 
 
-def _check_number(label: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{label} is {value!r}; it must be a finite number")
-
-
-def _to_object(row: ResultRow) -> dict[str, Any]:
-    # A single run has no spread: leaving the empty fields out keeps such files short.
-    return {
-        name: value
-        for name, value in asdict(row).items()
-        if not (name in ("std", "per_seed") and not value)
-    }
-
-
 def _from_object(entry: object) -> ResultRow:
     if not isinstance(entry, dict):
         raise ValueError(f"a row must be an object, this is {type(entry).__name__}")
     for name, types in _TYPES.items():
-        if name in entry and not isinstance(entry[name], types):
-            kinds = " or ".join(kind.__name__ for kind in types)
-            raise ValueError(f"{name} is {entry[name]!r:.40}; it must be {kinds}")
-    unknown = sorted(set(entry) - {known.name for known in fields(ResultRow)})
-    if unknown:
-        raise ValueError(f"unknown field {unknown[0]!r}")
-    missing = [known.name for known in fields(ResultRow) if known.name not in entry]
-    missing = [name for name in missing if name not in ("std", "per_seed")]
-    if missing:
-        raise ValueError(f"the field {missing[0]!r} is missing")
+        if name in entry:
+            valid = " or ".join(kind.__name__ for kind in types)
+            check(isinstance(entry[name], types), name, entry[name], valid)
+    names = {each.name for each in fields(ResultRow)}
+    for name in sorted(entry.keys() - names):
+        raise ValueError(f"unknown field {name!r}")
+    for name in sorted(names - entry.keys() - _SPREAD):
+        raise ValueError(f"the field {name!r} is missing")
     return ResultRow(**cast(dict[str, Any], entry))
 
 
@@ -273,11 +250,11 @@ def _version(distribution: str) -> str:
 def _commit(package: Path) -> str:
     """The checkout's commit, "+changes" when the package differs from it, else "unknown"."""
     checkout = package.parent
-    places = _git(checkout, "rev-parse", "--show-toplevel", "HEAD")
-    if places is None:
+    answer = _git(checkout, "rev-parse", "--show-toplevel", "HEAD")
+    if answer is None:
         return "unknown"
-    top, commit = places.splitlines()
-    # An installed copy may lie inside somebody else's checkout, whose commit says nothing of ours.
+    top, commit = answer.splitlines()
+    # An installed copy may lie inside another project's checkout, whose commit is not ours.
     if Path(top).resolve() != checkout:
         return "unknown"
     # Only the package counts: measuring writes new result files, which change no number.

@@ -5,6 +5,7 @@ import math
 import os
 import statistics
 import subprocess
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,18 +83,26 @@ def test_numbers_come_back_exactly(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "speed"}, "kind is 'speed'; valid kinds are quality, latency"),
-        ({"dataset": ""}, "dataset is empty"),
-        ({"beam": 0}, "beam is 0; it must be at least 1"),
-        ({"metrics": {}}, "metrics is empty"),
-        ({"metrics": {"valid": math.nan}}, r"metrics\['valid'\] is nan; it must be a finite"),
+        ({"kind": "speed"}, "kind is 'speed', but must be one of quality, latency"),
+        ({"dataset": ""}, "dataset is '', but must be the name"),
+        ({"beam": 0}, "beam is 0, but must be at least 1, or None"),
+        ({"metrics": {}}, "metrics is {}, but must be one measured number"),
+        (
+            {"metrics": {"valid": math.nan}},
+            r"metrics\['valid'\] is nan, but must be a finite",
+        ),
         ({"metrics": {"valid": True}}, r"metrics\['valid'\] is True"),
         ({"metrics": {"valid": "1"}}, r"metrics\['valid'\] is '1'"),
         ({"seconds": math.inf}, "seconds is inf"),
-        ({"std": {"ndcg@10": 0.1}}, "std names 'ndcg@10', which is not among"),
-        ({"per_seed": {"recall@10": [0.1]}}, "has 1 values; .* the 2 seeds"),
+        (
+            {"std": {"ndcg@10": 0.1}},
+            "a name in std is 'ndcg@10', but must be one of the",
+        ),
+        ({"per_seed": {"ndcg@10": [1, 2]}}, "a name in per_seed is 'ndcg@10', but must be"),
+        ({"per_seed": {"recall@10": [0.1]}}, r"is \[0.1\], but must be .* the 2 seeds"),
+        ({"std": {"recall@10": math.inf}}, r"std\['recall@10'\] is inf"),
         ({"per_seed": {"recall@10": [0.1, math.nan]}}, r"per_seed\['recall@10'\] is nan"),
-        ({"date": "yesterday"}, "date is 'yesterday'; it must be an ISO date"),
+        ({"date": "yesterday"}, "date is 'yesterday', but must be ISO 8601 such as"),
     ],
 )
 def test_rows_refuse_nonsense(change: dict[str, object], message: str) -> None:
@@ -109,7 +118,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"a\.json cannot be written as JSON"):
         write_results(path, [replace(ROW, settings={"path": tmp_path})])
-    with pytest.raises(ValueError, match="rows is empty"):
+    with pytest.raises(ValueError, match=r"rows is \[\], but must be at least one"):
         write_results(path, [])
 
     def full_disk(source: Path, target: Path) -> None:
@@ -130,7 +139,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         ('{"rows": []}', "must be a list of at least one row"),
         ('{"rows": {}}', "must be a list of at least one row"),
         ('{"rows": [3]}', "row 1: a row must be an object, this is int"),
-        ('{"kind": "quality"}', "row 1: the field 'dataset' is missing"),
+        ('{"kind": "quality"}', "row 1: the field 'beam' is missing"),
+        ('{"kind": 1}', "row 1: kind is 1, but must be str"),
         ('{"kind": "quality", "speed": 1}', "row 1: unknown field 'speed'"),
     ],
 )
@@ -161,24 +171,43 @@ def test_over_seeds_gives_mean_and_sample_deviation() -> None:
     assert row.metrics["a"] == 3.0
 
 
+def test_one_seed_has_no_spread() -> None:
+    assert over_seeds([{"a": 1, "b": 0.5}]) == ({"a": 1, "b": 0.5}, {}, {})
+
+
 @pytest.mark.parametrize(
     ("per_seed", "message"),
-    [([{"a": 1.0}], "has 1 entries"), ([{"a": 1.0}, {"b": 1.0}], "mixes the metrics")],
+    [
+        ([], "must be one mapping per seed"),
+        ([{"a": 1.0}, {"b": 1.0}], r"\['b'\], but must be \['a'\]"),
+    ],
 )
-def test_over_seeds_refuses_what_has_no_spread(
+def test_over_seeds_refuses_what_cannot_be_averaged(
     per_seed: list[dict[str, float]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         over_seeds(per_seed)
 
 
+def test_a_measured_row_is_rounded_and_says_where_it_was_made() -> None:
+    fields = {name: getattr(ROW, name) for name in ("kind", "dataset", "model", "decoder")}
+    metrics = {"median_ms": 1.234567}
+    started = time.perf_counter() - 2
+    row = ResultRow.measured(device="cpu", started=started, digits=3, metrics=metrics, **fields)
+    assert row.metrics == {"median_ms": 1.235}
+    assert 2 <= row.seconds < 10
+    assert row.device == provenance("cpu")["device"]
+
+
 def test_provenance_fits_a_row() -> None:
-    found = provenance("cpu")
-    assert found["device"].endswith(("thread", "threads"))
-    assert set(found["versions"]) == {"python", "torch", "transformers", "nezha_lite"}
-    assert abs(datetime.now(UTC) - datetime.fromisoformat(found["date"])) < timedelta(minutes=1)
+    measured_on = provenance("cpu")
+    assert measured_on["device"].endswith(("thread", "threads"))
+    assert set(measured_on["versions"]) == {"python", "torch", "transformers", "nezha_lite"}
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(measured_on["date"])) < timedelta(
+        minutes=1
+    )
     fields = {name: getattr(ROW, name) for name in ("kind", "dataset", "model", "metrics")}
-    assert ResultRow(**fields, seconds=0.0, **found).commit == found["commit"]
+    assert ResultRow(**fields, seconds=0.0, **measured_on).commit == measured_on["commit"]
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nezha_lite.datasets import TableLayout, TableReport, check_tables, read_tables
-from nezha_lite.datasets.csv_rows import LONGEST_LINE
+from nezha_lite.datasets import TableLayout, TableReport, check_tables, csv_rows, read_tables
+from nezha_lite.datasets.csv_rows import LONGEST_LINE, Findings
 from tests.helpers.own_tables import GOOD, ITEMS, checked
 
 TIME = "write unix seconds or milliseconds, or ISO 8601 such as 2024-01-31T18:05"
@@ -157,6 +157,15 @@ def test_a_bad_byte_far_into_a_file_is_found() -> None:
         (problem,) = checked(content).errors
         assert problem.line == 9005
         assert f"byte 0xff at position {place:,} " in problem.what
+
+
+def test_a_file_that_is_corrected_while_it_is_read_is_read_again() -> None:
+    """Reading met a bad byte; when its place is looked for, all bytes are good."""
+    Path("orders.csv").write_text(GOOD)
+    findings = Findings()
+    csv_rows._note_bad_byte(Path("orders.csv"), findings)
+    (problem,) = findings.report().errors
+    assert str(problem) == "orders.csv: it changed while it was read: read it again."
 
 
 def test_what_is_no_file_is_said() -> None:
