@@ -1,4 +1,4 @@
-"""Work too slow to be live: a button starts it, a bar shows how far it is, a button cancels it."""
+"""A task too slow to be live: a button starts it, a bar shows its progress, a button cancels it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Progress = tuple[int, int, str]
 """How many pieces are done, of how many, and what comes next in plain text."""
 
 
-class SlowWork(widgets.HBox):
-    """A start button, a cancel button, and how far the work is.
+class BackgroundTask(widgets.HBox):
+    """A start button, a cancel button, and the progress of a task.
 
-    The work runs on a thread of its own: the kernel would not hear "cancel" while it works itself.
+    The task runs on a thread of its own: a kernel that is busy itself receives no "cancel".
 
     Args:
         description: of the start button.
         pieces: called at each start. It yields a `Progress` before each piece of work, the first
-            one at once; the next is asked for only while nobody has cancelled. An error that it
-            raises is said beside the bar.
-        finished: called after the last piece, and not after a cancellation or an error. It should
-            show all that `pieces` prepared, so that a cancelled start changes nothing.
+            one at once; it is resumed only while the task is not cancelled. The message beside the
+            bar reports an error that it raises.
+        finished: called after the last piece, but not after a cancellation or an error. It shows
+            all that `pieces` prepared, so that a cancelled start changes nothing.
         tooltip: of the start button.
-        pressed: called first when the start button is pressed, and not when `start` is called.
+        pressed: called first when the start button is pressed, but not by `start`.
 
-    The trait `running` may be observed; `completed` says of the last start whether it came to its
-    end, neither cancelled nor stopped by an error.
+    The trait `running` may be observed; `completed` says whether the last start came to its end,
+    neither cancelled nor stopped by an error.
     """
 
     running = traitlets.Bool(False)
@@ -39,13 +39,13 @@ class SlowWork(widgets.HBox):
         description: str,
         pieces: Callable[[], Iterator[Progress]],
         finished: Callable[[], None],
-        tooltip: str = "",
-        pressed: Callable[[], None] | None = None,
+        tooltip: str,
+        pressed: Callable[[], None] = lambda: None,
     ) -> None:
         self.pieces, self.finished, self.pressed = pieces, finished, pressed
         self.start_button = widgets.Button(
             description=description,
-            tooltip=tooltip or description,
+            tooltip=tooltip,
             button_style="primary",
             layout={"width": "260px"},
         )
@@ -75,16 +75,16 @@ class SlowWork(widgets.HBox):
             return
         self.completed = False
         self._cancelled.clear()
-        self._show(running=True)
+        self._set_running(True)
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop after the piece at work; nothing happens if none is."""
+        """Stop after the current piece; without one this does nothing."""
         self._cancelled.set()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Return when the work has ended, or after so many seconds without an end."""
+        """Return when the task has ended, or after so many seconds without an end."""
         thread = None
         while thread is not self._thread:  # one start may have led to another
             thread = self._thread
@@ -92,8 +92,7 @@ class SlowWork(widgets.HBox):
                 thread.join(seconds)
 
     def _press(self) -> None:
-        if self.pressed is not None:
-            self.pressed()
+        self.pressed()
         self.start()
 
     def _work(self) -> None:
@@ -109,12 +108,12 @@ class SlowWork(widgets.HBox):
                 self.finished()
                 self.completed = True
                 self._say("Done.")
-        except Exception as error:  # on a thread nobody else would hear of it
+        except Exception as error:  # nothing else reports an error on this thread
             self._say(f"Stopped: {error}")
         finally:
-            self._show(running=False)
+            self._set_running(False)
 
-    def _show(self, running: bool) -> None:
+    def _set_running(self, running: bool) -> None:
         self.start_button.disabled, self.cancel_button.disabled = running, not running
         self.bar.layout.display = None if running else "none"
         self.running = running

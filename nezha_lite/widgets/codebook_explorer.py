@@ -1,24 +1,33 @@
-"""A catalogue through its codes: choose a prefix, and see what is behind it."""
+"""A catalogue through its codes: choose a prefix, and see its items and the prefixes near it."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
+import torch
 import traitlets
 from torch import Tensor
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.plots.collision_figures import percent
 from nezha_lite.plots.prefix_figures import prefix_zoom_figure
+from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.html_table import html_table
-from nezha_lite.widgets.panel import Panel, discard, figure_widget, paragraph, redraw, slider
-from nezha_lite.widgets.prefix_index import Prefix, PrefixIndex
+from nezha_lite.widgets.panel import Panel, count_of, discard, paragraph, slider
+from nezha_lite.widgets.tables import html_table
 
 SHOWN_ITEMS, SHOWN_NEIGHBOURS, EXAMPLES = 12, 5, 2
-ANY = -1  # a slider's first option: no code chosen
+ANY = ("any", -1)  # first option of a slider: no code selected
+NUMBERS = ("here", "everywhere", "distance")  # heads of the columns that hold numbers
+Prefix = tuple[int, ...]
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""Caption, heads and rows."""
 
 
 class CodebookExplorer(Panel):
@@ -36,6 +45,7 @@ class CodebookExplorer(Panel):
     """
 
     prefix: Any = traitlets.Tuple()
+    refreshed_by = ("prefix",)
 
     def __init__(
         self,
@@ -46,18 +56,17 @@ class CodebookExplorer(Panel):
     ) -> None:
         self.dataset, self.semantic_ids = dataset, semantic_ids
         self.index = PrefixIndex(semantic_ids, dataset, vectors)
-        self._moving = False
-        self.summary, self.common = widgets.HTML(), widgets.HTML()
-        self.table, self.neighbours = widgets.HTML(), widgets.HTML()
-        self.choices = [self._choice(level, [("any", ANY)]) for level in range(semantic_ids.levels)]
-        self.controls = widgets.VBox(self.choices)
         super().__init__(prefix=tuple(map(int, prefix)))
-        # Drawn at once as it is to be: a page that is still loading may miss a redrawing.
-        self.figure = figure_widget(prefix_zoom_figure(semantic_ids, self.prefix))
-        outputs = [self.summary, self.figure, self.common, self.table, self.neighbours]
-        self.children = [self.controls, *outputs]
-        self._tell()
-        self.observe(self._draw, "prefix")
+
+    def build(self) -> list[widgets.Widget]:
+        """A slider for each level, the zoom, and three tables."""
+        self._moving = False
+        self.common, self.table, self.neighbours = (widgets.HTML() for _ in range(3))
+        self.choices = [self._choice(level, [ANY]) for level in range(self.semantic_ids.levels)]
+        self.controls = widgets.VBox(self.choices)
+        self.figure = self.live(self._figure)
+        tables = [self.common, self.table, self.neighbours]
+        return [self.controls, self.summary, self.figure, *tables]
 
     @traitlets.validate("prefix")
     def _exists(self, proposal: Any) -> Prefix:
@@ -72,66 +81,59 @@ class CodebookExplorer(Panel):
 
     def _choice(self, level: int, options: list[tuple[str, int]]) -> widgets.SelectionSlider:
         choice = slider(f"Code {level + 1}", options)
-        choice.observe(lambda change: self._chosen(level), "value")
+        choice.observe(partial(self._choose, level), "value")
         return choice
 
-    def _chosen(self, level: int) -> None:
-        if self._moving:
-            return
-        code = self.choices[level].value
-        self.prefix = self.prefix[:level] + (() if code == ANY else (code,))
+    def _choose(self, level: int, change: Any) -> None:
+        if not self._moving:
+            code = () if change.new == ANY[1] else (change.new,)
+            self.prefix = self.prefix[:level] + code
 
-    def _draw(self, change: Any) -> None:
-        self._tell()
-        redraw(self.figure, prefix_zoom_figure(self.semantic_ids, self.prefix))
-
-    def _tell(self) -> None:
-        """Everything but the figure."""
+    def tell(self) -> None:
+        """Show everything but the figure."""
         self._moving = True
         try:
-            self._fill_choices()
+            for level in range(len(self.choices)):
+                self._fill_choice(level)
         finally:
             self._moving = False
-        self.summary.value = "".join(map(paragraph, self.sentences()))
-        self.common.value = _table(*self._common_rows())
-        self.table.value = _table(*self._item_rows())
-        self.neighbours.value = _table(*self._neighbour_rows())
-
-    def _fill_choices(self) -> None:
-        for level, choice in enumerate(self.choices):
-            options, value = [("any", ANY)], ANY
-            if level <= len(self.prefix):
-                children = self.index.children(self.prefix[:level])
-                options += [(f"{code}: {_items(count)}", code) for code, count in children]
-            if level < len(self.prefix):
-                value = self.prefix[level]
-            if tuple(choice.options) != tuple(options):
-                # A new slider: one whose options are replaced keeps its old end for the key End.
-                discard(choice)
-                choice = self.choices[level] = self._choice(level, options)
-            choice.value = value
-            choice.disabled = level > len(self.prefix)
         self.controls.children = self.choices
+        self.summarize()
+        outputs = (self.common, self.table, self.neighbours)
+        for output, table in zip(outputs, self._tables(), strict=True):
+            output.value = _table_html(*table)
+
+    def _fill_choice(self, level: int) -> None:
+        options, choice = [ANY], self.choices[level]
+        if level <= len(self.prefix):
+            children = self.index.children(self.prefix[:level])
+            options += [(f"{code}: {count_of('item', count)}", code) for code, count in children]
+        if tuple(choice.options) != tuple(options):
+            # A new slider: one whose options are replaced keeps its old end for the key End.
+            discard(choice)
+            choice = self.choices[level] = self._choice(level, options)
+        choice.value = self.prefix[level] if level < len(self.prefix) else ANY[1]
+        choice.disabled = level > len(self.prefix)
 
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
-        """What is to be seen, in plain text."""
+        """The prefix on show, in plain text."""
         items, whole = len(self.index.items(self.prefix)), self.semantic_ids.n_items
         name = f"Prefix {_name(self.prefix)}" if self.prefix else "The empty prefix"
-        lines = [f"{name}: {items:,} of {whole:,} items ({percent(items / whole)})."]
+        size = f"{name}: {items:,} of {whole:,} items ({percent(items / whole)})."
         level = len(self.prefix)
         if level < self.semantic_ids.levels:
             used, radix = len(self.index.children(self.prefix)), self.semantic_ids.radices[level]
             lead = "leads" if used == 1 else "lead"
-            lines.append(f"Of the {radix} codes that may come next, {used} {lead} to an item.")
-        elif items == 1:
-            lines.append("The ID is complete, and one item carries it.")
-        else:
-            lines.append(f"The ID is complete, and {items} items collide in it.")
-        return lines
+            return [size, f"Of the {radix} codes that may come next, {used} {lead} to an item."]
+        carriers = "one item carries it" if items == 1 else f"{items} items collide in it"
+        return [size, f"The ID is complete, and {carriers}."]
 
-    def _common_rows(self) -> tuple[Any, ...]:
+    def _tables(self) -> tuple[Table, Table, Table]:
+        return self._common_rows(), self._item_rows(), self._neighbour_rows()
+
+    def _common_rows(self) -> Table:
         here, whole = len(self.index.items(self.prefix)), self.semantic_ids.n_items
         rows = [
             (trait.kind, trait.name, f"{trait.here / here:.0%}", f"{trait.everywhere / whole:.0%}")
@@ -140,21 +142,22 @@ class CodebookExplorer(Panel):
         caption = "What these items have in common, and how usual it is in the catalogue:"
         return caption, ("", "", "here", "everywhere"), rows
 
-    def _item_rows(self) -> tuple[Any, ...]:
+    def _item_rows(self) -> Table:
         items = self.index.items(self.prefix)
         shown = items[:: max(1, len(items) // SHOWN_ITEMS)][:SHOWN_ITEMS]
         codes = self.semantic_ids.codes
         rows = [(_name(codes[item].tolist()), self.dataset.title(item)) for item in shown]
         some = f", {len(shown)} of them:" if len(shown) < len(items) else ":"
-        return f"{_items(len(items))} with this prefix{some}", ("semantic ID", "title"), rows
+        caption = f"{count_of('item', len(items))} with this prefix{some}"
+        return caption, ("semantic ID", "title"), rows
 
-    def _neighbour_rows(self) -> tuple[Any, ...]:
+    def _neighbour_rows(self) -> Table:
         rows = []
         for near in self.index.neighbours(self.prefix, SHOWN_NEIGHBOURS):
             titles = "; ".join(map(self.dataset.title, near.items[:EXAMPLES]))
-            more = "; …" if len(near.items) > EXAMPLES else ""
-            size = _items(len(near.items))
-            rows.append((_name(near.prefix), f"{titles}{more}", size, f"{near.distance:.2f}"))
+            titles += "; …" if len(near.items) > EXAMPLES else ""
+            size = count_of("item", len(near.items))
+            rows.append((_name(near.prefix), titles, size, f"{near.distance:.2f}"))
         if self.index.vectors is None:
             caption = "Neighbours need the item vectors: CodebookExplorer(…, vectors=vectors)."
         elif not self.prefix:
@@ -163,31 +166,159 @@ class CodebookExplorer(Panel):
             caption = "The nearest prefixes of this length, by the mean of their items' vectors:"
         return caption, ("prefix", "for example", "", "distance") if rows else (), rows
 
+    def _figure(self) -> Figure:
+        return prefix_zoom_figure(self.semantic_ids, self.prefix)
+
     def blocks(self) -> list[Any]:
         """The prefix on show: sentences, figure, and the tables as lines."""
-        tables = (self._common_rows(), self._item_rows(), self._neighbour_rows())
-        common, items, near = tables
+        forms = (
+            "{} “{}”: {} here, {} everywhere",
+            "{}   {}",
+            "{}: {} ({}, {} away)",
+        )
         lines = [
-            [
-                common[0],
-                *(f"{kind} “{name}”: {a} here, {b} everywhere" for kind, name, a, b in common[2]),
-            ],
-            [items[0], *(f"{codes}   {title}" for codes, title in items[2])],
-            [near[0], *(f"{p}: {titles} ({n}, {d} away)" for p, titles, n, d in near[2])],
+            [caption, *(form.format(*row) for row in rows)]
+            for form, (caption, _, rows) in zip(forms, self._tables(), strict=True)
         ]
-        return [self.sentences(), prefix_zoom_figure(self.semantic_ids, self.prefix), *lines]
+        return [self.sentences(), self._figure(), *lines]
+
+
+@dataclass(frozen=True)
+class Trait:
+    """A word of the titles, or a category, and how many items have it.
+
+    Attributes:
+        name: the word in lower case, or the category as written.
+        kind: "word" or "category".
+        here: number of the prefix's items.
+        everywhere: number of all items of the catalogue.
+    """
+
+    name: str
+    kind: str
+    here: int
+    everywhere: int
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A prefix of the same length, and how far its items' mean vector is."""
+
+    prefix: Prefix
+    items: tuple[int, ...]
+    distance: float
+
+
+class PrefixIndex:
+    """Answers about the prefixes of a catalogue.
+
+    Args:
+        semantic_ids: the catalogue.
+        dataset: for the texts; its items are those of `semantic_ids`, row by row.
+        vectors: (N, D) item vectors, for the neighbours; without them there are none.
+
+    Raises:
+        ValueError: if the numbers of items disagree.
+    """
+
+    def __init__(
+        self, semantic_ids: SemanticIds, dataset: InteractionDataset, vectors: Tensor | None = None
+    ) -> None:
+        counts = {"data set": dataset.n_items, "vectors": None if vectors is None else len(vectors)}
+        for what, count in counts.items():
+            if count not in (None, semantic_ids.n_items):
+                raise ValueError(
+                    f"The {what} has {count} items, but the semantic IDs name "
+                    f"{semantic_ids.n_items}: load those that belong together."
+                )
+        self.semantic_ids = semantic_ids
+        self.vectors = None if vectors is None else vectors.detach().cpu().double()
+        self._traits = [_traits_of(dataset, item) for item in range(dataset.n_items)]
+        self._everywhere = Counter(trait for traits in self._traits for trait in traits)
+        self._centroids: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def items(self, prefix: Prefix) -> list[int]:
+        """Items whose codes begin with the prefix, in catalogue order; () is every item."""
+        return [int(item) for item in self._rows(prefix)]
+
+    def children(self, prefix: Prefix) -> list[tuple[int, int]]:
+        """(next code, how many items have it), the most frequent first; [] after the last level."""
+        if len(prefix) == self.semantic_ids.levels:
+            return []
+        column = self.semantic_ids.codes[self._rows(prefix), len(prefix)]
+        counts = Counter(column.tolist())
+        return sorted(counts.items(), key=lambda child: (-child[1], child[0]))
+
+    def common(self, prefix: Prefix, words: int = 5, categories: int = 3) -> list[Trait]:
+        """Words and categories that set the prefix's items apart from the whole catalogue.
+
+        Ordered by the difference of their shares here and in the catalogue; for the empty prefix
+        by their share.
+        """
+        rows = self.items(prefix)
+        here = Counter(trait for item in rows for trait in self._traits[item])
+        whole = self.semantic_ids.n_items
+
+        def rank(trait: tuple[str, str]) -> tuple[float, float, str]:
+            share, usual = here[trait] / len(rows), self._everywhere[trait] / whole
+            return (round(usual - share, 9), -share, trait[1])
+
+        return [
+            Trait(trait[1], kind, here[trait], self._everywhere[trait])
+            for kind, limit in (("word", words), ("category", categories))
+            for trait in sorted((one for one in here if one[0] == kind), key=rank)[:limit]
+        ]
+
+    def neighbours(self, prefix: Prefix, n: int = 5) -> list[Neighbour]:
+        """The n prefixes of the same length with the nearest mean vectors, the nearest first."""
+        if self.vectors is None or not prefix:
+            return []
+        level = len(prefix)
+        if level not in self._centroids:
+            keys = self.semantic_ids.keys_of(self.semantic_ids.codes[:, :level])
+            prefixes, group = torch.unique(keys, return_inverse=True)  # (P,), (N,)
+            sums = torch.zeros(len(prefixes), self.vectors.shape[1], dtype=torch.float64)
+            sums.index_add_(0, group, self.vectors)
+            counts = torch.bincount(group, minlength=len(prefixes))
+            self._centroids[level] = (group, sums / counts[:, None])  # (N,), (P, D)
+        group, centroids = self._centroids[level]
+        own = int(group[self._rows(prefix)[0]])
+        distances = (centroids - centroids[own]).norm(dim=1)  # (P,)
+        distances[own] = torch.inf
+        # Rounded, so that prefixes equally far come in the same order on every machine.
+        order = torch.round(distances, decimals=6).argsort(stable=True)
+        nearest = order[: min(n, len(distances) - 1)].tolist()
+        return [self._neighbour(group, number, level, distances) for number in nearest]
+
+    def _neighbour(self, group: Tensor, number: int, level: int, distances: Tensor) -> Neighbour:
+        items = (group == number).nonzero()[:, 0].tolist()
+        codes = self.semantic_ids.codes[items[0], :level].tolist()
+        return Neighbour(tuple(codes), tuple(items), float(distances[number]))
+
+    def _rows(self, prefix: Prefix) -> Tensor:
+        """Item indices (n,) of the prefix; ValueError if no item has it."""
+        codes = self.semantic_ids.codes
+        if len(prefix) <= codes.shape[1]:
+            same = codes[:, : len(prefix)] == torch.tensor(prefix, dtype=torch.int64)
+            rows = same.all(dim=1).nonzero()[:, 0]
+            if len(rows):
+                return rows
+        raise ValueError(f"No item's codes begin with {tuple(prefix)}.")
+
+
+def _traits_of(dataset: InteractionDataset, item: int) -> set[tuple[str, str]]:
+    if dataset.texts is None:
+        return set()
+    words = re.findall(r"\w+", dataset.title(item).casefold())
+    categories = (category.strip() for category in dataset.texts[item].categories)
+    return {("word", word) for word in words} | {("category", name) for name in categories if name}
 
 
 def _name(codes: Sequence[int]) -> str:
     return "-".join(map(str, codes))
 
 
-def _items(count: int) -> str:
-    return f"{count:,} item{'' if count == 1 else 's'}"
-
-
-def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table_html(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return paragraph(caption)
-    figures = [n for n, head in enumerate(heads) if head in ("here", "everywhere", "distance")]
-    return html_table(caption, heads, rows, figures)
+    return html_table(caption, heads, rows, [n for n, head in enumerate(heads) if head in NUMBERS])

@@ -1,45 +1,32 @@
-"""One decode, step by step: the history, the beams of each level, and why a draft fell."""
+"""One decode, step by step: the history, the beams of each level, and the fate of each draft."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
+import torch
 import traitlets
 
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import VERIFICATIONS, DecodeResult, Verification
+from nezha_lite.decoding import DecodeResult, Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import Node, beam_nodes
-from nezha_lite.plots.beam_figures import FATES, PlacedNode, place_nodes, tree_parts
+from nezha_lite.plots import Fate, Node, beam_nodes
+from nezha_lite.plots.beam_figures import FATES, PlacedNode, percent, place_nodes, tree_parts
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.choice_box import ChoiceBox
-from nezha_lite.widgets.decode_explanations import step_sentence, why
-from nezha_lite.widgets.item_list import list_html, list_lines, list_rows
-from nezha_lite.widgets.panel import (
-    DESCRIPTION,
-    MODES,
-    WIDE,
-    Subject,
-    SubjectPanel,
-    at_most,
-    figure_widget,
-    link,
-    paragraph,
-    redraw,
-    slider,
-    user_control,
-    verification_control,
-)
+from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraph
+from nezha_lite.widgets.subject import DecodePanel, verification_sentence
+from nezha_lite.widgets.tables import ItemList
 
-MAX_BEAM, SHOWN_HISTORY, SHOWN_PLACES = 64, 10, 20
+SHOWN_HISTORY, SHOWN_LIST, SHOWN_TITLES = 10, 20, 3  # items
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
 HISTORY = f"The last items of the history (at most {SHOWN_HISTORY}), oldest first:"
-NO_DRAFT: tuple[str, tuple[int, ...]] = ("none", ())
+NO_DRAFT: tuple[str, tuple[int, ...]] = (NO_OPTION[0], ())
 HOW_TO_ASK = (
     "Click on a mark of the tree, or choose a draft with the slider, to read why it lived or fell."
 )
@@ -58,7 +45,7 @@ CARD = (
 )
 
 
-class DecodeExplorer(SubjectPanel):
+class DecodeExplorer(DecodePanel):
     """Step through a decode, and ask any draft why it lived or fell.
 
     Args:
@@ -69,7 +56,7 @@ class DecodeExplorer(SubjectPanel):
         beam: beam width at first, 1 to 64.
         verification: "off", "final" or "prefix" at first.
         temperature: of the drafts at first: 0.25, 0.5, 1, 2 or 4.
-        max_pruned: existing candidates shown at each level that the beam had no room for.
+        max_pruned: how many existing candidates below the beam are shown at each level.
 
     The traits `user`, `beam`, `verification`, `temperature`, `step` and `node` may be set and
     observed. `step` is 0 after the prompt was read, l after level l, and L + 1 when the list is
@@ -77,11 +64,10 @@ class DecodeExplorer(SubjectPanel):
     on show, or None where decoding failed; the widget then says why.
     """
 
-    beam = traitlets.Int(min=1, max=MAX_BEAM)
-    verification = traitlets.Enum(VERIFICATIONS)
     temperature = traitlets.Enum(TEMPERATURES)
     step = traitlets.Int(min=0)
     node: Any = traitlets.Tuple()
+    refreshed_by = ("user", "beam", "verification", "temperature")
 
     def __init__(
         self,
@@ -94,119 +80,84 @@ class DecodeExplorer(SubjectPanel):
         temperature: float = 1.0,
         max_pruned: int = 3,
     ) -> None:
-        self.subject = Subject(model, semantic_ids, dataset, users)
-        self.max_pruned = max_pruned
-        self.result: DecodeResult | None = None
-        self.problem = ""
-        self.placed: list[PlacedNode] = []
-        self.history, self.summary = widgets.HTML(), widgets.HTML()
-        self.explanation, self.table = widgets.HTML(), widgets.HTML()
-        user_choice, verification_choice = user_control(self.subject), verification_control()
-        beam_choice = widgets.IntSlider(
-            min=1, max=MAX_BEAM, description="Beam width", style=DESCRIPTION, layout=WIDE
-        )
-        warmth = slider("Temperature", [(f"{value:g}", value) for value in TEMPERATURES])
-        finished = semantic_ids.levels + 1
-        steps = ["prompt", *(f"level {n}" for n in range(1, finished)), "list"]
-        step_choice = slider("Step", [(name, number) for number, name in enumerate(steps)])
+        self.max_pruned, self.last_step = max_pruned, semantic_ids.levels + 1
+        traits = {"temperature": temperature, "step": self.last_step}
+        super().__init__(model, semantic_ids, dataset, users, beam, verification, traits)
+
+    @traitlets.validate("step")
+    def _a_step(self, proposal: Any) -> int:
+        return at_most(proposal, self.last_step)
+
+    # ---- reactions --------------------------------------------------------------------------
+
+    def next_step(self) -> None:
+        """Go on by one step; the prompt follows the list."""
+        self.step = (self.step + 1) % (self.last_step + 1)
+
+    def compute(self, change: Any = None) -> None:
+        """Decode, and arrange the drafts."""
+        trace = self.decode(self.temperature)
+        nodes = [] if trace is None else beam_nodes(trace, 0, self.max_pruned)
+        self.placed: list[PlacedNode] = place_nodes(nodes)
+
+    def build(self) -> list[widgets.Widget]:
+        """Controls, history, tree, explanation and list."""
+        self.history, self.explanation, self.table = (widgets.HTML() for _ in range(3))
+        self.node_choice = ChoiceBox("Explain draft", on_choice=partial(setattr, self, "node"))
+        self.figure = self.live(self._figure)
+        for trace in self.figure.data[FIRST_FATE:-1]:
+            trace.on_click(self._clicked)
         onward = widgets.Button(
             description="Next step",
             tooltip="Go on to the next step, and after the list back to the prompt",
             layout={"width": "120px", "margin": "2px 2px 2px 126px"},
         )
         onward.on_click(lambda _: self.next_step())
-        self.node_choice = ChoiceBox("Explain draft", chosen=self._ask)
-        super().__init__(
-            user=self.subject.users[0],
-            beam=beam,
-            verification=verification,
-            temperature=temperature,
-            step=finished,
-        )
-        self._decode()
-        # Drawn at once as it is to be: a page that is still loading may miss a redrawing.
-        self.figure = figure_widget(self._figure())
-        for trace in self.figure.data[FIRST_FATE:-1]:
-            trace.on_click(self._clicked)
-        self._tell()
-        self._explain()
-        controls = [user_choice, beam_choice, verification_choice, warmth, step_choice, onward]
-        outputs = [self.figure, self.node_choice, self.explanation, self.table]
-        self.children = [*controls, self.history, self.summary, *outputs]
-        link(self, "user", user_choice)
-        link(self, "beam", beam_choice)
-        link(self, "verification", verification_choice)
-        link(self, "temperature", warmth)
-        link(self, "step", step_choice)
-        self.observe(self._refresh, ["user", "beam", "verification", "temperature"])
+        steps = ["prompt", *(f"level {n}" for n in range(1, self.last_step)), "list"]
         self.observe(self._draw, "step")
         self.observe(self._explain, "node")
+        return [
+            *self.decode_controls(),
+            self.control("temperature", "Temperature"),
+            self.control("step", "Step", [(name, number) for number, name in enumerate(steps)]),
+            *(onward, self.history, self.summary, self.figure),
+            *(self.node_choice, self.explanation, self.table),
+        ]
 
-    @traitlets.validate("step")
-    def _a_step(self, proposal: Any) -> int:
-        return at_most(proposal, self.subject.semantic_ids.levels + 1)
+    def _draw(self, change: Any) -> None:
+        self.redraw()
+        self.tell()
 
-    # ---- reactions --------------------------------------------------------------------------
-
-    def next_step(self) -> None:
-        """Go on by one step; after the list the prompt comes again."""
-        self.step = (self.step + 1) % (self.subject.semantic_ids.levels + 2)
-
-    def _decode(self) -> None:
-        try:
-            self.result = self.subject.decode(
-                self.user, self.beam, self.verification, self.temperature
-            )
-        except ValueError as error:
-            self.result, self.problem, self.placed = None, str(error), []
-        else:
-            assert self.result.trace is not None  # asked for
-            self.problem = ""
-            self.placed = place_nodes(beam_nodes(self.result.trace, 0, self.max_pruned))
-
-    def _refresh(self, change: Any = None) -> None:
-        self._decode()
-        self._draw()
-
-    def _draw(self, change: Any = None) -> None:
-        redraw(self.figure, self._figure())
-        self._tell()
-
-    def _tell(self) -> None:
-        """Everything but the figure."""
+    def tell(self) -> None:
+        """Show everything but the figure."""
         self.history.value = self._history_html()
-        shown = [node for node in self._nodes() if node.level <= self.step]
-        options = [NO_DRAFT, *((_option(node), _name(node)) for node in shown)]
-        keep = self.node if self.node in [value for _, value in options] else ()
-        self.node = keep
+        nodes = [node for node in self._nodes() if node.level <= self.step]
+        options = [NO_DRAFT, *((_label(node), _name(node)) for node in nodes)]
+        if self.node not in [name for _, name in options]:
+            self.node = ()
         self.node_choice.offer(options)
-        self.node_choice.choose(keep)
-        self.summary.value = "".join(map(paragraph, self.sentences()))
-        finished = self.result is not None and self.step > self.subject.semantic_ids.levels
-        self.table.value = list_html(*self._list()) if finished else ""
+        self._explain()
+        self.summarize()
+        self.table.value = self._list().html() if self._list_is_ready() else ""
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
             fate = list(FATES)[points.trace_index - FIRST_FATE]
-            nodes = [row.node for row in self.placed if row.node.fate is fate]
-            self.node = _name(nodes[index])
-
-    def _ask(self, name: Any) -> None:
-        self.node = name
+            self.node = _name([node for node in self._nodes() if node.fate is fate][index])
 
     def _explain(self, change: Any = None) -> None:
         self.node_choice.choose(self.node)
-        self.figure.data[-1].update(self._spot())
-        chosen = next((node for node in self._nodes() if _name(node) == self.node), None)
-        self.explanation.value = paragraph(self.explain(chosen) if chosen else HOW_TO_ASK)
+        self.figure.data[-1].update(self._ring())
+        node = next((node for node in self._nodes() if _name(node) == self.node), None)
+        self.explanation.value = paragraph(self.explain(node) if node else HOW_TO_ASK)
 
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
-        """What is to be seen at this step, or what went wrong, in plain text."""
+        """The step on show, or what went wrong, in plain text."""
         if self.result is None:
             return [self.problem]
-        lines = [f"Verification {self.verification}: {MODES[self.verification]}."]
+        lines = [verification_sentence(self.verification)]
         if self.temperature != 1:
             effect = "the beam spreads" if self.temperature > 1 else "likely first codes win"
             lines.append(f"Temperature {self.temperature:g}: {effect}.")
@@ -215,23 +166,23 @@ class DecodeExplorer(SubjectPanel):
 
     def explain(self, node: Node) -> str:
         """Why a draft lived or fell, in plain text."""
-        return why(node, self._nodes(), self.subject.semantic_ids, self.subject.dataset)
+        return explanation(node, self._nodes(), self.subject.semantic_ids, self.subject.dataset)
 
     def _nodes(self) -> list[Node]:
         return [row.node for row in self.placed]
 
     # ---- what is drawn ----------------------------------------------------------------------
 
-    def _tree(self, upto: int) -> tuple[Any, Any]:
-        ids = self.subject.semantic_ids
-        return tree_parts(self.placed, ids.levels, upto, ids, self.subject.dataset, "The beam tree")
+    def _tree(self) -> tuple[Any, Any]:
+        ids, dataset = self.subject.semantic_ids, self.subject.dataset
+        return tree_parts(self.placed, ids.levels, self.step, ids, dataset, "The beam tree")
 
     def _figure(self) -> Figure:
-        traces, layout = self._tree(upto=self.step)
-        return Figure([*traces, go.Scatter(RING).update(self._spot())], layout)
+        traces, layout = self._tree()
+        return Figure([*traces, go.Scatter(RING).update(self._ring())], layout)
 
-    def _spot(self) -> dict[str, list[float]]:
-        """Where the draft that is being explained stands."""
+    def _ring(self) -> dict[str, list[float]]:
+        """The position of the draft being explained."""
         placed = next((row for row in self.placed if _name(row.node) == self.node), None)
         return {"x": [placed.node.level], "y": [placed.y]} if placed else {"x": [], "y": []}
 
@@ -241,33 +192,86 @@ class DecodeExplorer(SubjectPanel):
 
     def _history_html(self) -> str:
         cards = "".join(f'<li style="{CARD}">{html.escape(title)}</li>' for title in self._recent())
-        return (
-            f"{paragraph(HISTORY)}"
-            f'<ol style="list-style:none;margin:0;padding:0;max-width:760px">{cards}</ol>'
-        )
+        style = "list-style:none;margin:0;padding:0;max-width:760px"
+        return f'{paragraph(HISTORY)}<ol style="{style}">{cards}</ol>'
 
-    def _list(self) -> tuple[Any, ...]:
+    def _list_is_ready(self) -> bool:
+        return self.result is not None and self.step == self.last_step
+
+    def _list(self) -> ItemList:
         assert self.result is not None
-        subject = self.subject
-        rows = list_rows(self.result, 0, subject.semantic_ids, subject.popularity)
-        missing = sum(not row.items for row in rows)
-        caption = f"{len(rows)} of {self.beam} places are filled; {missing} of them name no item."
-        target = self.subject.targets[self.user]
-        return rows[:SHOWN_PLACES], self.subject.dataset, caption, target
+        rows = self.subject.list_rows(self.result)
+        return self.item_list(rows, rows[:SHOWN_LIST])
 
     def blocks(self) -> list[Any]:
         """The step on show: settings, history, tree, and the finished list."""
         settings = f"{self.subject.introduction(self.user)} Beam width {self.beam}."
         history = [HISTORY, *self._recent()]
-        blocks: list[Any] = [[settings, *self.sentences()], history, Figure(*self._tree(self.step))]
-        if self.result is not None and self.step > self.subject.semantic_ids.levels:
-            blocks.append(list_lines(*self._list()))
-        return blocks
+        blocks: list[Any] = [[settings, *self.sentences()], history, Figure(*self._tree())]
+        return [*blocks, self._list().lines()] if self._list_is_ready() else blocks
+
+
+def step_sentence(result: DecodeResult, nodes: Sequence[Node], step: int, levels: int) -> str:
+    """What a step shows, in plain text.
+
+    Args:
+        result: the whole decode.
+        nodes: its drafts, from `beam_nodes`.
+        step: 0 after the prompt was read, l after level l, L + 1 when the list is ready.
+        levels: L.
+    """
+    if step == 0:
+        return "The backbone has read the prompt, once. No code is drafted yet."
+    if step <= levels:
+        counts = {fate: _count(nodes, step, fate) for fate in Fate}
+        kept, unchecked = counts[Fate.KEPT], counts[Fate.UNCHECKED]
+        return (
+            f"Level {step}: {kept + unchecked} drafts kept"
+            + (f", {unchecked} of them although no item has such a prefix" if unchecked else "")
+            + f"; {counts[Fate.REJECTED]} rejected because no item has such a prefix."
+        )
+    lost = [_count(nodes, level, Fate.REJECTED) for level in range(1, levels + 1)]
+    by_level = ", ".join(f"level {n}: {count}" for n, count in enumerate(lost, 1) if count)
+    return f"Backbone calls: {result.backbone_calls}. Hallucinations rejected: {sum(lost)}" + (
+        f" ({by_level})." if by_level else "."
+    )
+
+
+def explanation(
+    node: Node, nodes: Sequence[Node], semantic_ids: SemanticIds, dataset: InteractionDataset
+) -> str:
+    """Why a draft lived or fell, in plain text.
+
+    Args:
+        node: the draft.
+        nodes: all drafts of the decode, for the worst score of the beam.
+        semantic_ids: the catalogue.
+        dataset: for the titles of the items that begin with these codes.
+    """
+    codes = torch.tensor(node.codes)
+    items = (semantic_ids.codes[:, : node.level] == codes).all(dim=1).nonzero()[:, 0]
+    titles = "; ".join(dataset.title(int(item)) for item in items[:SHOWN_TITLES])
+    text = f"Draft {_codes(node)}: {node.fate.value}"
+    if node.fate is Fate.PRUNED:
+        same_level = (other for other in nodes if other.level == node.level)
+        beam = [other.log_prob for other in same_level if other.position >= 0]
+        text += f" ({min(beam):.2f})" if beam else ""
+    text += f". Probability {percent(node.log_prob)} (log-probability {node.log_prob:.2f}). "
+    text += f"{len(items)} item{' begins' if len(items) == 1 else 's begin'} with these codes"
+    return text + (f": {titles}{'; …' if len(items) > SHOWN_TITLES else ''}." if titles else ".")
+
+
+def _count(nodes: Sequence[Node], level: int, fate: Fate) -> int:
+    return sum(node.level == level and node.fate is fate for node in nodes)
 
 
 def _name(node: Node) -> tuple[int, int]:
     return node.level, node.candidate
 
 
-def _option(node: Node) -> str:
-    return f"level {node.level}: {'-'.join(map(str, node.codes))}"
+def _codes(node: Node) -> str:
+    return "-".join(map(str, node.codes))
+
+
+def _label(node: Node) -> str:
+    return f"level {node.level}: {_codes(node)}"

@@ -1,4 +1,4 @@
-"""The draft head, one code at a time: take a code, and see what it makes of the next."""
+"""The draft head, one code at a time: how each code of an ID changes the chances of the next."""
 
 from __future__ import annotations
 
@@ -12,32 +12,22 @@ import torch
 import traitlets
 from torch import Tensor
 
-from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.draft_head import at_least_float32
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.plots.agreement_figures import shares_figure
 from nezha_lite.plots.beam_figures import percent
 from nezha_lite.plots.style import Figure
-from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.choice_box import ChoiceBox
-from nezha_lite.widgets.panel import (
-    Subject,
-    SubjectPanel,
-    figure_widget,
-    link,
-    paragraph,
-    redraw,
-    user_control,
-)
+from nezha_lite.widgets.panel import ChoiceBox
+from nezha_lite.widgets.subject import SubjectPanel
 
-SHOWN = 10  # codes, the likeliest
-NAMED = 3  # items
+SHOWN_CODES, SHOWN_TITLES = 10, 3
+BEGINNINGS = 1000  # that an average is over: the width of the beam that searches them
 
 
 @dataclass(frozen=True)
 class NextCode:
-    """A code that may come next: its probability, on average too, and the items it leads to."""
+    """A possible next code: its probability, its average probability, and the items behind it."""
 
     code: int
     log_prob: float
@@ -46,11 +36,11 @@ class NextCode:
 
 
 class DraftHeadExplorer(SubjectPanel):
-    """Write an ID by the draft head, and see how each code taken changes the next one's chances.
+    """Write an ID by the draft head, and see how each code changes the next one's chances.
 
-    The backbone runs once for each user; taking a code moves nothing but the head's small state.
-    Bars compare the next code's probabilities with those that they would have if nobody knew what
-    was taken. Nothing is verified here: codes that lead to no item are on offer, and marked.
+    The backbone runs once for each user; taking a code changes only the head's small state. Bars
+    compare the next code's probabilities with its average over all beginnings of an ID. Nothing is
+    verified here: codes that lead to no item are on offer, and marked.
 
     Args:
         model: a trained model with a draft head.
@@ -58,43 +48,30 @@ class DraftHeadExplorer(SubjectPanel):
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split.
 
-    The traits `user` and `codes` (those taken, a tuple of 0 to L) may be set and observed; `nexts`
-    are the `NextCode`s on show, likeliest first.
+    The traits `user` and `codes` (the ID so far, a tuple of 0 to L) may be set and observed;
+    `nexts` are the `NextCode`s on show, likeliest first.
 
     Raises:
         ValueError: if the model's head was not trained.
     """
 
     codes: Any = traitlets.Tuple()
+    refreshed_by = ("user", "codes")
 
-    def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        dataset: InteractionDataset,
-        users: Sequence[int] | None = None,
-    ) -> None:
-        self.subject = Subject(model, semantic_ids, dataset, users)
-        self.summary = widgets.HTML()
-        super().__init__(user=self.subject.users[0])
-        self._read()
-        # Drawn at once as it is to be: a page that is still loading may miss a redrawing.
-        self.figure = figure_widget(self._figure())
+    def build(self) -> list[widgets.Widget]:
+        """Controls, sentences and bars."""
+        self.figure = self.live(self._figure)
         self.figure.data[0].on_click(self._clicked)
-        user_choice = user_control(self.subject)
         self.next_choice = ChoiceBox("Next code", {"Take this code": self._take})
         self.back = widgets.Button(description="One code back")
         self.back.on_click(lambda _: self._go_back())
-        self.children = [user_choice, self.next_choice, self.back, self.summary, self.figure]
-        link(self, "user", user_choice)
-        self.observe(self._refresh, ["user", "codes"])
-        self._say()
+        controls = [self.user_control(), self.next_choice, self.back]
+        return [*controls, self.summary, self.figure]
 
     @traitlets.validate("codes")
     def _codes_of_an_id(self, proposal: Any) -> tuple[int, ...]:
         codes, radices = tuple(proposal.value), self.subject.semantic_ids.radices
-        known = len(codes) <= len(radices)
-        if not known or not all(
+        if len(codes) > len(radices) or not all(
             isinstance(code, int) and 0 <= code < radix
             for code, radix in zip(codes, radices, strict=False)
         ):
@@ -106,17 +83,11 @@ class DraftHeadExplorer(SubjectPanel):
 
     # ---- reactions --------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        """The one pass of the backbone for this user."""
-        subject = self.subject
-        history = [subject.histories[self.user]]
-        prompts = subject.model.build_prompts(history, subject.semantic_ids)
-        self.steps = HeadSteps(subject.model, prompts)
-        self._ask()
-
-    def _ask(self) -> None:
-        """The next code's chances; after the last code, still those that it had."""
+    def compute(self, change: Any = None) -> None:
+        """The next code's chances; after the last code, still those of the last code."""
         ids = self.subject.semantic_ids
+        if change is None or change.name == "user":  # the one pass of the backbone for this user
+            self.steps = HeadSteps(self.subject.model, self.subject.prompts(self.user))
         level = min(len(self.codes), ids.levels - 1)
         self.before = self.codes[:level]
         self.log_prob, following = self.steps.after(self.before)
@@ -124,7 +95,7 @@ class DraftHeadExplorer(SubjectPanel):
         items = torch.bincount(
             ids.codes[self._items_after(self.before), level], minlength=ids.radices[level]
         )
-        log_probs, codes = following.topk(min(SHOWN, len(following)))
+        log_probs, codes = following.topk(min(SHOWN_CODES, len(following)))
         self.nexts = [
             NextCode(code, log_prob, float(self.average[code]), int(items[code]))
             for code, log_prob in zip(codes.tolist(), log_probs.tolist(), strict=True)
@@ -133,24 +104,17 @@ class DraftHeadExplorer(SubjectPanel):
         self.moved = float((following.exp() - self.average).abs().sum()) / 2
 
     def _items_after(self, codes: tuple[int, ...]) -> torch.Tensor:
-        wanted = torch.tensor(codes, dtype=torch.int64)
-        same = self.subject.semantic_ids.codes[:, : len(codes)] == wanted
+        beginnings = self.subject.semantic_ids.codes[:, : len(codes)]
+        same = beginnings == torch.tensor(codes, dtype=torch.int64)
         return same.all(dim=1).nonzero().flatten()
 
-    def _refresh(self, change: Any) -> None:
-        if change.name == "user":
-            self._read()
-        else:
-            self._ask()
-        redraw(self.figure, self._figure())
-        self._say()
-
-    def _say(self) -> None:
+    def tell(self) -> None:
+        """Show everything but the bars."""
         options = [(_label(one), one.code) for one in self.nexts]
         self.next_choice.offer([] if self._complete() else options)
         self.next_choice.slider.index = 0  # the likeliest
         self.back.disabled = not self.codes
-        self.summary.value = "".join(map(paragraph, self.sentences()))
+        self.summarize()
 
     def _complete(self) -> bool:
         return len(self.codes) == self.subject.semantic_ids.levels
@@ -162,15 +126,15 @@ class DraftHeadExplorer(SubjectPanel):
         self.codes = self.codes[:-1]
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
-        for place in points.point_inds:
+        for index in points.point_inds:
             if not self._complete():
-                self.codes = (*self.codes, self.nexts[place].code)
+                self.codes = (*self.codes, self.nexts[index].code)
 
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
-        """What is to be seen, in plain text."""
-        lines = [self.subject.introduction(self.user), self._taken()]
+        """The ID so far, and its likeliest next code, in plain text."""
+        lines = [self.subject.introduction(self.user), self._beginning()]
         if self._complete():
             return lines
         best = self.nexts[0]
@@ -184,23 +148,21 @@ class DraftHeadExplorer(SubjectPanel):
             f"{percent(math.log(max(best.average, 1e-9)))}. The state moved {moved} elsewhere.",
         ]
 
-    def _taken(self) -> str:
-        levels = self.subject.semantic_ids.levels
+    def _beginning(self) -> str:
+        levels, complete = self.subject.semantic_ids.levels, self._complete()
         if not self.codes:
             return (
                 f"One pass of the backbone left h_0 to h_{levels}; the state is h_0, and no code "
                 f"is taken of {levels}."
             )
         log_prob = self.log_prob
-        if self._complete():
-            following = self.steps.after(self.before)[1]
-            log_prob += float(following[self.codes[-1]])
+        if complete:
+            log_prob += float(self.steps.after(self.before)[1][self.codes[-1]])
         items = self._items_after(self.codes).tolist()
-        written = f"{'-'.join(map(str, self.codes))} has probability {percent(log_prob)}"
-        titles = "; ".join(self.subject.dataset.title(item) for item in items[:NAMED])
-        if len(items) > NAMED:
-            titles += "; …"
-        if self._complete():
+        written = f"{_joined(self.codes)} has probability {percent(log_prob)}"
+        titles = "; ".join(self.subject.dataset.title(item) for item in items[:SHOWN_TITLES])
+        titles += "; …" if len(items) > SHOWN_TITLES else ""
+        if complete:
             return f"{written} and names {titles or 'no item'}."
         begin = "1 item begins" if len(items) == 1 else f"{len(items) or 'no'} items begin"
         return f"{written}; {begin} so{': ' * bool(items)}{titles}."
@@ -213,7 +175,7 @@ class DraftHeadExplorer(SubjectPanel):
         given = "from the history alone"
         averages: list[float] = []
         if level:
-            given = f"after {'-'.join(map(str, self.before))}"
+            given = f"after {_joined(self.before)}"
             averages = [one.average for one in self.nexts]
             caption += f" Hatched: the average over {self._beginnings(level)}."
         chances = [math.exp(one.log_prob) for one in self.nexts]
@@ -233,20 +195,13 @@ class DraftHeadExplorer(SubjectPanel):
         return [self.sentences(), self._figure()]
 
 
-def _label(one: NextCode) -> str:
-    return f"{one.code}: {percent(one.log_prob)}{'' if one.items else ', no item'}"
-
-
-BEGINNINGS = 1000  # which an average is over: the width of the beam that looks for them
-
-
 class HeadSteps:
-    """One prompt's h_0 … h_L, and the head that goes on from them.
+    """One prompt's h_0 … h_L, and the head that continues from them.
 
     Attributes:
-        averages: L tensors (T_l,), the probabilities of level l's codes when nothing is known of
-            the codes before: a mean over likely beginnings, weighted by their probability. Where
-            there are no more than `BEGINNINGS`, they are all of them.
+        averages: L tensors (T_l,), the probabilities of level l's codes without knowing the codes
+            before: a mean over likely beginnings, weighted by their probability. Up to `BEGINNINGS`
+            it is over all of them.
         covered: for each level the probability of all those beginnings together.
 
     Raises:
@@ -266,10 +221,10 @@ class HeadSteps:
             following = self.head.log_probs(level, self.hidden[level + 1], state)  # (W, T)
             self.averages.append(log_probs.softmax(0) @ following.exp())
             self.covered.append(float(log_probs.exp().sum()))
-            together = (log_probs.unsqueeze(1) + following).flatten()
-            log_probs, places = together.topk(min(BEGINNINGS, len(together)))
+            together = (log_probs.unsqueeze(1) + following).flatten()  # (W·T,)
+            log_probs, indices = together.topk(min(BEGINNINGS, len(together)))
             if level + 1 < self.head.levels:
-                state = self.head.advance(level, places % radix, state[places // radix])
+                state = self.head.advance(level, indices % radix, state[indices // radix])
 
     @torch.inference_mode()
     def after(self, codes: Sequence[int]) -> tuple[float, Tensor]:
@@ -283,3 +238,11 @@ class HeadSteps:
             log_prob += float(self.head.log_probs(level, self.hidden[level + 1], state)[0, code])
             state = self.head.advance(level, torch.tensor([code], device=state.device), state)
         return log_prob, self.head.log_probs(len(codes), self.hidden[len(codes) + 1], state)[0]
+
+
+def _label(one: NextCode) -> str:
+    return f"{one.code}: {percent(one.log_prob)}{'' if one.items else ', no item'}"
+
+
+def _joined(codes: Sequence[int]) -> str:
+    return "-".join(map(str, codes))

@@ -1,56 +1,46 @@
-"""The draft head beside the full model: which prefixes both keep, and what that is worth."""
+"""The draft head beside the full model: which prefixes both keep, and what that agreement saves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
+from torch import Tensor
 
-from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import VERIFICATIONS, Verification
-from nezha_lite.decoding.item_lists import NOT_FOUND
-from nezha_lite.model import NezhaModel
-from nezha_lite.plots.agreement_figures import (
-    chosen_ends,
-    describe,
-    rank_marks,
-    ranks_figure,
-    shares_figure,
+from nezha_lite.decoding import (
+    AutoregressiveDecoder,
+    DecodeResult,
+    DecodeTrace,
+    NezhaDecoder,
+    SpeculativeDecoder,
+    Verification,
 )
-from nezha_lite.plots.prefix_agreement import ComparedPrefix, LevelAgreement
+from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
+from nezha_lite.plots import agreement_figures
+from nezha_lite.plots.prefix_agreement import (
+    ComparedPrefix,
+    LevelAgreement,
+    compare_prefixes,
+    shared_shares,
+)
 from nezha_lite.plots.style import Figure
-from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.choice_box import ChoiceBox
-from nezha_lite.widgets.panel import (
-    DESCRIPTION,
-    MODES,
-    WIDE,
-    Subject,
-    SubjectPanel,
-    at_most,
-    figure_widget,
-    link,
-    paragraph,
-    redraw,
-    slider,
-    user_control,
-    verification_control,
-)
-from nezha_lite.widgets.two_searches import PLACES, TwoSearches, UserAgreement
+from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraphs, times
+from nezha_lite.widgets.subject import DecodePanel, Subject, verification_sentence
+from nezha_lite.widgets.tables import COMPARED, shared_items
 
-MAX_BEAM = 64
-CHOSEN, MARKS = 1, {True: 2, False: 3}  # traces of the first figure, by whether both kept them
-NO_PREFIX: tuple[str, tuple[int, ...]] = ("none", ())
+SELECTED, MARKS = 1, {True: 2, False: 3}  # traces of the first figure, by whether both keep them
+NO_PREFIX: tuple[str, tuple[int, ...]] = (NO_OPTION[0], ())
 BARS = (
     "The head's own beam is as wide as the model's. A speculative draft is twice as wide, and "
     "starts from the model's first codes."
 )
 
 
-class DraftAgainstModel(SubjectPanel):
+class DraftAgainstModel(DecodePanel):
     """Compare the head's beam with the model's, prefix by prefix.
 
     Both searches run on the same weights: `NezhaDecoder` ranks by the head, `AutoregressiveDecoder`
@@ -62,8 +52,8 @@ class DraftAgainstModel(SubjectPanel):
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split. The means are
             over them.
-        beam: beam width at first, 1 to 64.
-        verification: "off", "final" or "prefix" at first, of all three decoders.
+        beam: beam width at first, 1 to 64; by default 10.
+        verification: "off", "final" or "prefix" (the default) at first, of all three decoders.
 
     The traits `user`, `beam`, `verification`, `level` and `prefix` may be set and observed;
     `prefix` is the codes of the prefix explained, of `level` codes, or () where there is none.
@@ -71,51 +61,28 @@ class DraftAgainstModel(SubjectPanel):
     why.
     """
 
-    beam = traitlets.Int(min=1, max=MAX_BEAM)
-    verification = traitlets.Enum(VERIFICATIONS)
-    level = traitlets.Int(min=1)
+    level = traitlets.Int(1, min=1)
     prefix: Any = traitlets.Tuple()
+    refreshed_by = ("user", "beam", "verification")
+    searches: TwoSearches | None = None
+    agreement: UserAgreement | None = None
 
-    def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        dataset: InteractionDataset,
-        users: Sequence[int] | None = None,
-        beam: int = 10,
-        verification: Verification = "prefix",
-    ) -> None:
-        self.subject = Subject(model, semantic_ids, dataset, users)
-        self.searches: TwoSearches | None = None
-        self.agreement: UserAgreement | None = None
-        self.problem = ""
-        self.summary, self.explanation = widgets.HTML(), widgets.HTML()
-        super().__init__(user=self.subject.users[0], beam=beam, verification=verification, level=1)
-        self._search()
+    def build(self) -> list[widgets.Widget]:
+        """Controls, both figures, and the explanation of a prefix."""
         self.prefix = self._options()[0][1]
-        # Drawn at once as they are to be: a page that is still loading may miss a redrawing.
-        self.ranks, self.bars = figure_widget(self._ranks()), figure_widget(self._bars())
-        for shared, place in MARKS.items():
-            self.ranks.data[place].on_click(partial(self._clicked, shared))
-        user_choice, verification_choice = user_control(self.subject), verification_control()
-        beam_choice = widgets.IntSlider(
-            min=1, max=MAX_BEAM, description="Beam width", style=DESCRIPTION, layout=WIDE
-        )
-        names = [(f"level {n}", n) for n in range(1, semantic_ids.levels + 1)]
-        level_choice = slider("Level", names)
-        self.prefix_choice = ChoiceBox("Prefix", chosen=self._ask)
-        self.prefix_choice.offer(self._options())
-        controls = [user_choice, beam_choice, verification_choice, self.summary, self.ranks]
-        self.children = [*controls, level_choice, self.prefix_choice, self.explanation, self.bars]
-        link(self, "user", user_choice)
-        link(self, "beam", beam_choice)
-        link(self, "verification", verification_choice)
-        link(self, "level", level_choice)
-        self.observe(self._refresh, ["user", "beam", "verification"])
+        self.explanation = widgets.HTML()
+        self.ranks, self.bars = self.live(self._ranks), self.live(self._bars)
+        for shared, trace in MARKS.items():
+            self.ranks.data[trace].on_click(partial(self._clicked, shared))
+        self.prefix_choice = ChoiceBox("Prefix", on_choice=partial(setattr, self, "prefix"))
+        levels = [(f"level {n}", n) for n in range(1, self.subject.semantic_ids.levels + 1)]
         self.observe(self._offer, "level")
         self.observe(self._explain, "prefix")
-        self.summary.value = "".join(map(paragraph, self.sentences()))
-        self._explain()
+        return [
+            *(*self.decode_controls(), self.summary, self.ranks),
+            *(self.control("level", "Level", levels), self.prefix_choice),
+            *(self.explanation, self.bars),
+        ]
 
     @traitlets.validate("level")
     def _a_level(self, proposal: Any) -> int:
@@ -123,20 +90,18 @@ class DraftAgainstModel(SubjectPanel):
 
     # ---- reactions --------------------------------------------------------------------------
 
-    def _search(self, again: bool = True) -> None:
+    def compute(self, change: Any = None) -> None:
         """Search for all users (unless only the user changed), and compare for one."""
         try:
-            if again or self.searches is None:
+            if change is None or change.name != "user" or self.searches is None:
                 self.searches = TwoSearches(self.subject, self.beam, self.verification)
             self.agreement, self.problem = self.searches.of(self.user), ""
         except ValueError as error:
             self.searches, self.agreement, self.problem = None, None, str(error)
 
-    def _refresh(self, change: Any) -> None:
-        self._search(again=change.name != "user")
-        redraw(self.ranks, self._ranks())
-        redraw(self.bars, self._bars())
-        self.summary.value = "".join(map(paragraph, self.sentences()))
+    def tell(self) -> None:
+        """Show everything but the figures."""
+        self.summarize()
         self._offer()
 
     def _offer(self, change: Any = None) -> None:
@@ -147,59 +112,59 @@ class DraftAgainstModel(SubjectPanel):
         self.prefix_choice.offer(options)
         self._explain()
 
-    def _ask(self, prefix: Any) -> None:
-        self.prefix = prefix
-
     def _explain(self, change: Any = None) -> None:
         self.prefix_choice.choose(self.prefix)
-        chosen = self._chosen()
-        xs, ys = chosen_ends(chosen)
-        self.ranks.data[CHOSEN].update(x=xs, y=ys)
-        self.explanation.value = paragraph(describe(chosen)) if chosen else ""
+        selected = self._selected()
+        xs, ys = agreement_figures.chosen_ends(selected)
+        self.ranks.data[SELECTED].update(x=xs, y=ys)
+        self.explanation.value = paragraphs(self._description())
 
     def _clicked(self, shared: bool, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
-            mark = rank_marks(self._levels(), shared)[index]
+            mark = agreement_figures.rank_marks(self._levels(), shared)[index]
             self.level = mark.level
             self.prefix = mark.prefix.codes
 
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
-        """What is to be seen, or what went wrong, in plain text."""
-        found, searches = self.agreement, self.searches
-        if found is None or searches is None:
+        """The comparison on show, or what went wrong, in plain text."""
+        agreement, searches = self.agreement, self.searches
+        if agreement is None or searches is None:
             return [self.problem]
-        both = ", ".join(f"{one.shared} of {one.model_kept}" for one in found.levels)
+        both = ", ".join(f"{one.shared} of {one.model_kept}" for one in agreement.levels)
         lines = [
             self.subject.introduction(self.user),
-            f"Verification {self.verification}: {MODES[self.verification]}.",
+            verification_sentence(self.verification),
             f"Of the prefixes in the model's beam, the head's beam holds {both}, level by level. "
             f"Mean over the {len(searches.shares)} users on offer: "
             f"{_percents(searches.mean_shares)}.",
         ]
-        if found.accepted:
+        if agreement.accepted:
             lines.append(
                 "Speculative decoding drafts twice as wide: it foresaw "
-                f"{_percents(found.accepted)} of the model's beam and called the backbone "
-                f"{_times(found.speculative_calls)}; the autoregressive decoder calls it "
-                f"{_times(found.autoregressive_calls)}, NEZHA once."
+                f"{_percents(agreement.accepted)} of the model's beam and called the backbone "
+                f"{times(agreement.speculative_calls)}; the autoregressive decoder calls it "
+                f"{times(agreement.autoregressive_calls)}, NEZHA once."
             )
-        head, model = self._title(found.head_items), self._title(found.model_items)
+        head, model = self._title(agreement.head_items), self._title(agreement.model_items)
         first = (
             f"the first item is the same: {head}."
-            if found.same_first
+            if agreement.same_first
             else f"the first differs: {head} by the head, {model} by the model."
         )
-        length = len(found.model_items[:PLACES])
-        lines.append(f"The lists share {found.shared_items} of {length} items; {first}")
-        return lines
+        length = len(agreement.model_items[:COMPARED])
+        return [*lines, f"The lists share {agreement.shared_items} of {length} items; {first}"]
 
     def _title(self, items: list[int]) -> str:
         if not items:
             return "nothing"
         title = self.subject.dataset.title
         return "an ID that no item has" if items[0] == NOT_FOUND else title(items[0])
+
+    def _description(self) -> list[str]:
+        selected = self._selected()
+        return [agreement_figures.describe(selected)] if selected else []
 
     # ---- what is drawn ----------------------------------------------------------------------
 
@@ -213,32 +178,113 @@ class DraftAgainstModel(SubjectPanel):
         prefixes = self._levels()[self.level - 1].prefixes
         return [("-".join(map(str, one.codes)), one.codes) for one in prefixes] or [NO_PREFIX]
 
-    def _chosen(self) -> ComparedPrefix | None:
+    def _selected(self) -> ComparedPrefix | None:
         prefixes = self._levels()[self.level - 1].prefixes
         return next((one for one in prefixes if one.codes == self.prefix), None)
 
     def _ranks(self) -> Figure:
-        return ranks_figure(self._levels(), self._chosen())
+        return agreement_figures.ranks_figure(self._levels(), self._selected())
 
     def _bars(self) -> Figure:
-        found, searches = self.agreement, self.searches
+        agreement, searches = self.agreement, self.searches
         series = {
-            "in the head's beam, this user": found.shares if found else [],
+            "in the head's beam, this user": agreement.shares if agreement else [],
             f"mean of {len(self.subject.users)} users": searches.mean_shares if searches else [],
-            "foreseen by the speculative draft": found.accepted if found else [],
+            "foreseen by the speculative draft": agreement.accepted if agreement else [],
         }
-        return shares_figure(series, caption=BARS)
+        return agreement_figures.shares_figure(series, caption=BARS)
 
     def blocks(self) -> list[Any]:
         """The comparison on show: sentences, ranks, the prefix explained, shares."""
-        chosen = self._chosen()
-        blocks: list[Any] = [[f"Beam width {self.beam}.", *self.sentences()], self._ranks()]
-        return [*blocks, [describe(chosen)] if chosen else [], self._bars()]
+        words = [f"Beam width {self.beam}.", *self.sentences()]
+        return [words, self._ranks(), self._description(), self._bars()]
+
+
+@dataclass(frozen=True, eq=False)
+class UserAgreement:
+    """Where both searches agree for one user.
+
+    Attributes:
+        levels: their prefixes, level by level.
+        shares: of the prefixes that the model kept at each level, the share that the head kept.
+        accepted: likewise the share that a speculative draft foresaw, without the last level.
+        speculative_calls: how often the speculative decoder called the backbone.
+        autoregressive_calls: how often the autoregressive one did.
+        head_items: NEZHA's list, best first; NOT_FOUND for an ID without item.
+        model_items: the autoregressive decoder's.
+    """
+
+    levels: list[LevelAgreement]
+    shares: list[float]
+    accepted: list[float]
+    speculative_calls: int
+    autoregressive_calls: int
+    head_items: list[int]
+    model_items: list[int]
+
+    @property
+    def shared_items(self) -> int:
+        """How many of the first items both lists have in common."""
+        return shared_items(self.head_items, self.model_items)
+
+    @property
+    def same_first(self) -> bool:
+        """Whether both lists begin with the same item."""
+        first = self.head_items[:1]
+        return first == self.model_items[:1] and first != [NOT_FOUND]
+
+
+class TwoSearches:
+    """`NezhaDecoder` and `AutoregressiveDecoder` for all users of a subject at once.
+
+    Args:
+        subject: the model, its catalogue, and the users.
+        beam: K.
+        verification: of both searches and of the speculative decoder.
+
+    Raises:
+        ValueError: if one of the two cannot decode this model.
+    """
+
+    def __init__(self, subject: Subject, beam: int, verification: Verification) -> None:
+        self.subject, self.beam = subject, beam
+        parts = subject.model, subject.verifier, verification
+        self.speculative = SpeculativeDecoder(*parts)
+        prompts = subject.prompts(*subject.users)
+        self.head = NezhaDecoder(*parts).decode(prompts, beam, trace=True)
+        self.model = AutoregressiveDecoder(*parts).decode(prompts, beam, trace=True)
+        self.shares: Tensor = shared_shares(_trace(self.head), _trace(self.model))  # (users, L)
+
+    @property
+    def mean_shares(self) -> list[float]:
+        """Per level, the mean over the users of the share that the head kept."""
+        return [float(share) for share in self.shares.mean(dim=0)]
+
+    def of(self, user: int) -> UserAgreement:
+        """One user's part of it, and what it saves a speculative decoder."""
+        subject, row = self.subject, self.subject.users.index(user)
+        # On its own: a batch takes as many passes as its hardest prompt.
+        speculative = self.speculative.decode(subject.prompts(user), self.beam)
+        assert speculative.accepted is not None  # this decoder always reports it
+        head, model = (
+            item_lists(result.keys[row : row + 1], subject.semantic_ids, subject.popularity)[0]
+            for result in (self.head, self.model)
+        )
+        return UserAgreement(
+            compare_prefixes(_trace(self.head), _trace(self.model), row),
+            self.shares[row].tolist(),
+            speculative.accepted[0].tolist(),
+            speculative.backbone_calls,
+            self.model.backbone_calls,
+            head,
+            model,
+        )
+
+
+def _trace(result: DecodeResult) -> DecodeTrace:
+    assert result.trace is not None  # trace=True
+    return result.trace
 
 
 def _percents(shares: Sequence[float]) -> str:
     return ", ".join(f"{100 * share:.0f} %" for share in shares)
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

@@ -1,4 +1,4 @@
-"""A catalogue whose items come and go while a model stays as it is, and what it serves."""
+"""A catalogue whose items are removed and restored while the model stays as it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from nezha_lite.decoding import NezhaDecoder, Verification
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.plots.id_map_figures import Landed, Landing
-from nezha_lite.widgets.item_list import ListRow, list_rows
-from nezha_lite.widgets.panel import Subject
+from nezha_lite.widgets.subject import Subject
+from nezha_lite.widgets.tables import ListRow
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Served:
 
     @property
     def instead(self) -> tuple[Landed, ...]:
-        """IDs of the list that the unchecked decode had not drafted."""
+        """IDs of the list that are not among the unchecked drafts."""
         drafted = {draft.codes for draft in self.drafts}
-        found = (row.codes for row in self.rows if row.codes not in drafted)
-        return tuple(Landed(codes, Landing.INSTEAD) for codes in found)
+        codes = (row.codes for row in self.rows if row.codes not in drafted)
+        return tuple(Landed(one, Landing.INSTEAD) for one in codes)
 
     def counts(self) -> dict[Landing, int]:
         """How many drafts are accepted, rejected, and withdrawn, in this order."""
@@ -55,8 +55,8 @@ class Served:
         return [item for row in self.rows for item in row.items]
 
 
-class LivingCatalogue:
-    """A verifier of its own for a subject's catalogue, so that nothing else notices a change.
+class DynamicCatalogue:
+    """A verifier of its own for a subject's catalogue: a change affects no other widget.
 
     Attributes:
         categories: the items of each category, categories in alphabetical order.
@@ -65,20 +65,19 @@ class LivingCatalogue:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.recommender = Recommender(subject.model, subject.semantic_ids)
-        found = defaultdict(set)
+        items = defaultdict(set)
         for item, text in enumerate(subject.dataset.texts or ()):
-            for category in map(str.strip, text.categories):
-                found[category].add(item)
-        found.pop("", None)
-        self.categories = {name: frozenset(found[name]) for name in sorted(found)}
+            for category in filter(None, map(str.strip, text.categories)):
+                items[category].add(item)
+        self.categories = {name: frozenset(items[name]) for name in sorted(items)}
 
-    def keep_removed(self, items: Collection[int]) -> None:
-        """Let just these items be out of the catalogue; ValueError for an unknown one."""
-        wanted = frozenset(items)
-        self.recommender.remove_items(wanted - self.recommender.removed)
-        self.recommender.restore_items(self.recommender.removed - wanted)
+    def set_removed(self, items: Collection[int]) -> None:
+        """Let exactly these items be out of the catalogue; ValueError for an unknown one."""
+        target = frozenset(items)
+        self.recommender.remove_items(target - self.recommender.removed)
+        self.recommender.restore_items(self.recommender.removed - target)
 
-    def gone(self, forbidden: str) -> frozenset[int]:
+    def withheld(self, forbidden: str) -> frozenset[int]:
         """All items that may not be listed while this category is forbidden."""
         return self.recommender.removed | self.categories.get(forbidden, frozenset())
 
@@ -93,17 +92,13 @@ class LivingCatalogue:
         exists = recommender.verifier.contains(drafts)  # (1, K)
         if requests is not None:
             exists &= requests.admits(subject.semantic_ids.levels, drafts)
-        prompts = subject.model.build_prompts([subject.histories[user]], subject.semantic_ids)
         decoder = NezhaDecoder(subject.model, recommender.verifier, verification)
-        result = decoder.decode(prompts, beam, requests=requests)
-        rows = list_rows(result, 0, subject.semantic_ids, subject.popularity)
+        result = decoder.decode(subject.prompts(user), beam, requests=requests)
+        withheld = self.withheld(forbidden)
+        pairs = zip(drafts[0].tolist(), exists[0].tolist(), strict=True)
         return Served(
-            tuple(
-                self._landed(key, accepted)
-                for key, accepted in zip(drafts[0].tolist(), exists[0].tolist(), strict=True)
-                if key >= 0
-            ),
-            tuple(self._living(row, self.gone(forbidden)) for row in rows),
+            tuple(self._landed(key, accepted) for key, accepted in pairs if key >= 0),
+            tuple(self._without(row, withheld) for row in subject.list_rows(result)),
         )
 
     def _landed(self, key: int, accepted: bool) -> Landed:
@@ -112,8 +107,8 @@ class LivingCatalogue:
         codes = tuple(ids.codes_of(torch.tensor(key)).tolist())
         return Landed(codes, Landing.ACCEPTED if accepted else landing)
 
-    def _living(self, row: ListRow, gone: frozenset[int]) -> ListRow:
-        items = tuple(item for item in row.items if item not in gone)
+    def _without(self, row: ListRow, withheld: frozenset[int]) -> ListRow:
+        items = tuple(item for item in row.items if item not in withheld)
         if items or not row.items:
             return replace(row, items=items)
         return replace(row, items=(), note=f"removed: {self.subject.dataset.title(row.items[0])}")

@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
 
-from nezha_lite.datasets import InteractionDataset, shown_text
-from nezha_lite.decoding import VERIFICATIONS, Verification
-from nezha_lite.model import NezhaModel
+from nezha_lite.datasets import shown_text
 from nezha_lite.plots.id_map_figures import Landed, id_map_figure
 from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.style import Figure
-from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.choice_box import ChoiceBox
-from nezha_lite.widgets.dynamic_catalogue import LivingCatalogue, Served
-from nezha_lite.widgets.item_list import ListRow, list_html, list_lines
-from nezha_lite.widgets.panel import (
-    DESCRIPTION,
-    MODES,
-    WIDE,
-    Subject,
-    SubjectPanel,
-    figure_widget,
-    link,
-    paragraph,
-    redraw,
-    slider,
-    user_control,
-    verification_control,
-)
+from nezha_lite.widgets.dynamic_catalogue import DynamicCatalogue, Served
+from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, figure_widget, redraw
+from nezha_lite.widgets.subject import DecodePanel, verification_sentence
+from nezha_lite.widgets.tables import ItemList
 
-MAX_BEAM = 64
-BEST, FURTHER = 10, 10  # rows shown of the list: the best, and further down what is remarkable
+BEST, FURTHER = 10, 10  # rows shown of the list: the best, and those below with a remark
 LABEL = 145  # pixels, as wide as a slider writes its value
 NOTHING = Served((), ())
 
 
-class HallucinationLab(SubjectPanel):
+class HallucinationLab(DecodePanel):
     """Drafts land on what exists and beside it; take items away, and watch both map and list.
 
     The model stays as it is. Only the verifier learns what is removed, and a request what is
@@ -52,77 +35,55 @@ class HallucinationLab(SubjectPanel):
         semantic_ids: the catalogue it was trained for.
         dataset: for users, titles and categories.
         users: indices of the users on offer; by default eight of the test split.
-        beam: beam width at first, 1 to 64.
-        verification: "off", "final" or "prefix" at first, for the list; the drafts on the map are
-            never checked while they are made.
+        beam: beam width at first, 1 to 64; by default 50.
+        verification: "off", "final" or "prefix" (the default) at first, for the list; the drafts
+            on the map are never checked while they are made.
 
     The traits `user`, `beam`, `verification`, `removed` (a tuple of items), `forbidden` (a
     category, or "") and `square` (the first two codes of the IDs looked into) may be set and
     observed; `served` are the drafts and the list on show.
     """
 
-    beam = traitlets.Int(min=1, max=MAX_BEAM)
-    verification = traitlets.Enum(VERIFICATIONS)
     removed: Any = traitlets.Tuple()
     forbidden = traitlets.Unicode()
     square: Any = traitlets.Tuple()
+    refreshed_by = ("user", "beam", "verification", "removed", "forbidden")
+    beam = traitlets.Int(50, min=1, max=64)
+    served = NOTHING
 
-    def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        dataset: InteractionDataset,
-        users: Sequence[int] | None = None,
-        beam: int = 50,
-        verification: Verification = "prefix",
-    ) -> None:
-        self.subject = Subject(model, semantic_ids, dataset, users)
-        self.catalogue = LivingCatalogue(self.subject)
-        self.served, self.problem = NOTHING, ""
-        self.rows: list[ListRow] = []
-        self.news = ""  # what the last change did to the list
-        self.deep = semantic_ids.levels > 2  # whether a square of the map holds more than one ID
-        self.summary, self.table = widgets.HTML(), widgets.HTML()
-        self.map = figure_widget(self._map())
-        self.inside = figure_widget(self._inside())
+    def build(self) -> list[widgets.Widget]:
+        """Controls, map, list, and the square looked into."""
+        self.deep = self.subject.semantic_ids.levels > 2  # a square of the map holds several IDs
+        self.table = widgets.HTML()
+        self.map, self.inside = self.live(self._map), figure_widget(self._inside())
         self.item_choice = ChoiceBox("Item of the list", {"Remove this item": self._remove})
         self.removed_choice = ChoiceBox(
-            "Removed", {"Restore this item": self._restore, "Restore all": self._restore_all}
+            "Removed",
+            {
+                "Restore this item": self._restore,
+                "Restore all": partial(setattr, self, "removed", ()),
+            },
         )
-        self.square_choice = ChoiceBox("Look inside", chosen=self._square_chosen)
-        user_choice, verification_choice = user_control(self.subject), verification_control()
-        beam_choice = widgets.IntSlider(
-            min=1, max=MAX_BEAM, description="Beam width", style=DESCRIPTION, layout=WIDE
-        )
-        categories = self.catalogue.categories.items()
-        names = [
-            (_short(f"{shown_text(name)} ({len(items):,})"), name) for name, items in categories
+        self.square_choice = ChoiceBox("Look inside", on_choice=self._square_chosen)
+        categories = [
+            (_short(f"{shown_text(name)} ({len(items):,})"), name)
+            for name, items in self.catalogue.categories.items()
         ]
-        forbid_choice = slider("Forbid category", [("none", ""), *names])
-        changes = [self.item_choice, self.removed_choice, forbid_choice]
-        looks = [self.square_choice, self.inside] if self.deep else []
-        settings = [user_choice, beam_choice, verification_choice]
-        super().__init__(
-            [*settings, self.summary, self.map, *changes, self.table, *looks],
-            user=self.subject.users[0],
-            beam=beam,
-            verification=verification,
-        )
-        link(self, "user", user_choice)
-        link(self, "beam", beam_choice)
-        link(self, "verification", verification_choice)
-        link(self, "forbidden", forbid_choice)
-        self.observe(self._refresh, ["user", "beam", "verification", "removed", "forbidden"])
         self.observe(self._look_inside, "square")
-        self._refresh()
+        return [
+            *(*self.decode_controls(), self.summary, self.map),
+            *(self.item_choice, self.removed_choice),
+            self.control("forbidden", "Forbid category", [NO_OPTION, *categories]),
+            *(self.table, *((self.square_choice, self.inside) if self.deep else ())),
+        ]
 
     @traitlets.validate("removed")
     def _known_items(self, proposal: Any) -> tuple[int, ...]:
         try:
-            known = self.subject.semantic_ids.known_items(proposal.value, "removed")
+            items = self.subject.semantic_ids.known_items(proposal.value, "removed")
         except ValueError as error:
             raise traitlets.TraitError(str(error)) from None
-        return tuple(dict.fromkeys(known))
+        return tuple(dict.fromkeys(items))
 
     @traitlets.validate("forbidden")
     def _known_category(self, proposal: Any) -> str:
@@ -148,49 +109,50 @@ class HallucinationLab(SubjectPanel):
 
     # ---- reactions --------------------------------------------------------------------------
 
-    def _refresh(self, change: Any = None) -> None:
+    def compute(self, change: Any = None) -> None:
+        """Decode with the catalogue as it is, and compare with the list before."""
+        if change is None:
+            self.catalogue = DynamicCatalogue(self.subject)
         before = set(self.served.items)
+        settings = self.user, self.beam, self.verification, self.forbidden
         try:
-            self.catalogue.keep_removed(self.removed)
-            self.served = self.catalogue.serve(
-                self.user, self.beam, self.verification, self.forbidden
-            )
+            self.catalogue.set_removed(self.removed)
+            self.served, self.problem = self.catalogue.serve(*settings), ""
         except ValueError as error:
             self.served, self.problem = NOTHING, str(error)
-        else:
-            self.problem = ""
         comparable = change is not None and change.name != "user"
         self._mark_new(before if comparable else set(self.served.items))
-        redraw(self.map, self._map())
+
+    def tell(self) -> None:
+        """Show everything but the map."""
         self._offer_items()
         if self.deep:
             self._offer_squares()
-        self.summary.value = "".join(map(paragraph, self.sentences()))
-        self.table.value = list_html(*self._list()) if self.rows else ""
+        self.summarize()
+        self.table.value = self._list().html() if self.rows else ""
 
     def _mark_new(self, before: set[int]) -> None:
         now = set(self.served.items)
-        came, left = len(now - before), len(before - now)
+        added, gone = len(now - before), len(before - now)
         self.news = ""
-        if came or left:
-            self.news = f"New on the list since the last change: {came}. Gone from it: {left}."
+        if added or gone:
+            self.news = f"New on the list since the last change: {added}. Gone from it: {gone}."
         self.rows = [
             replace(row, note="new") if set(row.items) - before else row for row in self.served.rows
         ]
 
     def _offer_items(self) -> None:
         title = self.subject.dataset.title
-        places = [(row.place, item) for row in self.rows for item in row.items]
-        listed = [(_short(f"{place}. {title(item)}"), item) for place, item in places]
-        self.item_choice.offer(listed)
+        ranked = [(row.rank, item) for row in self.rows for item in row.items]
+        self.item_choice.offer([(_short(f"{rank}. {title(item)}"), item) for rank, item in ranked])
         self.removed_choice.offer([(_short(title(item)), item) for item in self.removed])
 
     def _offer_squares(self) -> None:
-        found = Counter(mark.codes[:2] for mark in self._landed()).most_common()
+        counts = Counter(mark.codes[:2] for mark in self._landed()).most_common()
         self.square_choice.offer(
-            [(f"{'-'.join(map(str, codes))}: {count}", codes) for codes, count in found]
+            [(f"{'-'.join(map(str, codes))}: {count}", codes) for codes, count in counts]
         )
-        squares = [codes for codes, _ in found]
+        squares = [codes for codes, _ in counts]
         if self.square not in squares:
             self.square = squares[0] if squares else ()
         self._look_inside()
@@ -206,32 +168,26 @@ class HallucinationLab(SubjectPanel):
         self.removed = (*self.removed, self.item_choice.slider.value)
 
     def _restore(self) -> None:
-        back = self.removed_choice.slider.value
-        self.removed = tuple(item for item in self.removed if item != back)
-
-    def _restore_all(self) -> None:
-        self.removed = ()
+        restored = self.removed_choice.slider.value
+        self.removed = tuple(item for item in self.removed if item != restored)
 
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
-        """What is to be seen, or what went wrong, in plain text."""
+        """The state on show, or what went wrong, in plain text."""
         if self.problem:
             return [self.problem]
-        forbidden = (
-            f"category {shown_text(self.forbidden)} is" if self.forbidden else "no category is"
-        )
-        out = {0: "No item is", 1: "1 item is"}.get(
-            len(self.removed), f"{len(self.removed):,} items are"
-        )
+        category = f"category {shown_text(self.forbidden)}" if self.forbidden else "no category"
+        count = len(self.removed)
+        removed = {0: "No item is", 1: "1 item is"}.get(count, f"{count:,} items are")
         lines = [
             self.subject.introduction(self.user),
-            f"{self.served.fate_of_drafts()} {out} removed; {forbidden} forbidden.",
-            f"Verification {self.verification}: {MODES[self.verification]}.",
+            f"{self.served.fate_of_drafts()} {removed} removed; {category} is forbidden.",
+            verification_sentence(self.verification),
         ]
         if not self.rows:
-            gone = self.catalogue.gone(self.forbidden)
-            everything = len(gone) == self.subject.semantic_ids.n_items
+            withheld = self.catalogue.withheld(self.forbidden)
+            everything = len(withheld) == self.subject.semantic_ids.n_items
             why = "every item is removed or forbidden" if everything else "no draft was accepted"
             lines.append(f"The list is empty: {why}.")
         elif self.served.instead:
@@ -239,12 +195,12 @@ class HallucinationLab(SubjectPanel):
             lines.append(f"{count} of the list's {len(self.rows)} IDs were not among the drafts.")
         return [*lines, self.news] if self.news else lines
 
-    def _list(self) -> tuple[Any, ...]:
+    def _list(self) -> ItemList:
         missing = sum(not row.items for row in self.rows)
         caption = f"{len(self.rows)} of {self.beam} places are filled; {missing} name no item."
         further = [row for row in self.rows[BEST:] if row.note or not row.items][:FURTHER]
-        shown = [*self.rows[:BEST], *further]
-        return shown, self.subject.dataset, caption, self.subject.targets[self.user]
+        target = self.subject.targets[self.user]
+        return ItemList([*self.rows[:BEST], *further], self.subject.dataset, caption, target)
 
     # ---- what is drawn ----------------------------------------------------------------------
 
@@ -257,8 +213,8 @@ class HallucinationLab(SubjectPanel):
     def _inside(self) -> Figure:
         """The square looked into; the whole map where IDs end with two codes."""
         ids = self.subject.semantic_ids
-        somewhere = tuple(ids.codes[0, :2].tolist())  # without drafts no square is chosen
-        prefix = (self.square or somewhere) if self.deep else ()
+        default = tuple(ids.codes[0, :2].tolist())  # for when no square is chosen: without drafts
+        prefix = (self.square or default) if self.deep else ()
         return id_map_figure(ids, self._landed(), self.removed, prefix)
 
     def blocks(self) -> list[Any]:
@@ -266,7 +222,7 @@ class HallucinationLab(SubjectPanel):
         text = [f"Beam width {self.beam}.", *self.sentences()]
         blocks: list[Any] = [text, self._map()]
         if self.rows:
-            blocks.append(list_lines(*self._list()))
+            blocks.append(self._list().lines())
         return [*blocks, self._inside()] if self.deep else blocks
 
 

@@ -1,9 +1,10 @@
-"""What the widgets are made of: controls, a static form, and users with a decode for them."""
+"""The base of the widgets: controls linked to traits, live figures, and a form for static pages."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anywidget
@@ -11,234 +12,19 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 import traitlets
 
-from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import VERIFICATIONS, DecodeResult, NezhaDecoder, Verification
-from nezha_lite.model import NezhaModel
 from nezha_lite.plots.static_svg import WIDTH, page_svg
 from nezha_lite.plots.style import CONFIG
-from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.verifiers import SortedVerifier
 
 DESCRIPTION = {"description_width": "120px"}
 WIDE = {"width": "560px"}
-NAME_LENGTH = 20
+WRAPPED = {"flex_flow": "row wrap"}
 PARAGRAPH = "margin:4px 0;max-width:90ch;line-height:1.4;overflow-wrap:anywhere"
 REDRAWN_TRACE = ("x", "y", "text", "hovertext", "name", "line")
 REDRAWN_LAYOUT = ("title", "height", "margin", "xaxis", "yaxis")
-MODES = {
-    "off": "nothing is checked, so the list may hold items that do not exist",
-    "final": "finished drafts are checked, and those that do not exist leave the list shorter",
-    "prefix": "every level is checked, and a prefix that no item has is never followed",
-}
-
-
-class Panel(widgets.VBox):
-    """A widget that is stored with a static form too, for pages without a kernel.
-
-    Each says what it shows in `sentences` and, for the static form, in `blocks`. In every notebook
-    its controls can be moved with the keyboard.
-    """
-
-    def __init__(self, children: Sequence[widgets.Widget] = (), **traits: Any) -> None:
-        self._keys = OwnKeys()
-        super().__init__(children, **traits)
-        self.add_class(CLASS)
-
-    @traitlets.validate("children")
-    def _with_its_keys(self, proposal: Any) -> tuple[widgets.Widget, ...]:
-        return (*(child for child in proposal.value if child is not self._keys), self._keys)
-
-    def sentences(self) -> list[str]:
-        """What is to be seen, in plain text."""
-        return []
-
-    def blocks(self) -> list[Any]:
-        """What is on show without the controls: figures, and lists of plain-text lines."""
-        return [self.sentences()]
-
-    def static_svg(self) -> str:
-        """The state on show, without its controls, as one SVG."""
-        return page_svg(self.blocks())
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return static_form(super()._repr_mimebundle_(**kwargs), self.sentences(), self.static_svg())
-
-
-class Subject:
-    """A model on a catalogue, and users of the test split to decode for.
-
-    Args:
-        model: trained for `semantic_ids`.
-        semantic_ids: the catalogue.
-        dataset: for users and titles; its items are those of `semantic_ids`, row by row.
-        users: indices of users; by default some of the test split, always the same.
-
-    Raises:
-        ValueError: if the parts do not fit together, or a user has no test item.
-    """
-
-    def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        dataset: InteractionDataset,
-        users: Sequence[int] | None = None,
-    ) -> None:
-        if dataset.n_items != semantic_ids.n_items:
-            raise ValueError(
-                f"Data set {dataset.name!r} has {dataset.n_items} items, but the semantic IDs name "
-                f"{semantic_ids.n_items}: load the two that belong together."
-            )
-        split = dataset.split("test")
-        places = {user: place for place, user in enumerate(split.users)}
-        if users is None:
-            users = split.sample(min(8, len(split)), seed=0).users
-        for user in users:
-            if user not in places:
-                raise ValueError(
-                    f"User {user} is not in the test split of {dataset.name!r}: it has "
-                    f"{len(split)} users with at least three interactions, out of "
-                    f"{dataset.n_users}."
-                )
-        if not users:
-            raise ValueError(f"No user of {dataset.name!r} has three interactions or more.")
-        self.model, self.semantic_ids, self.dataset = model.eval(), semantic_ids, dataset
-        self.verifier = SortedVerifier(semantic_ids, model.device)
-        self.popularity = dataset.popularity()
-        self.users = tuple(users)
-        self.histories = {user: split.histories[places[user]] for user in users}
-        self.targets = {user: split.targets[places[user]] for user in users}
-
-    def decode(
-        self, user: int, beam: int, verification: Verification, temperature: float = 1.0
-    ) -> DecodeResult:
-        """One user's list, with its trace."""
-        decoder = NezhaDecoder(self.model, self.verifier, verification, temperature)
-        prompts = self.model.build_prompts([self.histories[user]], self.semantic_ids)
-        return decoder.decode(prompts, beam, trace=True)
-
-    def introduction(self, user: int) -> str:
-        """A user in a sentence: name, and the item chosen last."""
-        last = self.dataset.title(self.histories[user][-1])
-        return f"User {self.dataset.user_name(user)} last chose {last}."
-
-
-class SubjectPanel(Panel):
-    """A panel about a subject, which is set before the panel is made, and one of its users.
-
-    Setting `user` to one that is not on offer is a TraitError, and changes nothing.
-    """
-
-    subject: Subject
-    user = traitlets.Int()
-
-    @traitlets.validate("user")
-    def _on_offer(self, proposal: Any) -> int:
-        if proposal.value not in self.subject.users:
-            raise traitlets.TraitError(
-                f"user is {proposal.value}, but must be one of those on offer: "
-                f"{', '.join(map(str, self.subject.users))}."
-            )
-        return int(proposal.value)
-
-
-def slider(description: str, options: Sequence[tuple[str, Any]]) -> widgets.SelectionSlider:
-    """A choice among labelled values.
-
-    Not a Dropdown: JupyterLab takes its arrow keys to move between cells.
-    """
-    return widgets.SelectionSlider(
-        options=options, description=description, style=DESCRIPTION, layout=WIDE
-    )
-
-
-def at_most(proposal: Any, most: int) -> int:
-    """A number that is proposed for a trait, or a TraitError if it is too large."""
-    if proposal.value > most:
-        raise traitlets.TraitError(
-            f"{proposal.trait.name} is {proposal.value}, but must be at most {most}."
-        )
-    return int(proposal.value)
-
-
-def discard(control: widgets.DOMWidget) -> None:
-    """Close a control that is shown no more, with what it is made of, which would stay else."""
-    for part in (control, control.style, control.layout):
-        part.close()
-
-
-def user_control(subject: Subject) -> widgets.SelectionSlider:
-    """A choice among the subject's users."""
-    name = subject.dataset.user_name
-    return slider("User", [(name(user)[:NAME_LENGTH], user) for user in subject.users])
-
-
-def verification_control() -> widgets.ToggleButtons:
-    """off, final or prefix."""
-    buttons = widgets.ToggleButtons(
-        options=VERIFICATIONS,
-        tooltips=[MODES[mode] for mode in VERIFICATIONS],
-        description="Verification",
-        style={**DESCRIPTION, "button_width": "80px"},
-        layout=WIDE,
-    )
-    # Without this class, which sliders have of themselves, the label would stand above the buttons.
-    buttons.add_class("widget-inline-hbox")
-    return buttons
-
-
-def figure_widget(figure: go.Figure) -> go.FigureWidget:
-    """The live form of a figure, as wide as its static form."""
-    live = go.FigureWidget(figure.data, {**figure.to_dict()["layout"], "width": WIDTH})
-    live._config = {**live._config, **CONFIG}
-    return live
-
-
-def redraw(live: go.FigureWidget, fresh: go.Figure) -> None:
-    """Let a live figure show another one made of the same kinds of traces, in the same order."""
-    old, new = live.data, fresh.data
-    for place, trace in enumerate(new):
-        trace.uid = old[place].uid  # which makes them equal if they show the same
-    changed = [place for place, trace in enumerate(new) if trace != old[place]]
-    parts = [dict(_leaves(new[place].to_plotly_json(), REDRAWN_TRACE)) for place in changed]
-    # One message, so that the page draws once. It has a value for each trace, even where that stays
-    # as it is: plotly's own batches say "undefined" there, and the page forgets what it had.
-    live.plotly_update(
-        {path: [part.get(path) for part in parts] for path in set().union(*parts)},
-        dict(_leaves(fresh.layout.to_plotly_json(), REDRAWN_LAYOUT)),
-        changed,
-    )
-
-
-def _leaves(tree: Any, chosen: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """The values below the chosen keys: ("xaxis.range", [0, 1]), …"""
-    for key in tree.keys() & set(chosen):
-        if isinstance(tree[key], dict):
-            inner = _leaves(tree[key], list(tree[key]))
-            yield from ((f"{key}.{path}", value) for path, value in inner)
-        else:
-            yield key, tree[key]
-
-
-def paragraph(text: str) -> str:
-    """Plain text as HTML for an `ipywidgets.HTML`."""
-    return f'<p style="{PARAGRAPH}">{html.escape(text)}</p>'
-
-
-def static_form(bundle: dict[str, Any], sentences: list[str], svg: str) -> dict[str, Any]:
-    """A widget's MIME bundle with what a page without a kernel can show."""
-    return {**bundle, "image/svg+xml": svg, "text/plain": " ".join(sentences)}
-
-
-def link(owner: traitlets.HasTraits, trait: str, control: widgets.Widget) -> None:
-    """Keep a trait and its control's value equal, starting from the trait."""
-    traitlets.link((owner, trait), (control, "value"))
-
-
 CLASS = "nezha-panel"
-# Jupyter Notebook 7 hears a key before the control does, and moves between cells with the arrows,
-# unless the very element in focus has this attribute.
-_MARK_WHAT_IS_IN_FOCUS = f"""
+# Jupyter Notebook 7 receives keys before the control does, and moves between cells with the arrow
+# keys, unless the focused element itself has this attribute.
+_KEEP_KEYS = f"""
 export default {{
   initialize() {{
     const mark = (event) => {{
@@ -253,9 +39,327 @@ export default {{
   }},
 }};
 """
+NO_OPTION: tuple[str, Any] = ("none", "")  # the value of a selection must not be None
+Options = Sequence[tuple[str, Any]]
+"""Labels and values of a selection."""
 
 
-class OwnKeys(anywidget.AnyWidget):
-    """Invisible: controls inside elements of class `CLASS` keep their keys."""
+class KeyKeeper(anywidget.AnyWidget):
+    """Invisible: controls inside elements of class `CLASS` receive their keys."""
 
-    _esm = _MARK_WHAT_IS_IN_FOCUS
+    _esm = _KEEP_KEYS
+
+
+class Panel(widgets.VBox):
+    """A widget with controls for its traits and a static form for pages without a kernel.
+
+    A subclass works out its state in `compute`, makes its controls and figures in `build`, and
+    describes the state in `sentences` and, for the static form, in `blocks`. In every notebook the
+    controls can be moved with the keyboard.
+
+    Attributes:
+        refreshed_by: names of the traits whose change makes a new state.
+    """
+
+    refreshed_by: tuple[str, ...] = ()
+
+    def __init__(self, **traits: Any) -> None:
+        self._keys = KeyKeeper()
+        self._figures: list[tuple[go.FigureWidget, Callable[[], go.Figure]]] = []
+        self.summary = widgets.HTML()
+        super().__init__(**traits)
+        self.add_class(CLASS)
+        self.compute()
+        self.children = self.build()
+        self.tell()
+        self.observe(self.refresh, self.refreshed_by)
+
+    @traitlets.validate("children")
+    def _with_keys(self, proposal: Any) -> tuple[widgets.Widget, ...]:
+        return (*(child for child in proposal.value if child is not self._keys), self._keys)
+
+    # ---- the state --------------------------------------------------------------------------
+
+    def compute(self, change: Any = None) -> None:
+        """Work out the state from the traits, at first and after a change."""
+
+    def build(self) -> Sequence[widgets.Widget]:
+        """Controls, figures and outputs in their order; observe what does not make a new state."""
+        return [self.summary]
+
+    def tell(self) -> None:
+        """Show everything but the figures."""
+        self.summarize()
+
+    def refresh(self, change: Any = None) -> None:
+        """Show the state after a change."""
+        self.compute(change)
+        self.redraw()
+        self.tell()
+
+    # ---- controls ---------------------------------------------------------------------------
+
+    def control(
+        self, trait: str, description: str, options: Options | None = None, unit: str = ""
+    ) -> widgets.DOMWidget:
+        """A slider that is linked to a trait, by default over all values of the trait.
+
+        Args:
+            trait: without `options` an Enum of numbers, or an Int with min and max.
+            description: stands before the slider.
+            options: labels and values.
+            unit: stands after each number of an Enum.
+        """
+        kind: Any = self.traits()[trait]
+        if options is None and isinstance(kind, traitlets.Enum):
+            options = [(f"{number:,g}{unit}", number) for number in kind.values or ()]
+        if options is not None:
+            return self.link(trait, slider(description, options))
+        limits = {"min": kind.min, "max": kind.max, "description": description}
+        return self.link(trait, widgets.IntSlider(**limits, style=DESCRIPTION, layout=WIDE))
+
+    def link(self, trait: str, control: widgets.DOMWidget) -> widgets.DOMWidget:
+        """Keep the control's value equal to the trait, starting from the trait."""
+        traitlets.link((self, trait), (control, "value"))
+        return control
+
+    def checkboxes(
+        self, trait: str, labels: Mapping[str, str], layout: Mapping[str, str]
+    ) -> dict[str, widgets.Checkbox]:
+        """A checkbox for each value that a tuple trait may hold, linked to the trait.
+
+        Args:
+            trait: its validator brings the values into their order.
+            labels: value to description.
+            layout: of each box.
+        """
+        boxes = {
+            value: widgets.Checkbox(description=label, indent=False, layout=layout)
+            for value, label in labels.items()
+        }
+
+        def show(change: Any = None) -> None:
+            values = getattr(self, trait)
+            for value, box in boxes.items():
+                box.value = value in values
+
+        def toggle(value: str, change: Any) -> None:
+            others = tuple(other for other in getattr(self, trait) if other != value)
+            setattr(self, trait, (*others, value) if change.new else others)
+
+        show()
+        for value, box in boxes.items():
+            box.observe(partial(toggle, value), "value")
+        self.observe(show, trait)
+        return boxes
+
+    # ---- what is shown ----------------------------------------------------------------------
+
+    def live(self, draw: Callable[[], go.Figure]) -> go.FigureWidget:
+        """A live figure, as `draw` draws it now and at each `redraw`.
+
+        It must be drawn in its first state: a page that is still loading may miss a redrawing.
+        """
+        figure = figure_widget(draw())
+        self._figures.append((figure, draw))
+        return figure
+
+    def redraw(self) -> None:
+        """Draw all live figures again."""
+        for figure, draw in self._figures:
+            redraw(figure, draw())
+
+    def summarize(self) -> None:
+        """Show the sentences."""
+        self.summary.value = paragraphs(self.sentences())
+
+    def sentences(self) -> list[str]:
+        """The state on show, in plain text."""
+        return []
+
+    def blocks(self) -> list[Any]:
+        """The state on show without controls: figures, and lists of plain-text lines."""
+        return [self.sentences()]
+
+    def static_svg(self) -> str:
+        """The state on show without controls, as one SVG."""
+        return page_svg(self.blocks())
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        live = super()._repr_mimebundle_(**kwargs)
+        words = " ".join(self.sentences())
+        return {**live, "image/svg+xml": self.static_svg(), "text/plain": words}
+
+
+class ChoiceBox(widgets.HBox):
+    """A slider whose options change, and its buttons; disabled and at "none" without options.
+
+    Args:
+        name: description of the slider.
+        actions: description of each button, and what it does.
+        on_choice: receives every new value of the slider; "" where there is none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        actions: dict[str, Callable[[], None]] | None = None,
+        on_choice: Callable[[Any], None] = lambda value: None,
+    ) -> None:
+        self.name, self.on_choice = name, on_choice
+        # Only the slider's own box changes, so that a pressed button keeps the keyboard's focus.
+        self.holder = widgets.Box([self._slider([NO_OPTION])])
+        self.buttons = [widgets.Button(description=text) for text in actions or {}]
+        for button, action in zip(self.buttons, (actions or {}).values(), strict=True):
+            button.on_click(partial(self._press, action))
+        super().__init__([self.holder, *self.buttons])
+
+    def _press(self, action: Callable[[], None], button: widgets.Button) -> None:
+        if not button.disabled:  # a second click may arrive before the page shows it disabled
+            action()
+
+    @property
+    def slider(self) -> widgets.SelectionSlider:
+        """The current slider."""
+        return self.holder.children[0]
+
+    def offer(self, options: list[tuple[str, Any]]) -> None:
+        """Replace the options; the slider keeps its index as far as there are enough options."""
+        for button in self.buttons:
+            button.disabled = not options
+        options, old = options or [NO_OPTION], self.slider
+        if list(old.options) != options:
+            # A new slider: one whose options are replaced keeps its old end for the key End.
+            self.holder.children = [self._slider(options, old.index)]
+            discard(old)
+
+    def choose(self, value: Any) -> None:
+        """Move to a value, if it is an option."""
+        if value in [option for _, option in self.slider.options]:
+            self.slider.value = value
+
+    def _slider(self, options: list[tuple[str, Any]], index: int = 0) -> widgets.SelectionSlider:
+        new = slider(self.name, options)
+        new.index = min(index, len(options) - 1)
+        new.disabled = options == [NO_OPTION]
+        new.observe(lambda change: self.on_choice(change.new), "value")
+        return new
+
+
+# ---- single controls and figures ----------------------------------------------------------------
+
+
+def slider(description: str, options: Options) -> widgets.SelectionSlider:
+    """A choice among labelled values.
+
+    Not a Dropdown: JupyterLab uses the arrow keys in it to move between cells.
+    """
+    return widgets.SelectionSlider(
+        options=options, description=description, style=DESCRIPTION, layout=WIDE
+    )
+
+
+def toggle_buttons(
+    description: str, options: Sequence[Any], width: str = "auto", tooltips: Sequence[str] = ()
+) -> widgets.ToggleButtons:
+    """A choice among a few values, all in sight."""
+    buttons = widgets.ToggleButtons(
+        options=options,
+        tooltips=tooltips,
+        description=description,
+        style={**DESCRIPTION, "button_width": width},
+        layout=WIDE,
+    )
+    # Sliders have this class by themselves. Without it, the label stands above the buttons.
+    buttons.add_class("widget-inline-hbox")
+    return buttons
+
+
+def discard(control: widgets.DOMWidget) -> None:
+    """Close a control that is no longer shown, with its style and layout, which would stay."""
+    for part in (control, control.style, control.layout):
+        part.close()
+
+
+def figure_widget(figure: go.Figure) -> go.FigureWidget:
+    """The live form of a figure, as wide as its static form."""
+    live = go.FigureWidget(figure.data, {**figure.to_dict()["layout"], "width": WIDTH})
+    live._config = {**live._config, **CONFIG}
+    return live
+
+
+def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
+    """Let a live figure show another one with the same kinds of traces in the same order."""
+    old, new = live.data, figure.data
+    for index, trace in enumerate(new):
+        trace.uid = old[index].uid  # which makes them equal if they show the same
+    changed = [index for index, trace in enumerate(new) if trace != old[index]]
+    updates = [dict(_leaves(new[index].to_plotly_json(), REDRAWN_TRACE)) for index in changed]
+    # One message, so that the page draws once. It has a value for each trace, even for one that
+    # does not change: plotly's own batches say "undefined" there, and the page loses the old value.
+    live.plotly_update(
+        {path: [update.get(path) for update in updates] for path in set().union(*updates)},
+        dict(_leaves(figure.layout.to_plotly_json(), REDRAWN_LAYOUT)),
+        changed,
+    )
+
+
+def _leaves(tree: Any, keys: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The values below these keys: ("xaxis.range", [0, 1]), …"""
+    for key in tree.keys() & set(keys):
+        if isinstance(tree[key], dict):
+            yield from ((f"{key}.{path}", value) for path, value in _leaves(tree[key], tree[key]))
+        else:
+            yield key, tree[key]
+
+
+def paragraph(text: str) -> str:
+    """Plain text as HTML for an `ipywidgets.HTML`."""
+    return f'<p style="{PARAGRAPH}">{html.escape(text)}</p>'
+
+
+def paragraphs(texts: Iterable[str]) -> str:
+    """Plain texts as HTML, one paragraph each."""
+    return "".join(map(paragraph, texts))
+
+
+def count_of(noun: str, count: int) -> str:
+    """A count and its noun: "1 item", "1,512 items"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def times(count: int) -> str:
+    """How often: "once", "3 times"."""
+    return "once" if count == 1 else f"{count} times"
+
+
+# ---- checks of traits ---------------------------------------------------------------------------
+
+
+def at_most(proposal: Any, limit: int) -> int:
+    """The number proposed for a trait, or a TraitError if it is above the limit."""
+    if proposal.value > limit:
+        raise traitlets.TraitError(
+            f"{proposal.trait.name} is {proposal.value}, but must be at most {limit}."
+        )
+    return int(proposal.value)
+
+
+def one_of(proposal: Any, values: Sequence[Any]) -> Any:
+    """The value proposed for a trait, or a TraitError if it is not among these."""
+    if proposal.value not in values:
+        raise traitlets.TraitError(
+            f"{proposal.trait.name} is {proposal.value!r}, but must be one of "
+            f"{', '.join(map(str, values))}."
+        )
+    return proposal.value
+
+
+def some_of(proposal: Any, values: Sequence[str]) -> tuple[str, ...]:
+    """The tuple proposed for a trait, in the order of these values; a TraitError for others."""
+    for value in proposal.value:
+        if value not in values:
+            raise traitlets.TraitError(
+                f"{proposal.trait.name} holds {value!r}, but must hold only {', '.join(values)}."
+            )
+    return tuple(value for value in values if value in proposal.value)

@@ -1,4 +1,4 @@
-"""Time against quality, from measured rows: which decoder to take within a latency budget."""
+"""Time against quality, from measured rows: the best decoder within a latency budget."""
 
 from __future__ import annotations
 
@@ -19,17 +19,8 @@ from nezha_lite.plots.tradeoff_figures import (
     tradeoff_points,
     with_dominated,
 )
-from nezha_lite.widgets.html_table import html_table
-from nezha_lite.widgets.panel import (
-    DESCRIPTION,
-    WIDE,
-    Panel,
-    figure_widget,
-    link,
-    paragraph,
-    redraw,
-    slider,
-)
+from nezha_lite.widgets.panel import DESCRIPTION, WRAPPED, Panel, one_of, some_of, toggle_buttons
+from nezha_lite.widgets.tables import html_table
 
 METRICS = {
     "recall@10": "Recall@10",
@@ -39,6 +30,7 @@ METRICS = {
 ALL = "all"
 STEPS = (1, 1.5, 2, 3, 5, 7)  # budgets in every decade of milliseconds
 HEADS = ("decoder", "verifier", "beam", "ms", *METRICS, "")
+NUMBERS = range(2, len(HEADS) - 1)  # columns
 HOLLOW = "Hollow: another mark is as fast and as good, and better in one of the two."
 
 
@@ -53,11 +45,11 @@ class TradeoffExplorer(Panel):
         budget: milliseconds at first, one of those on the slider; infinite for none.
 
     Raises:
-        ValueError: if nothing was measured for both.
+        ValueError: if no decoder was measured for both.
 
     The traits `metric`, `beam` (0 for all), `verifier` ("all" or one of those measured),
     `decoders` (a tuple of names) and `budget` may be set and observed; `points` are those on
-    show, the fastest first, and `best` is the one to take, or None.
+    show, the fastest first, and `best` is the best within the budget, or None.
     """
 
     metric = traitlets.Enum(tuple(METRICS))
@@ -65,6 +57,7 @@ class TradeoffExplorer(Panel):
     verifier = traitlets.Unicode(ALL)
     decoders: Any = traitlets.Tuple()
     budget = traitlets.Float()
+    refreshed_by = ("metric", "beam", "verifier", "decoders", "budget")
 
     def __init__(
         self,
@@ -84,130 +77,110 @@ class TradeoffExplorer(Panel):
         self.users = quality_rows[0].settings.get("users")
         measured = self.everything["recall@10"]
         self.names = tuple(dict.fromkeys(point.decoder for point in measured))
-        self.points: list[TradeoffPoint] = []
-        self.best: TradeoffPoint | None = None
-        self.summary, self.table = widgets.HTML(), widgets.HTML()
-        self.metric_choice = _buttons("Quality", [(text, name) for name, text in METRICS.items()])
         beams = sorted({point.beam for point in measured})
-        self.beam_choice = slider("Beam width", [(ALL, 0), *((str(beam), beam) for beam in beams)])
-        modes = dict.fromkeys([ALL, *sorted(str(point.verifier) for point in measured)])
-        self.verifier_choice = _buttons("Verification", [(mode, mode) for mode in modes])
-        self.boxes = {name: _box(name) for name in self.names}
-        room = {"width": DESCRIPTION["description_width"], "justify_content": "flex-end"}
-        label = widgets.Label(
-            "Decoders", layout={**room, "display": "flex", "padding": "0 8px 0 0"}
-        )
-        budgets = [(f"{ms:g} ms", ms) for ms in _budgets(measured)]
-        self.budget_choice = slider("Latency budget", [*budgets, ("none", math.inf)])
-        choices = [self.metric_choice, self.beam_choice, self.verifier_choice, self.budget_choice]
+        verifiers = dict.fromkeys([ALL, *sorted(str(point.verifier) for point in measured)])
+        self.options: dict[str, list[tuple[str, Any]]] = {
+            "metric": [(text, name) for name, text in METRICS.items()],
+            "beam": [(ALL, 0), *((str(beam), beam) for beam in beams)],
+            "verifier": [(name, name) for name in verifiers],
+            "budget": [*((f"{ms:g} ms", ms) for ms in _budgets(measured)), ("none", math.inf)],
+        }
         super().__init__(metric=metric, decoders=self.names, budget=budget)
-        self.figure = figure_widget(self._figure())
-        self.children = [
-            *choices[:3],
-            widgets.HBox([label, *self.boxes.values()], layout={"flex_flow": "row wrap"}),
-            *(choices[3], self.summary, self.figure, self.table),
+
+    def build(self) -> list[widgets.Widget]:
+        """Controls, sentences, figure and table."""
+        self.table, self.figure = widgets.HTML(), self.live(self._figure)
+        names = {name: decoder_style(name, "prefix").name for name in self.names}
+        spaced = {"width": "auto", "margin": "2px 12px 2px 0"}
+        self.boxes = self.checkboxes("decoders", names, spaced)
+        size = {"width": DESCRIPTION["description_width"], "justify_content": "flex-end"}
+        label = widgets.Label(
+            "Decoders", layout={**size, "display": "flex", "padding": "0 8px 0 0"}
+        )
+        return [
+            self.link("metric", toggle_buttons("Quality", self.options["metric"])),
+            self.control("beam", "Beam width", self.options["beam"]),
+            self.link("verifier", toggle_buttons("Verification", self.options["verifier"])),
+            widgets.HBox([label, *self.boxes.values()], layout=WRAPPED),
+            self.control("budget", "Latency budget", self.options["budget"]),
+            *(self.summary, self.figure, self.table),
         ]
-        for trait, choice in zip(("metric", "beam", "verifier", "budget"), choices, strict=True):
-            link(self, trait, choice)
-        for box in self.boxes.values():
-            box.observe(self._toggled, "value")
-        self.observe(self._refresh, ["metric", "beam", "verifier", "decoders", "budget"])
-        self._refresh()
 
     @traitlets.validate("beam", "verifier", "budget")
     def _on_offer(self, proposal: Any) -> Any:
-        name, value = proposal.trait.name, proposal.value
-        offered = [option for _, option in getattr(self, f"{name}_choice").options]
-        if value not in offered:
-            raise traitlets.TraitError(f"{name} is {value!r}, but must be one of {offered}.")
-        return value
+        return one_of(proposal, [value for _, value in self.options[proposal.trait.name]])
 
     @traitlets.validate("decoders")
     def _measured(self, proposal: Any) -> tuple[str, ...]:
-        unknown = sorted(set(proposal.value) - set(self.names))
-        if unknown:
-            raise traitlets.TraitError(
-                f"Decoder {unknown[0]!r} was not measured; there are {', '.join(self.names)}."
-            )
-        return tuple(name for name in self.names if name in proposal.value)
+        return some_of(proposal, self.names)
 
-    # ---- reactions --------------------------------------------------------------------------
-
-    def _toggled(self, change: Any) -> None:
-        name = next(name for name, box in self.boxes.items() if box is change.owner)
-        others = tuple(other for other in self.decoders if other != name)
-        self.decoders = (*others, name) if change.new else others
-
-    def _refresh(self, change: Any = None) -> None:
-        for name, box in self.boxes.items():
-            box.value = name in self.decoders
-        chosen = [
+    def compute(self, change: Any = None) -> None:
+        """The points on show, and the best of them within the budget."""
+        points = [
             point
             for point in self.everything[self.metric]
             if point.decoder in self.decoders
             and self.beam in (0, point.beam)
             and self.verifier in (ALL, str(point.verifier))
         ]
-        self.points = sorted(with_dominated(chosen), key=lambda point: point.milliseconds)
+        self.points = sorted(with_dominated(points), key=lambda point: point.milliseconds)
         affordable = [point for point in self.points if point.milliseconds <= self.budget]
         self.best = max(affordable, key=lambda point: point.value, default=None)
-        redraw(self.figure, self._figure())
-        self.summary.value = "".join(map(paragraph, self.sentences()))
-        self.table.value = _table(self._cells()) if self.points else ""
+
+    def tell(self) -> None:
+        """Show the sentences and the table."""
+        self.summarize()
+        self.table.value = html_table("", HEADS, self._cells(), NUMBERS) if self.points else ""
 
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
-        """What to take, and what never to, in plain text."""
+        """The best decoder, and how many are never the best, in plain text."""
         if not self.points:
             return ["Nothing was measured for this choice: tick another decoder or verification."]
-        first = self.points[0]
-        free = math.isinf(self.budget)
-        if self.best is None:
-            found = (
-                f"Nothing on show answers within {self.budget:g} ms; the fastest is "
-                f"{_name(first)}: {number(first.milliseconds)} ms."
-            )
-        else:
-            found = (
-                f"{'Without a budget' if free else f'Within {self.budget:g} ms'}, "
-                f"{_name(self.best)} has the best {METRICS[self.metric]}: "
-                f"{number(self.best.value)}, in {number(self.best.milliseconds)} ms."
-                f"{self._noise(self.best.value)}"
-            )
+        first, best = self.points[0], self.best
+        within = "Without a budget" if math.isinf(self.budget) else f"Within {self.budget:g} ms"
+        advice = (
+            f"Nothing on show answers within {self.budget:g} ms; the fastest is "
+            f"{_name(first)}: {number(first.milliseconds)} ms."
+            if best is None
+            else f"{within}, {_name(best)} has the best {METRICS[self.metric]}: "
+            f"{number(best.value)}, in {number(best.milliseconds)} ms.{self._noise(best.value)}"
+        )
         hollow = sum(point.dominated for point in self.points)
         count = f"{hollow} of {len(self.points)} points on show are dominated: another one is as "
-        return [found, f"{count}fast and as good, and better in one of the two."]
+        return [advice, f"{count}fast and as good, and better in one of the two."]
 
     def _noise(self, value: float) -> str:
-        """How well a share of users is known: its binomial 95 % interval, as half a width."""
+        """The half width of the binomial 95 % interval of a share of users."""
         if self.metric != "recall@10" or not self.users:
             return ""
         half = 1.96 * math.sqrt(value * (1 - value) / self.users)
         return f" With {self.users:,} users such a Recall@10 is known to ±{number(half)}."
 
     def _cells(self) -> list[tuple[str, ...]]:
-        rows = []
-        for point in self.points:
-            values = (self.values[name].get(_key(point)) for name in METRICS)
-            said = "★ best within the budget" if point == self.best else ""
-            rows.append(
-                (
-                    *(point.style.name, point.verifier or "", str(point.beam)),
-                    number(point.milliseconds),
-                    *("" if value is None else number(value) for value in values),
-                    said or ("○ dominated" if point.dominated else ""),
-                )
+        return [
+            (
+                *(point.style.name, point.verifier or "", str(point.beam)),
+                number(point.milliseconds),
+                *(self._value(name, point) for name in METRICS),
+                "★ best within the budget"
+                if point == self.best
+                else "○ dominated" * point.dominated,
             )
-        return rows
+            for point in self.points
+        ]
+
+    def _value(self, metric: str, point: TradeoffPoint) -> str:
+        value = self.values[metric].get(_key(point))
+        return "" if value is None else number(value)
 
     # ---- what is drawn ----------------------------------------------------------------------
 
     def _figure(self) -> Figure:
-        in_order = sorted(self.points, key=lambda point: point.beam)
         title = METRICS[self.metric]
         return chosen_points_figure(
-            in_order,
+            sorted(self.points, key=lambda point: point.beam),
             self.everything[self.metric],
             title,
             f"{title[0].upper()}{title[1:]} against time",
@@ -221,8 +194,8 @@ class TradeoffExplorer(Panel):
             return [self.sentences()]
         heading = "Milliseconds, then recall@10, ndcg@10 and valid:"
         lines = [
-            f"{decoder}, beam {beam}: {ms} ms; {recall}; {ndcg}; {valid} {said}".rstrip()
-            for decoder, _, beam, ms, recall, ndcg, valid, said in self._cells()
+            f"{decoder}, beam {beam}: {ms} ms; {recall}; {ndcg}; {valid} {mark}".rstrip()
+            for decoder, _, beam, ms, recall, ndcg, valid, mark in self._cells()
         ]
         return [self.sentences(), self._figure(), [heading, *lines]]
 
@@ -236,32 +209,11 @@ def _name(point: TradeoffPoint) -> str:
 
 
 def _budgets(points: Sequence[TradeoffPoint]) -> list[float]:
-    """Round milliseconds, from one that nothing meets to one that everything does."""
-    times = [point.milliseconds for point in points]
-    powers = range(math.floor(math.log10(min(times))) - 1, math.ceil(math.log10(max(times))) + 1)
+    """Round milliseconds, from one that no point meets to one that all do."""
+    milliseconds = [point.milliseconds for point in points]
+    least, most = min(milliseconds), max(milliseconds)
+    powers = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(most)) + 1)
     steps = [float(f"{step}e{power}") for power in powers for step in STEPS]
-    below = max(step for step in steps if step < min(times))
-    above = min(step for step in steps if step >= max(times))
+    below = max(step for step in steps if step < least)
+    above = min(step for step in steps if step >= most)
     return [step for step in steps if below <= step <= above]
-
-
-def _buttons(name: str, options: list[tuple[str, str]]) -> widgets.ToggleButtons:
-    buttons = widgets.ToggleButtons(
-        options=options,
-        description=name,
-        style={**DESCRIPTION, "button_width": "auto"},
-        layout=WIDE,
-    )
-    buttons.add_class("widget-inline-hbox")
-    return buttons
-
-
-def _box(name: str) -> widgets.Checkbox:
-    title = decoder_style(name, "prefix").name
-    layout = {"width": "auto", "margin": "2px 12px 2px 0"}
-    return widgets.Checkbox(True, description=title, indent=False, layout=layout)
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    words = ("decoder", "verifier", "")
-    return html_table("", HEADS, rows, [n for n, head in enumerate(HEADS) if head not in words])

@@ -17,7 +17,8 @@ from nezha_lite.plots.static_svg import page_svg, shortened, text_width, wrapped
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import HashSetVerifier
 from nezha_lite.widgets import DecodeExplorer, VerifierLab
-from nezha_lite.widgets.panel import slider, verification_control
+from nezha_lite.widgets.panel import slider
+from nezha_lite.widgets.subject import verification_control
 
 SVG = "{http://www.w3.org/2000/svg}"
 LONG = "Purrelby Extraordinarily Comfortable Scratching Post with a Hammock, Midnight Blue, " * 2

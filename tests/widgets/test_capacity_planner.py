@@ -209,7 +209,7 @@ def test_bad_input_is_refused(planner: CapacityPlanner) -> None:
         CapacityPlanner([])
     with pytest.raises(ValueError, match="each name once"):
         CapacityPlanner([SERVICES[0], SERVICES[0]])
-    with pytest.raises(traitlets.TraitError, match="valid are 0 to 2"):
+    with pytest.raises(traitlets.TraitError, match="decoder is 3, but must be at most 2"):
         planner.decoder = 3
     for trait, value in (("servers", 0), ("deadline_ms", 7), ("requests_per_second", 3)):
         with pytest.raises(traitlets.TraitError):

@@ -14,7 +14,7 @@ from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.plots import figure_svg, prefix_zoom_figure, residual_figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import CodebookExplorer
-from nezha_lite.widgets.prefix_index import PrefixIndex
+from nezha_lite.widgets.codebook_explorer import PrefixIndex
 from tests.helpers.hostile import HOSTILE
 from tests.plots.test_static_layout import assert_readable
 

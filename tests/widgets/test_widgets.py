@@ -16,7 +16,7 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.plots import Fate
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import DecodeExplorer, VerifierLab
-from nezha_lite.widgets.item_list import ListRow, list_html, list_rows, selected_rows
+from nezha_lite.widgets.tables import ItemList, ListRow, list_rows, selected_rows
 from tests.helpers.hostile import HOSTILE
 
 N_ITEMS = 60
@@ -197,9 +197,9 @@ def test_the_table_lists_the_decoded_items_in_order(lab: VerifierLab) -> None:
 
 def test_a_long_list_shows_its_head_and_its_hallucinations() -> None:
     rows = [ListRow(n, (n,), -n, () if n % 4 == 0 else (0,)) for n in range(1, 40)]
-    places = [row.place for row in selected_rows(rows, best=5, hallucinations=3)]
-    assert places == [1, 2, 3, 4, 5, 8, 12, 16]
-    table = list_html(selected_rows(rows, 5, 3), dataset(), "a < b", target=0)
+    selected = selected_rows(rows, best=5, hallucinations=3)
+    assert [row.rank for row in selected] == [1, 2, 3, 4, 5, 8, 12, 16]
+    table = ItemList(selected, dataset(), "a < b", target=0).html()
     assert table.count("⋮</td>") == 6
     assert "a &lt; b" in table
     assert table.count("★ chosen next") == 4
@@ -309,6 +309,19 @@ def test_a_click_on_a_mark_explains_that_mark(explorer: DecodeExplorer) -> None:
     assert explorer.node == (wanted.level, wanted.candidate)
     assert explorer.node_choice.slider.value == explorer.node
     assert "-".join(map(str, wanted.codes)) in explorer.explanation.value
+
+
+def test_an_explanation_is_about_the_decode_on_show(explorer: DecodeExplorer) -> None:
+    best = explorer.placed[0].node  # the likeliest first code is so at every temperature
+    explorer.node = (best.level, best.candidate)
+    explanations = {explorer.explanation.value}
+    for temperature in (4.0, 0.25):
+        explorer.temperature = temperature
+        assert explorer.node == (best.level, best.candidate)
+        node = explorer.placed[0].node
+        assert f"(log-probability {node.log_prob:.2f})" in explorer.explanation.value
+        explanations.add(explorer.explanation.value)
+    assert len(explanations) == 3
 
 
 def test_a_draft_out_of_sight_is_no_longer_explained(explorer: DecodeExplorer) -> None:

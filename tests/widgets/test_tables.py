@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from nezha_lite.widgets.html_table import html_table
+from nezha_lite.widgets.tables import html_table
 
 # Letters that mean something in HTML, and any that XML can hold.
 WORDS = st.text(st.characters(min_codepoint=32, exclude_categories=("Cs", "Cn")), max_size=20)

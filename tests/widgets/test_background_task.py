@@ -1,11 +1,11 @@
-"""Slow work: started, watched, cancelled, and failing, without a browser."""
+"""A background task: started, watched, cancelled, and failing, without a browser."""
 
 from collections.abc import Callable, Iterator
 from threading import Event
 
 import pytest
 
-from nezha_lite.widgets.background_task import Progress, SlowWork
+from nezha_lite.widgets.background_task import BackgroundTask, Progress
 
 SECONDS = 30
 
@@ -35,15 +35,15 @@ def count() -> Count:
 
 
 @pytest.fixture
-def work(count: Count) -> Iterator[SlowWork]:
-    work = SlowWork("Count to three", count.pieces, count.finished)
+def work(count: Count) -> Iterator[BackgroundTask]:
+    work = BackgroundTask("Count to three", count.pieces, count.finished, "Count")
     yield work
     work.cancel()
     count.pass_on.set()
     work.wait(SECONDS)
 
 
-def test_all_pieces_are_done_and_then_shown(work: SlowWork, count: Count) -> None:
+def test_all_pieces_are_done_and_then_shown(work: BackgroundTask, count: Count) -> None:
     count.pass_on.set()
     work.start_button.click()
     work.wait(SECONDS)
@@ -52,7 +52,7 @@ def test_all_pieces_are_done_and_then_shown(work: SlowWork, count: Count) -> Non
     assert "Done" in work.message.value
 
 
-def test_while_it_runs_only_cancel_can_be_pressed(work: SlowWork, count: Count) -> None:
+def test_while_it_runs_only_cancel_can_be_pressed(work: BackgroundTask, count: Count) -> None:
     assert work.cancel_button.disabled
     work.start()
     assert count.at_work.wait(SECONDS)
@@ -67,7 +67,9 @@ def test_while_it_runs_only_cancel_can_be_pressed(work: SlowWork, count: Count) 
     assert work.bar.layout.display == "none"
 
 
-def test_a_cancelled_start_shows_nothing_and_can_be_repeated(work: SlowWork, count: Count) -> None:
+def test_a_cancelled_start_shows_nothing_and_can_be_repeated(
+    work: BackgroundTask, count: Count
+) -> None:
     work.start()
     assert count.at_work.wait(SECONDS)
     work.cancel_button.click()
@@ -89,14 +91,14 @@ def test_the_last_piece_can_be_cancelled_too() -> None:
         yield 0, 1, "the only piece"
         work.cancel()
 
-    work = SlowWork("One piece", pieces, lambda: shown.append("shown"))
+    work = BackgroundTask("One piece", pieces, lambda: shown.append("shown"), "Work")
     work.start()
     work.wait(SECONDS)
     assert shown == []
     assert "Cancelled" in work.message.value
 
 
-def test_a_second_start_does_not_begin_anew(work: SlowWork, count: Count) -> None:
+def test_a_second_start_does_not_begin_anew(work: BackgroundTask, count: Count) -> None:
     work.start()
     assert count.at_work.wait(SECONDS)
     work.start()
@@ -116,7 +118,7 @@ def test_an_error_is_said_and_the_button_comes_back(failing: str) -> None:
         raise ValueError("no <b>such</b> beam")
 
     shown: Callable[[], None] = finished
-    work = SlowWork("Fail", pieces, shown)
+    work = BackgroundTask("Fail", pieces, shown, "Fail")
     work.start()
     work.wait(SECONDS)
     assert "Stopped: no &lt;b&gt;such&lt;/b&gt; beam" in work.message.value

@@ -35,7 +35,7 @@ def test_a_user_that_is_not_on_offer_is_refused(kind: type) -> None:
     panel = made(kind)
     before = panel.sentences()
     for user in (7, -1, 1000):  # 7 is a user of the data set
-        with pytest.raises(traitlets.TraitError, match=f"user is {user}, .* on offer: 3, 5"):
+        with pytest.raises(traitlets.TraitError, match=f"user is {user}, but must be one of 3, 5"):
             panel.user = user
         assert panel.user == 3
         assert panel.sentences() == before

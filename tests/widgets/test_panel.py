@@ -4,7 +4,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 from nezha_lite.widgets import CodebookExplorer
-from nezha_lite.widgets.choice_box import ChoiceBox
+from nezha_lite.widgets.panel import ChoiceBox
 from tests.widgets.test_codebook_explorer import IDS, VECTORS, dataset
 
 
