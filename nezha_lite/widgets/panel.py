@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -355,7 +355,7 @@ def one_of(proposal: Any, values: Sequence[Any]) -> Any:
     return proposal.value
 
 
-def some_of(proposal: Any, values: Sequence[str]) -> tuple[str, ...]:
+def some_of(proposal: Any, values: Collection[str]) -> tuple[str, ...]:
     """The tuple proposed for a trait, in the order of these values; a TraitError for others."""
     for value in proposal.value:
         if value not in values:
