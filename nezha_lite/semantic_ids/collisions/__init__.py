@@ -9,7 +9,7 @@ N items in a space of Π_l C_l IDs: T_l and C_l are the codes of level l, L the 
 | "optimal" | always, or ValueError | the first L - 1 codes; the last ones cost least in total |
 | "next-best" | always, or ValueError | one item at each ID, the first; the others move nearby |
 
-`resolve` names a whole catalogue, `add_items` names items that arrive later; `expected` tells how
+`resolve` names a whole catalogue, `add_items` names items that arrive later; `expected_rate` tells how
 many collisions chance alone would make.
 """
 

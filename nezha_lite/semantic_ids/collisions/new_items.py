@@ -16,8 +16,7 @@ from torch import Tensor
 
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 from nezha_lite.semantic_ids.collisions.assign_last_level import assign_last_codes
-from nezha_lite.semantic_ids.collisions.move_to_free import move_to_free
-from nezha_lite.semantic_ids.collisions.nearest_free import Occupancy
+from nezha_lite.semantic_ids.collisions.nearest_free import Occupancy, move_to_free
 from nezha_lite.semantic_ids.collisions.resolve import (
     Collisions,
     by_popularity,

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 from nezha_lite.semantic_ids.collisions.assign_last_level import assign_last_codes, groups_by_prefix
-from nezha_lite.semantic_ids.collisions.move_to_free import move_to_free
-from nezha_lite.semantic_ids.collisions.nearest_free import Occupancy
+from nezha_lite.semantic_ids.collisions.nearest_free import Occupancy, move_to_free
 from nezha_lite.semantic_ids.quantizers import Quantizer
 
 Collisions = Literal["extra-level", "optimal", "next-best", "shared"]
@@ -35,12 +34,12 @@ def resolve(
       order); its radix is the size of the largest group. Without a collision no level is added.
     - "optimal": all IDs are unique and their first L - 1 codes the quantizer's. The last codes cost
       the least possible in total, by `Quantizer.level_costs`, among all assignments that are
-      unique (see `last_level` for codes that cost inf). Groups of items with equal first L - 1
+      unique (see `assign_last_level` for codes that cost inf). Groups of items with equal first L - 1
       codes in which none collide are left alone. `popularity` plays no part.
     - "next-best": all IDs are unique. Every ID that the quantizer used stays with its most popular
       item (without `popularity`, or of equals: the first in the catalogue), so an item that does
       not collide keeps its ID. The others, in the same order, move to the nearest ID still
-      free, nearest as defined in `collisions.detours`.
+      free, nearest as defined in `collisions.nearest_free`.
 
     All are deterministic.
 

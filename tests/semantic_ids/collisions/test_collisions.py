@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.collisions import resolve
-from nezha_lite.semantic_ids.collisions.nearest_free import Occupancy, nearest_free
+from nezha_lite.semantic_ids.collisions.nearest_free import Occupancy, nearby_free, nearest_free
 from nezha_lite.semantic_ids.quantizers import (
     QUANTIZERS,
     Quantizer,
@@ -155,10 +155,9 @@ def test_ids_come_nearest_first(case: Case) -> None:
     def costs_after(prefix: tuple[int, ...]) -> np.ndarray:
         return quantizer.level_costs(vector, torch.tensor([prefix], dtype=torch.int64))[0].numpy()
 
-    empty = Occupancy(quantizer.radices)
-    found = list(nearest_free(quantizer.radices, costs_after, empty))
-    assert found == ranked_ids(quantizer, vector)
-    assert found[0] == tuple(quantizer.encode(vector)[0].tolist())
+    nearest = list(nearest_free(Occupancy(quantizer.radices), costs_after))
+    assert nearest == ranked_ids(quantizer, vector)
+    assert nearest[0] == tuple(quantizer.encode(vector)[0].tolist())
 
 
 @given(case=cases(), seed=st.integers(0, 99))
@@ -210,22 +209,72 @@ def test_a_space_filled_to_the_last_id(additive: bool) -> None:
         resolved(quantizer, torch.cat([vectors, vectors[:1]]), "next-best")
 
 
-def test_the_search_opens_little_and_equal_vectors_continue_it() -> None:
-    quantizer = FakeQuantizer((4, 4, 16), highest=1000)
-    same = torch.ones(90, 1)
-    codes = quantizer.encode(same)
-    quantizer.asked = 0
-    ids = resolve(codes, quantizer, same, "next-best")
-    # Each of the 1 + 4 + 16 prefixes at most once, beside three known costs for each mover.
-    assert quantizer.asked <= 1 + 4 + 16 + 3 * 89
-    assert rows(ids) == ranked_ids(quantizer, same[0])[:90]
+@given(case=cases(), width=st.integers(1, 5), data=st.data())
+@settings(max_examples=200)
+def test_a_beam_is_certain_of_the_nearest_free_ids_alone(
+    case: Case, width: int, data: st.DataObject
+) -> None:
+    quantizer, vectors = case
+    ranked = [ranked_ids(quantizer, vector) for vector in vectors]
+    used = data.draw(st.sets(st.sampled_from(ranked[0])))
+    occupancy = Occupancy(quantizer.radices)
+    for codes in used:
+        occupancy.use(codes)
+    nearby = nearby_free(quantizer.encode(vectors), quantizer, vectors, occupancy, width)
+    for nearest, ids in zip(nearby, ranked, strict=True):
+        assert nearest == [codes for codes in ids if codes not in used][: len(nearest)]
 
 
-def test_the_search_in_chunks_is_the_search_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_beam_leaves_nothing_uncertain() -> None:
+    quantizer = FakeQuantizer((3, 4, 5), rows=(3, 3, 5))
+    vectors = torch.arange(4.0)[:, None]
+    occupancy = Occupancy(quantizer.radices)
+    nearby = nearby_free(quantizer.encode(vectors), quantizer, vectors, occupancy, 100)
+    for nearest, vector in zip(nearby, vectors, strict=True):
+        assert nearest == ranked_ids(quantizer, vector)[: 3 * 3 * 5]
+
+
+def test_crowded_prefixes_need_few_questions() -> None:
+    # 600 items near one point fill 3 of 8 first codes; each search would open dozens of prefixes.
+    vectors = torch.cat([clustered(40, width=4), 1 + clustered(600, width=4, clusters=1) / 100])
+    quantizer = RQKMeans(RQKMeansConfig(levels=3, codes=(8, 16, 16))).fit(vectors[:60])
+    codes = quantizer.encode(vectors)
+    moving = len(vectors) - len(codes.unique(dim=0))
+    questions = CountedQuestions(quantizer)
+    ids = resolve(codes, questions, vectors, "next-best")
+    assert moving > 100
+    assert ids.n_distinct == len(vectors)
+    assert questions.asked < moving
+
+
+class CountedQuestions:
+    """A quantizer that counts the calls of `level_costs`."""
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        self.quantizer, self.radices, self.asked = quantizer, quantizer.radices, 0
+
+    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
+        self.asked += 1
+        return self.quantizer.level_costs(vectors, prefix)
+
+
+def test_equal_vectors_share_one_search() -> None:
+    quantizer = FakeQuantizer((4, 4, 16), rows=(2, 4, 16), highest=0)  # every known ID is as near
+    same = torch.ones(200, 1)
+    ids = resolve(quantizer.encode(same), quantizer, same, "next-best")
+    assert rows(ids) == ranked_ids(quantizer, same[0])[:200]
+
+
+@pytest.mark.parametrize(("costs", "widths"), [(1, (16, 256)), (4000, (1, 2)), (2**21, (1, 1))])
+def test_the_size_of_the_beam_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch, costs: int, widths: tuple[int, int]
+) -> None:
     vectors = clustered(80, width=4)[torch.arange(120) % 80]
     quantizer = RQKMeans(RQKMeansConfig(levels=2, codes=12)).fit(vectors[:30])
     whole = resolved(quantizer, vectors, "next-best")
-    monkeypatch.setattr("nezha_lite.semantic_ids.collisions.move_to_free._ROWS_AT_ONCE", 7)
+    module = "nezha_lite.semantic_ids.collisions.nearest_free"
+    monkeypatch.setattr(f"{module}._COSTS_AT_ONCE", costs)
+    monkeypatch.setattr(f"{module}._WIDTHS", widths)
     assert torch.equal(resolved(quantizer, vectors, "next-best").codes, whole.codes)
 
 
