@@ -1,10 +1,10 @@
-"""Who bought what, in which order, and how the items are described.
+"""Interactions of users with items, in order of time, and the texts of the items.
 
 A data set is a folder of one to three JSON files, the layout of LETTER (Wang et al., CIKM 2024):
 
-- ``NAME.inter.json``: ``{user: [item, ...]}`` in time order; the one file that must exist,
-- ``NAME.item.json``: ``{item: {"title", "brand", "categories", "description"}}``, any key or none,
-- ``NAME.index.json``: ``{item: ["<a_183>", "<b_70>", ...]}``, semantic IDs released by someone.
+- `NAME.inter.json`: `{user: [item, ...]}` in time order; the one file that must exist,
+- `NAME.item.json`: `{item: {"title", "brand", "categories", "description"}}`, any key or none,
+- `NAME.index.json`: `{item: ["<a_183>", "<b_70>", ...]}`, released semantic IDs.
 
 `read_tables` reads CSV tables of your own, and `write_folder` makes such a folder of them.
 """
@@ -43,9 +43,13 @@ def load_dataset(
 ) -> InteractionDataset:
     """The committed "sample", a real set ("beauty", "instruments", "yelp"), or your own folder.
 
-    A real set is read from ``downloads/<name>/`` (default: the repository's git-ignored
-    ``data/downloads``) and is fetched into it only when no ``<name>.inter.json`` is there.
+    A real set is read from `downloads/<name>/` (default: the repository's git-ignored
+    `data/downloads`), and is downloaded first if that folder has no `<name>.inter.json`.
+
     Raises FileNotFoundError for an unknown name, and what `load_folder` and `fetch` raise.
+
+    >>> load_dataset("sample").n_items
+    1512
     """
     name, folder = name_or_folder, Path(name_or_folder)
     if name == "sample":

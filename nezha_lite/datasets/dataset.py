@@ -1,16 +1,28 @@
 """Users' item sequences, and their leave-one-out splits."""
 
+from __future__ import annotations
+
 import random
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from nezha_lite.common.checks import check
 from nezha_lite.datasets.item_text import ItemText, shown_text
 
 
 @dataclass(frozen=True)
 class Split:
-    """One leave-one-out evaluation: for each user a history and the item that came next."""
+    """One leave-one-out evaluation: for each user a history and the item that came next.
+
+    Attributes:
+        users: indices of the users, increasing.
+        histories: for each of them the items before the target, the earliest first.
+        targets: for each of them the item to be predicted.
+
+    Raises:
+        ValueError: if the three differ in length.
+    """
 
     users: tuple[int, ...]
     histories: tuple[tuple[int, ...], ...]
@@ -23,10 +35,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.users)
 
-    def sample(self, n: int, seed: int) -> "Split":
-        """``n`` users drawn without replacement, kept in their order; the same for equal seeds."""
-        if not 0 <= n <= len(self):
-            raise ValueError(f"n is {n}, but this split can give 0 to {len(self)} users.")
+    def sample(self, n: int, seed: int) -> Split:
+        """Draw `n` users without replacement; they keep their order, equal seeds draw the same.
+
+        >>> split = Split(users=(0, 1, 2), histories=((5,), (6,), (7,)), targets=(6, 7, 5))
+        >>> split.sample(2, seed=0).users
+        (1, 2)
+        """
+        check(0 <= n <= len(self), "n", n, f"0 to {len(self)}, the users of the split")
         rows = sorted(random.Random(seed).sample(range(len(self)), n))
         return Split(
             users=tuple(self.users[row] for row in rows),
@@ -39,10 +55,24 @@ class Split:
 class InteractionDataset:
     """Users' item sequences in time order; items and users are indices into their names.
 
-    ``items``: N names, the row order of every (N, ...) array in this package.
-    ``sequences``: one tuple of item indices per user. ``texts``: N texts, or None without an
-    item file. ``released_codes``: N tuples of L codes, or None without an index file.
-    Raises ValueError where the parts do not fit together.
+    Attributes:
+        name: of the data set.
+        items: N names, the row order of every (N, ...) array in this package.
+        users: their names.
+        sequences: one tuple of item indices per user.
+        texts: N texts, or None without an item file.
+        released_codes: N tuples of L codes, or None without an index file.
+
+    Raises:
+        ValueError: if the parts do not fit together.
+
+    >>> dataset = InteractionDataset("toy", ("mug", "pot", "pan"), ("ann",), ((0, 2, 1),))
+    >>> dataset.n_items, dataset.n_users, dataset.n_interactions
+    (3, 1, 3)
+    >>> dataset.train_sequences()
+    [[0]]
+    >>> dataset.split("test")
+    Split(users=(0,), histories=((0, 2),), targets=(1,))
     """
 
     name: str
@@ -67,13 +97,13 @@ class InteractionDataset:
                 raise ValueError(f"{field} of {self.name!r} has {len(rows)} rows, not {length}.")
         for user, sequence in zip(self.users, self.sequences, strict=True):
             if wrong := [item for item in sequence if not 0 <= item < self.n_items]:
-                place = f"sequences of {self.name!r}, user {user!r}"
-                raise ValueError(f"{place}: item {wrong[0]} is outside 0..{self.n_items - 1}.")
+                where = f"sequences of {self.name!r}, user {user!r}"
+                raise ValueError(f"{where}: item {wrong[0]} is outside 0..{self.n_items - 1}.")
         levels = len(self.released_codes[0]) if self.released_codes else 0
         for item, codes in zip(self.items, self.released_codes or (), strict=False):
             if len(codes) != levels or not codes or min(codes) < 0:
-                place = f"released_codes of {self.name!r}, item {item!r}"
-                raise ValueError(f"{place}: {codes} is not {levels or 1} codes of 0 or more.")
+                where = f"released_codes of {self.name!r}, item {item!r}"
+                raise ValueError(f"{where}: {codes} is not {levels or 1} codes of 0 or more.")
 
     @property
     def n_items(self) -> int:
@@ -82,29 +112,29 @@ class InteractionDataset:
 
     @property
     def n_users(self) -> int:
-        """How many users there are, those without items included."""
+        """How many users there are, including those without items."""
         return len(self.users)
 
     @property
     def n_interactions(self) -> int:
-        """How many items the sequences hold, repetitions included."""
+        """How many items the sequences hold, including repetitions."""
         return sum(map(len, self.sequences))
 
     def title(self, item: int) -> str:
-        """The item's title for a reader, or "item <name>" where the files give none.
+        """The item's title for a reader, or "item <name>" if it has none.
 
-        One short line, without control characters (see `shown_text`); it is still
-        text, to be escaped wherever HTML is made of it.
+        One short line without control characters (see `shown_text`). It is text: escape it before
+        it becomes part of HTML.
         """
         text = shown_text(self.texts[item].title) if self.texts is not None else ""
         return text or f"item {shown_text(self.items[item]) or item}"
 
     def user_name(self, user: int) -> str:
-        """The user's name for a reader, in the same way."""
+        """The user's name for a reader, as `title` does."""
         return shown_text(self.users[user]) or f"number {user}"
 
     def train_sequences(self) -> list[list[int]]:
-        """One list per user: all but the last two items, so empty for fewer than three."""
+        """One list per user: all items but the last two; empty for fewer than three items."""
         return [list(sequence[:-2]) for sequence in self.sequences]
 
     def popularity(self) -> list[int]:
@@ -113,12 +143,11 @@ class InteractionDataset:
         return [counts[item] for item in range(self.n_items)]
 
     def split(self, name: Literal["validation", "test"]) -> Split:
-        """Leave-one-out: test asks for the last item, validation for the one before it.
+        """Leave-one-out: the target of "test" is the last item, of "validation" the one before it.
 
         Users with fewer than three items are in neither split: their history could be empty.
         """
-        if name not in ("validation", "test"):
-            raise ValueError(f"split is {name!r}; choose 'validation' or 'test'.")
+        check(name in ("validation", "test"), "split", name, "'validation' or 'test'")
         cut = -2 if name == "validation" else -1
         users = tuple(user for user, items in enumerate(self.sequences) if len(items) >= 3)
         histories = tuple(self.sequences[user][:cut] for user in users)

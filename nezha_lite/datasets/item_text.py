@@ -1,14 +1,16 @@
-"""What a shop says about an item, and what of it is worth reading."""
+"""The texts of items, and what of them is worth reading."""
+
+from __future__ import annotations
 
 import html
 import re
 from dataclasses import dataclass
 from unicodedata import category
 
-# What exports write where they know nothing: "Unknown", "brand_2237". As words, these would tie
-# unrelated items together.
 SHOWN_LETTERS = 200
 _JOINERS = "\u200c\u200d"  # within letters of many scripts, and within emoji
+# Exports write these for an unknown value: "Unknown", "brand_2237". As words they would make
+# unrelated items similar.
 _PLACEHOLDER = re.compile(
     r"unknown|untitled|unbranded|n/?a|nan|none|null|(title|brand|item|product)[\s_#-]+\d+", re.I
 )
@@ -16,7 +18,11 @@ _PLACEHOLDER = re.compile(
 
 @dataclass(frozen=True)
 class ItemText:
-    """What a shop says about one item, as written in the file; every field may be empty."""
+    """One item's text as written in the file; every field may be empty.
+
+    >>> ItemText("Mug &amp; Pot", brand="Unknown", categories=("Home", "Kitchen")).sentence()
+    'Mug & Pot. Home, Kitchen'
+    """
 
     title: str
     brand: str = ""
@@ -31,22 +37,19 @@ class ItemText:
 
 
 def plain_text(text: str) -> str:
-    """One line without HTML entities, escaped once or twice; "" for a placeholder."""
+    """One line with HTML entities resolved, also those escaped twice; "" for a placeholder."""
     line = " ".join(html.unescape(html.unescape(text)).split())
     return "" if _PLACEHOLDER.fullmatch(line) else line
 
 
 def shown_text(text: str) -> str:
-    """One line for a reader: plain, at most 200 letters, and inert wherever it is printed.
+    """One plain line of at most 200 letters that is harmless wherever it is printed.
 
-    Control characters would command a terminal, and marks that turn the direction of writing would
-    make what follows look like something else: both are left out. Letters that are written from
-    right to left stay.
+    Control characters, which a terminal would obey, are left out, and so are marks that change the
+    direction of writing, which would disguise the text after them. Letters that are written from
+    right to left remain.
     """
     line = plain_text(text[: 10 * SHOWN_LETTERS])
-    kept = "".join(
-        letter
-        for letter in line
-        if letter in _JOINERS or category(letter) not in ("Cc", "Cf", "Co", "Cs")
-    )
-    return kept if len(kept) <= SHOWN_LETTERS else f"{kept[: SHOWN_LETTERS - 1]}…"
+    hidden = ("Cc", "Cf", "Co", "Cs")
+    shown = "".join(one for one in line if one in _JOINERS or category(one) not in hidden)
+    return shown if len(shown) <= SHOWN_LETTERS else f"{shown[: SHOWN_LETTERS - 1]}…"

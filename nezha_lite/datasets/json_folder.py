@@ -1,10 +1,10 @@
-"""Folders of JSON files to data sets; what does not fit is refused by file and place."""
+"""Data sets as folders of JSON files; a problem is reported with its file and place."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from string import ascii_lowercase
@@ -20,11 +20,13 @@ Parsed = TypeVar("Parsed")
 def load_folder(folder: str | Path) -> InteractionDataset:
     """Read a folder in the layout of `nezha_lite.datasets`.
 
-    NAME is the folder's, or that of its only inter file.
+    NAME is the folder's name, or that of its only inter file. The catalogue is every item that a
+    file names: in numeric order if all names are decimal integers, else in alphabetical order.
 
-    The catalogue is every item that a file names: in numeric order if all names are decimal
-    integers, else alphabetically. Raises FileNotFoundError, NotADirectoryError for a file, and
-    ValueError for malformed content.
+    Raises:
+        FileNotFoundError: without the folder or its inter file.
+        NotADirectoryError: for a file.
+        ValueError: for malformed content.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -34,11 +36,11 @@ def load_folder(folder: str | Path) -> InteractionDataset:
     name = folder.resolve().name
     inter_file = part_file(folder, name, "inter")
     if inter_file is None:
-        found = list(folder.glob("*.inter.json"))
-        if len(found) != 1:
-            has = f"it has {len(found)} files *.inter.json"
+        others = list(folder.glob("*.inter.json"))
+        if len(others) != 1:
+            has = f"it has {len(others)} files *.inter.json"
             raise FileNotFoundError(f"{folder} must hold {name}.inter.json; {has}.")
-        inter_file = found[0]
+        inter_file = others[0]
         name = inter_file.name.removesuffix(".inter.json")
     item_file, index_file = (part_file(folder, name, part) for part in ("item", "index"))
 
@@ -51,12 +53,13 @@ def load_folder(folder: str | Path) -> InteractionDataset:
         raise ValueError(f"{inter_file} names no item; a data set needs at least one.")
     items = in_order(catalogue)
     if codes is not None:
-        place = f"{index_file}, item "
-        if lacking := [item for item in items if item not in codes]:
-            raise ValueError(f"{place}{lacking[0]!r}: no semantic ID; add one, or drop the file.")
-        levels = len(codes[items[0]])
-        if uneven := [item for item in items if len(codes[item]) != levels]:
-            raise ValueError(f"{place}{uneven[0]!r}: it must have {levels} tokens, as others do.")
+        levels = len(next(iter(codes.values()), ()))
+        for item in items:
+            where = f"{index_file}, item {item!r}"
+            if item not in codes:
+                raise ValueError(f"{where}: no semantic ID; add one, or drop the file.")
+            if len(codes[item]) != levels:
+                raise ValueError(f"{where}: it must have {levels} tokens, as others do.")
     row = {item: index for index, item in enumerate(items)}
     return InteractionDataset(
         name=name,
@@ -77,14 +80,14 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def part_file(folder: Path, name: str, part: str) -> Path | None:
     """NAME.part.json in any capitalisation (LETTER's files are "Beauty.inter.json")."""
-    wanted = f"{name}.{part}.json"
-    found = [path for path in folder.iterdir() if path.name.casefold() == wanted.casefold()]
-    return min(found, key=lambda path: (path.name != wanted, path.name), default=None)
+    exact = f"{name}.{part}.json"
+    paths = [path for path in folder.iterdir() if path.name.casefold() == exact.casefold()]
+    return min(paths, key=lambda path: (path.name != exact, path.name), default=None)
 
 
 def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Parsed]:
     """The file's one object with every value parsed; errors name the file and the place."""
-    if not path.is_file():  # nor a link to one: a pipe would never end
+    if not path.is_file():  # reading a pipe would never end
         raise ValueError(f"{path} is not a file that can be read: mend or delete it.")
     try:
         content = parse_json(path.read_text(encoding="utf-8-sig"))
@@ -104,9 +107,9 @@ def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Pa
 def _history(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"the history is {value!r:.40}; it must be a list of item IDs")
-    for place, item in enumerate(value):
+    for index, item in enumerate(value):
         if isinstance(item, bool) or not isinstance(item, int | str):
-            raise ValueError(f"entry {place} is {item!r:.40}; item IDs are integers or strings")
+            raise ValueError(f"entry {index} is {item!r:.40}; item IDs are integers or strings")
     return tuple(map(str, value))
 
 
@@ -148,10 +151,9 @@ def _codes(value: Any) -> tuple[int, ...]:
 def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
     """Write NAME.inter.json and, with texts, NAME.item.json; NAME is the folder's.
 
-    The folder is made if it is missing, and `load_folder` reads the data set back from it: under
-    the folder's name, its items in `load_folder`'s order and, without texts, only those that
-    somebody took. The inter file comes last, so its presence means that all is there. Semantic IDs
-    are not written.
+    The folder is made if it is missing. `load_folder` reads the same data set, but for its name,
+    the order of its items and, without texts, items without interactions. The inter file is
+    written last: if it exists, the data set is complete. Semantic IDs are not written.
 
     Raises:
         FileExistsError: if the folder already holds a data set of that name.
@@ -162,18 +164,13 @@ def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
         raise NotADirectoryError(f"{folder} is a file: name a folder for the data set.")
     name = folder.resolve().name
     for part in ("inter", "item", "index"):
-        if folder.exists() and (taken := part_file(folder, name, part)):
-            raise FileExistsError(f"{taken} already exists: delete it, or name another folder.")
-    histories = {
-        user: [dataset.items[item] for item in sequence]
-        for user, sequence in zip(dataset.users, dataset.sequences, strict=True)
-    }
-    contents = {"inter": _object(histories)}
+        if folder.exists() and (path := part_file(folder, name, part)):
+            raise FileExistsError(f"{path} already exists: delete it, or name another folder.")
+    names = dataset.items
+    histories = (tuple(names[item] for item in sequence) for sequence in dataset.sequences)
+    contents = {"inter": _object(dataset.users, histories)}
     if dataset.texts is not None:
-        texts = {
-            item: asdict(text) for item, text in zip(dataset.items, dataset.texts, strict=True)
-        }
-        contents = {"item": _object(texts), **contents}
+        contents = {"item": _object(names, map(asdict, dataset.texts)), **contents}
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     try:
@@ -188,7 +185,8 @@ def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
     return folder
 
 
-def _object(rows: Mapping[str, Any]) -> str:
+def _object(keys: Iterable[str], rows: Iterable[Any]) -> str:
     """JSON with one entry a line."""
-    lines = (f"{json.dumps(key)}: {json.dumps(row)}" for key, row in rows.items())
+    pairs = zip(keys, rows, strict=True)
+    lines = (f"{json.dumps(key)}: {json.dumps(row)}" for key, row in pairs)
     return "{\n" + ",\n".join(lines) + "\n}\n"
