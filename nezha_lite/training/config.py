@@ -1,15 +1,24 @@
-"""How a model is trained: the settings, and the authors' own."""
+"""The settings of a training, and the authors' own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST = 1e9  # of a rate or a multiplier: float32 holds the product of three, as AdamW makes it
+from nezha_lite.common.checks import check, check_counts
+
+# Of a rate or a multiplier: AdamW multiplies three of them, and float32 can hold the product.
+MAX_LEARNING_RATE = 1e9
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train. The defaults suit a model from scratch; `PAPER_RECIPE` is the authors'.
+
+    >>> TrainingConfig(epochs=3).learning_rate
+    0.002
+    >>> TrainingConfig(warmup=1.0)
+    Traceback (most recent call last):
+    ValueError: warmup is 1.0, but must be in [0, 1).
 
     Attributes:
         epochs: passes over all training targets.
@@ -26,8 +35,11 @@ class TrainingConfig:
         bf16: bfloat16 autocast; None means "on GPUs that have it".
         checkpoints: write one after every epoch, so that the run can be resumed; two are kept.
         validate: compute the loss on the validation split after every epoch; not with a score.
-        patience: with a score to watch (see `train`), how many epochs it may fail to rise before
-            training stops; None goes through all epochs, and still keeps the best one's weights.
+        patience: with a score (see `train`), how many epochs it may fail to rise before training
+            stops; None trains all epochs, and still keeps the best one's weights.
+
+    Raises:
+        ValueError: for a setting outside its range.
     """
 
     epochs: int = 20
@@ -47,20 +59,19 @@ class TrainingConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        positive = ("epochs", "batch_rows", "learning_rate", "embedding_lr", "transition_lr")
-        for name in (*positive, "window_stride"):
-            if not 0 < getattr(self, name) <= MOST:  # nan fails every comparison
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, but must be above 0 and at most {MOST:g}."
-                )
-        if not 0 <= self.weight_decay <= MOST:
-            raise ValueError(
-                f"weight_decay is {self.weight_decay}, but must be from 0 to {MOST:g}."
-            )
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is {self.warmup}, but must be in [0, 1).")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience is {self.patience}, but must be at least 1, or None.")
+        check_counts(self, "epochs", "batch_rows", "window_stride")
+        for name in ("learning_rate", "embedding_lr", "transition_lr"):
+            check_rate(name, getattr(self, name))
+        check_rate("weight_decay", self.weight_decay, zero=True)
+        check(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
+        check(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1")
+
+
+def check_rate(name: str, rate: float, zero: bool = False) -> None:
+    """Raise ValueError unless a rate or a multiplier is above 0 (or is 0) and not too large."""
+    valid = 0 < rate <= MAX_LEARNING_RATE or (zero and rate == 0)  # False for NaN
+    least = "at least 0" if zero else "above 0"
+    check(valid, name, rate, f"{least} and at most {MAX_LEARNING_RATE:g}")
 
 
 # The authors' released settings, for a pretrained backbone.

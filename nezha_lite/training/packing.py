@@ -1,17 +1,17 @@
-"""Training batches: every prefix of a user at once.
+"""Training batches: all prefixes of a user in one row, in batches of similar length.
 
-The authors' recipe makes one row per training prefix: history, then placeholders. A user of n items
-then pays for its history n − 1 times. Here one row holds the history once, followed by one block of
-placeholders per target, and the attention mask lets the block of target t see just what it would
-see alone: BOS, the items before t, and itself. Positions are those of inference.
+The authors' recipe makes one row per training prefix: history, then placeholders. The history of a
+user of n items is then read n − 1 times. Here a row has the history once, followed by one block of
+placeholders per target. The attention mask lets the block of target t see what it would see alone:
+BOS, the items before t, and itself. Positions are those of inference.
 
     [BOS] i0 i1 i2 i3 | SP SP SP (t=1) | SP SP SP (t=2) | SP SP SP (t=3)
 
-Loss and gradients are those of one prefix per row. To keep that exact, only prefixes whose history
-starts at the same item share a row. A user longer than the history limit therefore costs a row per
-window start; `stride` says how far the window jumps when a target no longer fits. Stride 1 is the
-authors' sliding window, always the last `max_items` items; a stride of S lets S targets share a
-row, their histories being max_items − S + 1 … max_items items long.
+Loss and gradients equal those of one prefix per row. Therefore only prefixes whose histories start
+at the same item share a row, and a user longer than the history limit has a row per window start.
+`stride` is how far the window jumps when a target no longer fits. Stride 1 is the authors' sliding
+window, always the last `max_items` items. With stride S, up to S targets share a row, and their
+histories are max_items − S + 1 … max_items items long.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from typing import TypedDict
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from nezha_lite.common.checks import check
 from nezha_lite.datasets import Split
 from nezha_lite.model.prompts import Vocabulary, check_same_space
 from nezha_lite.semantic_ids import SemanticIds
@@ -32,7 +34,11 @@ from nezha_lite.semantic_ids import SemanticIds
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """Items that share a row, and which of them (by position ≥ 1) are its targets."""
+    """Items that share a row, and which of them (by position ≥ 1) are its targets.
+
+    >>> TrainingRow(items=(7, 8, 9), targets=(1, 2)).n_tokens(levels=3)
+    15
+    """
 
     items: tuple[int, ...]
     targets: tuple[int, ...]
@@ -52,15 +58,18 @@ def one_prefix_per_row(sequence: Sequence[int], max_items: int, stride: int) -> 
 
 
 def packed_prefixes(sequence: Sequence[int], max_items: int, stride: int) -> list[TrainingRow]:
-    """The same targets after the same histories, one row per window start."""
+    """The same targets after the same histories, one row per window start.
+
+    >>> packed_prefixes([4, 5, 6, 7], max_items=2, stride=2)  # doctest: +NORMALIZE_WHITESPACE
+    [TrainingRow(items=(4, 5, 6), targets=(1, 2)), TrainingRow(items=(6, 7), targets=(1,))]
+    """
     rows = []
-    first = 1  # the first target of the row being filled
+    first = 1  # the first target of the row
     while first < len(sequence):
         start = window_start(first, max_items, stride)
-        end = min(start + max_items + 1, len(sequence))  # the first target that no longer fits
-        rows.append(
-            TrainingRow(tuple(sequence[start:end]), tuple(range(first - start, end - start)))
-        )
+        end = min(start + max_items + 1, len(sequence))  # the first target of the next row
+        targets = tuple(range(first - start, end - start))
+        rows.append(TrainingRow(tuple(sequence[start:end]), targets))
         first = end
     return rows
 
@@ -80,8 +89,11 @@ class TrainingRows(Dataset[TrainingRow]):
         packed: packed prefixes, or the authors' one prefix per row.
 
     Attributes:
-        rows: all of them, a user's behind each other.
-        users: whose each row is, by the place of the sequence.
+        rows: all rows, user by user.
+        users: the user of each row, as an index of `sequences`.
+
+    Raises:
+        ValueError: for a limit or stride outside its range, or if no sequence has two items.
     """
 
     def __init__(
@@ -91,29 +103,16 @@ class TrainingRows(Dataset[TrainingRow]):
         stride: int = 1,
         packed: bool = True,
     ) -> None:
-        if max_items < 1:
-            raise ValueError(f"max_items is {max_items}, but a history needs at least 1 item.")
-        if not 1 <= stride <= max_items:
-            raise ValueError(f"stride is {stride}, but must be between 1 and {max_items}.")
-        make = packed_prefixes if packed else one_prefix_per_row
-        made = [make(sequence, max_items, stride) for sequence in sequences]
-        self.rows = [row for rows in made for row in rows]
-        self.users = [user for user, rows in enumerate(made) for _ in rows]
+        check(max_items >= 1, "max_items", max_items, "at least 1")
+        check(1 <= stride <= max_items, "stride", stride, f"between 1 and {max_items}")
+        make_rows = packed_prefixes if packed else one_prefix_per_row
+        rows_of_users = [make_rows(sequence, max_items, stride) for sequence in sequences]
+        self.rows = [row for rows in rows_of_users for row in rows]
+        self.users = [user for user, rows in enumerate(rows_of_users) for _ in rows]
         if not self.rows:
             raise ValueError(
                 "No training sequence has two items or more, so there is nothing to predict."
             )
-
-    @classmethod
-    def of_split(cls, split: Split, max_items: int) -> TrainingRows:
-        """A row per user of an evaluation split: its target alone, for a validation loss."""
-        rows = cls.__new__(cls)
-        rows.rows = [
-            TrainingRow((*history[-max_items:], target), (min(len(history), max_items),))
-            for history, target in zip(split.histories, split.targets, strict=True)
-        ]
-        rows.users = list(range(len(rows.rows)))
-        return rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -127,8 +126,16 @@ class TrainingRows(Dataset[TrainingRow]):
         return sum(len(row.targets) for row in self.rows)
 
 
+def evaluation_rows(split: Split, max_items: int) -> list[TrainingRow]:
+    """A row per user of an evaluation split, with its target alone, for a validation loss."""
+    return [
+        TrainingRow((*history[-max_items:], target), (min(len(history), max_items),))
+        for history, target in zip(split.histories, split.targets, strict=True)
+    ]
+
+
 class TrainingBatch(TypedDict):
-    """What `NezhaModel.forward` takes; M is the number of targets in the batch.
+    """The arguments of `NezhaModel.forward`; M is the number of targets in the batch.
 
     Flat positions count through the (B, T) batch row by row: b · T + t.
     """
@@ -144,9 +151,19 @@ class TrainingBatch(TypedDict):
 class Collator:
     """Training rows → one `TrainingBatch`, padded on the right.
 
+    >>> catalogue = SemanticIds.from_codes([[0, 0], [2, 3]], radices=(3, 4))
+    >>> collate = Collator(catalogue, Vocabulary(catalogue.radices))
+    >>> batch = collate([TrainingRow(items=(0, 1), targets=(1,))])
+    >>> batch["input_ids"]  # BOS, item 0, the first code of item 1, two placeholders
+    tensor([[1, 4, 7, 6, 2, 3]])
+    >>> batch["draft_slots"], batch["codes"]
+    (tensor([[2, 4, 5]]), tensor([[2, 3]]))
+
     Args:
-        placeholders: False leaves their blocks out, for a model that has no use for them: rows are
-            then ordinary next-token rows, and every draft slot is h_0's.
+        semantic_ids: the catalogue; ValueError if its radices are not the vocabulary's.
+        vocabulary: token layout.
+        placeholders: False omits their blocks, for a model that does not read them: rows are then
+            ordinary next-token rows, and every draft slot is h_0's.
     """
 
     def __init__(
@@ -159,54 +176,54 @@ class Collator:
         self.tokens = vocabulary.tokens_of(semantic_ids.codes)  # (N, L)
 
     def __call__(self, rows: Sequence[TrainingRow]) -> TrainingBatch:
-        """Lay the rows out; all sizes follow from the longest row and the number of targets."""
-        levels = self.vocabulary.levels
-        width = max(row.n_tokens(levels, self.placeholders) for row in rows)
-        batch = len(rows)
-        input_ids = torch.full((batch, width), self.vocabulary.pad)  # (B, T)
-        position_ids = torch.zeros(batch, width, dtype=torch.int64)
-        # Two numbers a token say all about the mask: how far it sees into the history, and to
-        # which block it belongs (0 the history, 1 … the placeholder blocks, -1 padding).
-        horizon = torch.full((batch, width), -1)
-        block = torch.full((batch, width), -1)
-        placeholders = torch.tensor(self.vocabulary.placeholders)
-        draft_slots, next_code_slots = [], []
-        target_items: list[int] = []
-        for index, row in enumerate(rows):
-            n_history = 1 + len(row.items) * levels - 1  # BOS; the last code is never an input
-            n_targets = len(row.targets)
-            n_blocks = n_targets if self.placeholders else 0
-            length = n_history + n_blocks * levels
-            tokens = self.tokens[torch.tensor(row.items)].flatten()[:-1]
-            input_ids[index, 0] = self.vocabulary.bos
-            input_ids[index, 1:n_history] = tokens
-            input_ids[index, n_history:length] = placeholders.repeat(n_blocks)
+        """The batch; its sizes follow from the longest row and the number of targets."""
+        layouts = [self._layout(row) for row in rows]
 
-            last_seen = torch.tensor(row.targets) * levels  # position of h_0, per target
-            steps = torch.arange(levels)
-            history = torch.arange(n_history)
-            position_ids[index, :n_history] = history
-            horizon[index, :n_history] = history
-            block[index, :n_history] = 0
-            own = last_seen[:, None].expand(-1, levels)  # (M, L)
-            if self.placeholders:
-                own = n_history + torch.arange(n_targets * levels).view(n_targets, levels)
-                position_ids[index, n_history:length] = (last_seen[:, None] + 1 + steps).flatten()
-                horizon[index, n_history:length] = last_seen.repeat_interleave(levels)
-                blocks = torch.arange(1, n_targets + 1)
-                block[index, n_history:length] = blocks.repeat_interleave(levels)
+        def padded(name: str, value: int) -> Tensor:
+            return pad_sequence([layout[name] for layout in layouts], True, value)  # (B, T)
 
-            start = index * width
-            draft_slots.append(start + torch.cat([last_seen[:, None], own], dim=1))
-            next_code_slots.append(start + last_seen[:, None] + steps)
-            target_items.extend(row.items[target] for target in row.targets)
+        input_ids = padded("input_ids", self.vocabulary.pad)
+        starts = range(0, input_ids.numel(), input_ids.shape[1])  # flat position of each row
+
+        def flat(name: str) -> Tensor:
+            pairs = zip(starts, layouts, strict=True)
+            return torch.cat([start + layout[name] for start, layout in pairs])
+
+        targets = torch.tensor([row.items[target] for row in rows for target in row.targets])
         return {
             "input_ids": input_ids,
-            "position_ids": position_ids,
-            "attention_mask": packed_attention_mask(horizon, block),
-            "draft_slots": torch.cat(draft_slots),
-            "next_code_slots": torch.cat(next_code_slots),
-            "codes": self.codes[torch.tensor(target_items)],
+            "position_ids": padded("position_ids", 0),
+            "attention_mask": packed_attention_mask(padded("horizon", -1), padded("block", -1)),
+            "draft_slots": flat("draft_slots"),
+            "next_code_slots": flat("next_code_slots"),
+            "codes": self.codes[targets],
+        }
+
+    def _layout(self, row: TrainingRow) -> dict[str, Tensor]:
+        """One row's tokens, positions and mask, (T,), and the slots of its M targets within it.
+
+        The mask as `packed_attention_mask` takes it.
+        """
+        levels, n_targets = self.vocabulary.levels, len(row.targets)
+        n_blocks = n_targets if self.placeholders else 0
+        items = self.tokens[torch.tensor(row.items)].flatten()[:-1]  # the last code is no input
+        placeholders = torch.tensor(self.vocabulary.placeholders)
+        history = torch.arange(1 + len(items))
+        last_seen = torch.tensor(row.targets)[:, None] * levels  # (M, 1), position of h_0
+        answers = last_seen + 1 + torch.arange(levels)  # (M, L), positions of the targets' codes
+        numbers = torch.arange(1, n_blocks + 1)
+        slots = len(history) + torch.arange(n_targets * levels).view(n_targets, levels)
+        if not self.placeholders:
+            slots = last_seen.expand(-1, levels)
+        return {
+            "input_ids": torch.cat(
+                [torch.tensor([self.vocabulary.bos]), items, placeholders.repeat(n_blocks)]
+            ),
+            "position_ids": torch.cat([history, answers[:n_blocks].flatten()]),
+            "horizon": torch.cat([history, last_seen[:n_blocks].repeat_interleave(levels)]),
+            "block": torch.cat([history * 0, numbers.repeat_interleave(levels)]),
+            "draft_slots": torch.cat([last_seen, slots], dim=1),
+            "next_code_slots": answers - 1,
         }
 
 
@@ -233,7 +250,8 @@ def packed_attention_mask(horizon: Tensor, block: Tensor) -> Tensor:
 class LengthGroupedOrder(Sampler[int]):
     """A shuffled order in which neighbours are of similar length, another one every epoch.
 
-    The order depends on seed and epoch alone, so a resumed run sees the batches it would have seen.
+    The order depends on seed and epoch alone, so that a resumed run has the batches of a run
+    without interruption.
     """
 
     def __init__(self, lengths: list[int], batch_rows: int, seed: int) -> None:

@@ -108,7 +108,7 @@ def test_the_one_before_a_damaged_checkpoint_is_used(
     (sentence,) = [str(warning.message) for warning in told]
     assert sentence.startswith(f"{newest} is not used: ")
     assert says in sentence
-    assert sentence.endswith("; training goes on from checkpoint-12.")
+    assert sentence.endswith("; training resumes from checkpoint-12.")
     assert "\n" not in sentence
     assert same_weights(model, finished[0])
     assert checkpoints(tmp_path / "run") == [12, 16]
@@ -202,6 +202,6 @@ def test_the_command_says_it_in_one_line(trained: Path, shop: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     (said,) = [line for line in done.stderr.splitlines() if "not used" in line]
     assert said.startswith(f"Warning: {newest} is not used: its model.safetensors is cut short")
-    assert said.endswith("; training goes on from checkpoint-4.")
+    assert said.endswith("; training resumes from checkpoint-4.")
     left = [folder / "model.safetensors" for folder in (trained, tmp_path / "run")]
     assert left[0].read_bytes() == left[1].read_bytes()

@@ -18,6 +18,7 @@ from nezha_lite.training.packing import (
     Collator,
     TrainingRow,
     TrainingRows,
+    evaluation_rows,
     one_prefix_per_row,
     packed_prefixes,
     window_start,
@@ -129,13 +130,12 @@ def test_nothing_to_train_is_refused() -> None:
 
 def test_an_evaluation_split_gives_a_row_per_user() -> None:
     split = Split(users=(0, 3, 4), histories=((1, 2, 3), (4,), ()), targets=(5, 6, 7))
-    rows = TrainingRows.of_split(split, max_items=2)
-    assert rows.rows == [
+    rows = evaluation_rows(split, max_items=2)
+    assert rows == [
         TrainingRow((2, 3, 5), (2,)),
         TrainingRow((4, 6), (1,)),
         TrainingRow((7,), (0,)),
     ]
-    assert rows.n_targets == len(rows) == 3
 
 
 # ---- layout -------------------------------------------------------------------------------------
@@ -286,15 +286,15 @@ def loss_of_one(model: NezhaModel, history: Sequence[int], target: int) -> Tenso
 
 
 def loss_in_batches(
-    model: NezhaModel, rows: TrainingRows, batch_size: int, placeholders: bool = True
+    model: NezhaModel, rows: Sequence[TrainingRow], batch_size: int, placeholders: bool = True
 ) -> Tensor:
     """Mean over all targets, batch by batch, each weighted by its number of targets."""
     collate = Collator(IDS, model.vocabulary, placeholders)
     total = torch.zeros((), dtype=torch.float64)
     for first in range(0, len(rows), batch_size):
-        part = rows.rows[first : first + batch_size]
+        part = rows[first : first + batch_size]
         total = total + model(**collate(part))["loss"] * sum(len(row.targets) for row in part)
-    return total / rows.n_targets
+    return total / sum(len(row.targets) for row in rows)
 
 
 def gradients(model: NezhaModel, loss: Tensor) -> dict[str, Tensor]:
@@ -338,7 +338,7 @@ def test_loss_and_gradients_are_those_of_one_prefix_at_a_time(
     # Blocks that nobody reads may stand there or not.
     runs = [(packed, 100, True), (packed, 2, model.reads_placeholders), (single, 100, True)]
     for rows, batch_size, placeholders in [*runs, (packed, 100, model.reads_placeholders)]:
-        loss = loss_in_batches(model, rows, batch_size, placeholders)
+        loss = loss_in_batches(model, rows.rows, batch_size, placeholders)
         torch.testing.assert_close(loss, alone, rtol=1e-6, atol=1e-6)
         for part, gradient in gradients(model, loss).items():
             torch.testing.assert_close(
@@ -369,10 +369,10 @@ def test_placeholders_of_a_packed_row_are_those_of_the_prompt(kind: str) -> None
     assert not torch.allclose(packed[0], packed[1], atol=0.01), "histories must matter"
 
 
-def test_of_split_trains_the_prompt_of_inference() -> None:
+def test_an_evaluation_row_trains_the_prompt_of_inference() -> None:
     model = tiny_model(IDS, next_code_weight=1.0).double()
     split = Split(users=(0, 1, 2), histories=((3, 1, 4, 1), (5,), ()), targets=(9, 2, 6))
-    rows = TrainingRows.of_split(split, max_items=3)
+    rows = evaluation_rows(split, max_items=3)
     expected = [
         loss_of_one(model, history[-3:], target)
         for history, target in zip(split.histories, split.targets, strict=True)

@@ -46,7 +46,7 @@ for output, where, call in zip(sys.argv[1::3], sys.argv[2::3], sys.argv[3::3]):
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 UNFINISHED = r"checkpoint-{} is not used: it is unfinished, .*; training {}\.$"
-KILLS = {  # where, at which call, the checkpoints it leaves, the step it goes on from
+KILLS = {  # where, at which call, the checkpoints it leaves, the step it resumes from
     "in-the-first-epoch": ("forward", 2, [], 0),
     "at-an-epoch-boundary": ("forward", 8, [4, 8], 8),
     "in-the-middle-of-an-epoch": ("forward", 10, [4, 8], 8),
@@ -91,7 +91,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     torch.manual_seed(4)
     monkeypatch.setattr(NezhaModel, "forward", counted)
     left, step = KILLS[name][2:]
-    goes_on = f"goes on from checkpoint-{step}" if step else "begins anew"
+    goes_on = f"resumes from checkpoint-{step}" if step else "starts again"
     with (
         pytest.warns(match=UNFINISHED.format(left[-1], goes_on))
         if left and left[-1] > step

@@ -13,7 +13,7 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import read_training_record, train
 from nezha_lite.training.config import PAPER_RECIPE, TrainingConfig
-from nezha_lite.training.packing import Collator, TrainingRows
+from nezha_lite.training.packing import Collator, evaluation_rows
 from nezha_lite.training.train import parameter_groups
 from tests.helpers.runs import CONFIG, checkpoints, files, losses, run, same_weights
 from tests.helpers.toys import toy_dataset, toy_ids, toy_model
@@ -35,8 +35,8 @@ def test_the_loss_falls_far_below_guessing(packed: bool, tmp_path: Path) -> None
     assert last < 0.15 * guessing
 
     model = NezhaModel.from_pretrained(tmp_path / "run")
-    rows = TrainingRows.of_split(toy_dataset().split("test"), 6)
-    batch = Collator(toy_ids(), model.vocabulary)(rows.rows)
+    rows = evaluation_rows(toy_dataset().split("test"), 6)
+    batch = Collator(toy_ids(), model.vocabulary)(rows)
     with torch.no_grad():
         assert float(model(**batch)["loss"]) < 0.4 * guessing  # items it never trained as targets
 
@@ -112,9 +112,7 @@ def test_the_evaluation_loss_is_that_of_the_validation_targets(tmp_path: Path) -
     split = toy_dataset().split("validation")
     collate = Collator(toy_ids(), model.vocabulary)
     with torch.no_grad():
-        alone = [
-            float(model(**collate([row]))["loss"]) for row in TrainingRows.of_split(split, 6).rows
-        ]
+        alone = [float(model(**collate([row]))["loss"]) for row in evaluation_rows(split, 6)]
     assert losses(tmp_path, "eval_loss") == [pytest.approx(sum(alone) / len(alone), rel=1e-4)]
 
 

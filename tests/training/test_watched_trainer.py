@@ -17,7 +17,7 @@ from transformers.trainer_callback import TrainerState
 from nezha_lite.model import NezhaModel
 from nezha_lite.training import TrainingRecord, read_training_record, train
 from nezha_lite.training.config import TrainingConfig
-from nezha_lite.training.trainer import WATCHED, _is_over
+from nezha_lite.training.trainer import WATCHED, out_of_patience
 from tests.helpers.runs import CONFIG, DROPOUT, checkpoints, files, losses, run, same_weights
 from tests.helpers.toys import toy_dataset, toy_ids, toy_model
 
@@ -134,8 +134,8 @@ def test_patience_counts_epochs_without_a_better_score(scores: list[int], patien
     for score in scores:
         best, stale = (score, 0) if score > best else (best, stale + 1)
         state.log_history += [{WATCHED: score}, {"loss": 1.0}]
-        assert _is_over(state, patience) == (stale >= patience)
-        assert not _is_over(state, None)
+        assert out_of_patience(state, patience) == (stale >= patience)
+        assert not out_of_patience(state, None)
 
 
 def test_patience_without_a_score_has_nothing_to_wait_for(tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation.baselines.scorer import evaluate_scorer
 from nezha_lite.evaluation.metrics import ndcg_at
-from nezha_lite.training.config import MOST
+from nezha_lite.training.config import check_rate
 from nezha_lite.training.trainer import (
     WATCHED,
     ValidatedTrainer,
     best_epoch,
-    watching,
+    trainer_arguments,
 )
 
 IGNORED = -100
@@ -80,14 +80,8 @@ class SasRecConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, but must be in [0, 1).")
-        if not 0 < self.learning_rate <= MOST:
-            raise ValueError(
-                f"learning_rate is {self.learning_rate}, but must be above 0 and at most {MOST:g}."
-            )
-        if not 0 <= self.weight_decay <= MOST:
-            raise ValueError(
-                f"weight_decay is {self.weight_decay}, but must be from 0 to {MOST:g}."
-            )
+        check_rate("learning_rate", self.learning_rate)
+        check_rate("weight_decay", self.weight_decay, zero=True)
 
 
 class SasRec(nn.Module):
@@ -203,7 +197,7 @@ def train_sasrec(
         users=[dataset.users[user] for user in rows.users],
         args=_arguments(config, output / "checkpoints", progress),
     )
-    last = trainer.newest_checkpoint()
+    last = trainer.resume_point()
     started, started_cpu = time.perf_counter(), time.process_time()
     with without_progress_bar():
         trainer.train(resume_from_checkpoint=last)
@@ -224,28 +218,18 @@ def train_sasrec(
 
 
 def _arguments(config: SasRecConfig, folder: Path, progress: bool) -> TrainingArguments:
-    on_cuda = torch.cuda.is_available()
-    return TrainingArguments(
-        output_dir=str(folder),
+    return trainer_arguments(
+        folder,
+        progress,
+        by_score=True,
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_users,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=1.0 / config.epochs - 1e-9,  # a share of all steps: one epoch
-        max_grad_norm=1.0,
         seed=config.seed,
-        use_cpu=not torch.accelerator.is_available(),
-        save_strategy="epoch",
-        save_total_limit=2,
-        **watching(True),
-        logging_strategy="epoch",
-        logging_nan_inf_filter=False,  # training stops at such a loss
-        remove_unused_columns=False,
         label_names=["labels"],
-        report_to=[],
-        disable_tqdm=not progress,
-        dataloader_pin_memory=on_cuda,
     )
 
 
