@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from typing import TextIO
 
 # Memory is bounded by a line, so a line is bounded: a file without line ends is not a table.
 LONGEST_LINE = 2**20
-_CHUNK = 2**16
+_BAD_BYTE = re.compile("[\udc80-\udcff]")  # as "surrogateescape" decodes one
+_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its byte order marks, decoded so
 _PLACES = 5  # of each kind of problem, the first places are stored
 _Kind = tuple[bool, str, str | None, str]  # the first four fields of a Problem
 _Place = tuple[int | None, str | None]  # line and value
@@ -169,8 +170,8 @@ def _shown(value: str) -> str:
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-class _LineTooLongError(Exception):
-    """A line has more than LONGEST_LINE characters."""
+class _UnreadableLineError(Exception):
+    """A line cannot be part of a table; the message says why."""
 
 
 def csv_rows(path: Path, separator: str, findings: Findings) -> Iterator[tuple[int, list[str]]]:
@@ -183,7 +184,7 @@ def csv_rows(path: Path, separator: str, findings: Findings) -> Iterator[tuple[i
         findings.error(path, "it is a folder: name the CSV file in it")
         return
     try:
-        file = path.open(encoding="utf-8-sig", newline="")
+        file = path.open(encoding="utf-8", errors="surrogateescape", newline="")
     except FileNotFoundError:
         findings.error(path, "there is no such file: name a CSV file")
         return
@@ -199,12 +200,8 @@ def csv_rows(path: Path, separator: str, findings: Findings) -> Iterator[tuple[i
                 cells = next(reader)
             except StopIteration:
                 break
-            except UnicodeDecodeError:
-                _note_bad_byte(path, findings)
-                return
-            except _LineTooLongError:
-                much = f"it has more than {LONGEST_LINE:,} characters"
-                findings.error(path, f"{much}: write one row on a line, as UTF-8 text", line)
+            except _UnreadableLineError as error:
+                findings.error(path, str(error), reader.line_num + 1)
                 return
             except csv.Error as error:
                 findings.error(path, _explanation(error), line)
@@ -227,10 +224,23 @@ def csv_rows(path: Path, separator: str, findings: Findings) -> Iterator[tuple[i
 
 
 def _lines(file: TextIO) -> Iterator[str]:
+    position = 0  # in bytes
     while line := file.readline(LONGEST_LINE):
+        if bad := _BAD_BYTE.search(line):
+            utf16 = position == 0 and line.startswith(_UTF16)
+            raise _UnreadableLineError(
+                f"byte 0x{ord(bad[0]) - 0xDC00:02x} at position "
+                f"{position + len(line[: bad.start()].encode()):,} (counted from 0) is not UTF-8"
+                f"{', the file looks like UTF-16' * utf16}: save the table as UTF-8, in a "
+                "spreadsheet 'CSV UTF-8'"
+            )
         if len(line) == LONGEST_LINE and not line.endswith(("\n", "\r")):
-            raise _LineTooLongError
-        yield line
+            raise _UnreadableLineError(
+                f"it has more than {LONGEST_LINE:,} characters: write one row on a line, as UTF-8 "
+                "text"
+            )
+        yield line if position else line.removeprefix("\ufeff")
+        position += len(line.encode())
 
 
 def _explanation(error: csv.Error) -> str:
@@ -242,31 +252,3 @@ def _explanation(error: csv.Error) -> str:
         remedy = 'close it, or write "" for a quote in a cell'
         return f"a quote is opened here and never closed: {remedy}"
     return 'a quoted cell goes on after its end: write "" for a quote inside it'
-
-
-def _note_bad_byte(path: Path, findings: Findings) -> None:
-    """Find where the file stops being UTF-8; a text file's own error does not tell."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    read, lines = 0, 1
-    with path.open("rb") as file:
-        utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        file.seek(0)
-        while True:
-            chunk = file.read(_CHUNK)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                position = read - (len(error.object) - len(chunk)) + error.start
-                lines += error.object[: error.start].count(b"\n")
-                what = (
-                    f"byte 0x{error.object[error.start]:02x} at position {position:,} "
-                    f"(counted from 0) is not UTF-8{', the file looks like UTF-16' * utf16}: "
-                    "save the table as UTF-8, in a spreadsheet 'CSV UTF-8'"
-                )
-                findings.error(path, what, lines)
-                return
-            if not chunk:  # the file was corrected meanwhile
-                findings.error(path, "it changed while it was read: read it again")
-                return
-            read += len(chunk)
-            lines += chunk.count(b"\n")

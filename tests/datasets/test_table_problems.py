@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nezha_lite.datasets import TableLayout, TableReport, check_tables, csv_rows, read_tables
-from nezha_lite.datasets.csv_rows import LONGEST_LINE, Findings
+from nezha_lite.datasets import TableLayout, TableReport, check_tables, read_tables
+from nezha_lite.datasets.csv_rows import LONGEST_LINE
 from tests.helpers.own_tables import GOOD, ITEMS, checked
 
 TIME = "write unix seconds or milliseconds, or ISO 8601 such as 2024-01-31T18:05"
@@ -159,13 +159,17 @@ def test_a_bad_byte_far_into_a_file_is_found() -> None:
         assert f"byte 0xff at position {place:,} " in problem.what
 
 
-def test_a_file_that_is_corrected_while_it_is_read_is_read_again() -> None:
-    """Reading met a bad byte; when its place is looked for, all bytes are good."""
-    Path("orders.csv").write_text(GOOD)
-    findings = Findings()
-    csv_rows._note_bad_byte(Path("orders.csv"), findings)
-    (problem,) = findings.report().errors
-    assert str(problem) == "orders.csv: it changed while it was read: read it again."
+def test_a_bad_byte_is_counted_from_the_files_start_and_by_all_line_ends() -> None:
+    mark = "\ufeff".encode()
+    (problem,) = checked(mark + b"user,item,time\rann,1,1\rann,caf\xe9,2\r").errors
+    assert (problem.line, problem.what[:25]) == (3, "byte 0xe9 at position 33 ")
+    (problem,) = checked(b'user,item,time\nann,"1\n\xff",1\n').errors
+    assert (problem.line, problem.what[:25]) == (3, "byte 0xff at position 22 ")
+
+
+def test_rows_above_a_bad_byte_are_checked() -> None:
+    found = checked(GOOD.encode() + b"ann,4,soon\nann,\xff,5\n").errors
+    assert [(problem.line, problem.column) for problem in found] == [(5, "time"), (6, None)]
 
 
 def test_what_is_no_file_is_said() -> None:
