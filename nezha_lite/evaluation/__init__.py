@@ -2,14 +2,13 @@
 
 from nezha_lite.evaluation.metrics import (
     Evaluation,
-    agreement,
-    bootstrap_interval,
     evaluate,
     evaluate_popularity,
     ndcg_at,
     overlap_at,
     recall_at,
 )
+from nezha_lite.evaluation.statistics import agreement, bootstrap_interval
 
 __all__ = [
     "Evaluation",

@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -94,22 +93,20 @@ def evaluate(
         batch_size: users per decode.
     """
     ranks, sid_ranks, lists, returned, existing = [], [], [], [], []
-    gone = frozenset(removed)
-    remaining = [item for item in range(semantic_ids.n_items) if item not in gone]
-    existing_keys = semantic_ids.keys[torch.tensor(remaining, dtype=torch.int64)]
+    remaining_ids = semantic_ids.without(removed)[0] if removed else semantic_ids
     starts = range(0, len(split.targets), batch_size)
     for start in tqdm(starts, desc="Evaluating", disable=not progress):
         batch = slice(start, start + batch_size)
         prompts = model.build_prompts(split.histories[batch], semantic_ids)
         keys = decoder.decode(prompts, beam).keys.cpu()  # (B, K)
-        exists = torch.isin(keys, existing_keys)
+        _, item_counts = remaining_ids.items_of_keys(keys)  # (B, K)
         returned.extend((keys >= 0).sum(dim=1).tolist())
-        existing.extend(exists.sum(dim=1).tolist())
+        existing.extend((item_counts > 0).sum(dim=1).tolist())
         items = item_lists(keys, semantic_ids, popularity, removed)
         lists.extend(items)
         for row, target in enumerate(split.targets[batch]):
-            ranks.append(_place(items[row], target))
-            sid_ranks.append(_place(keys[row].tolist(), int(semantic_ids.keys[target])))
+            ranks.append(_rank(items[row], target))
+            sid_ranks.append(_rank(keys[row].tolist(), int(semantic_ids.keys[target])))
     return Evaluation(
         np.array(ranks),
         np.array(sid_ranks),
@@ -124,7 +121,7 @@ def evaluate_popularity(dataset: InteractionDataset, split: Split, length: int) 
     """The baseline that everything must beat: the same most popular items for everyone."""
     counts = dataset.popularity()
     ranking = sorted(range(dataset.n_items), key=lambda item: -counts[item])[:length]
-    ranks = np.array([_place(ranking, target) for target in split.targets])
+    ranks = np.array([_rank(ranking, target) for target in split.targets])
     full = np.full(len(ranks), len(ranking))
     return Evaluation(ranks, ranks, [ranking] * len(ranks), full, full, length)
 
@@ -139,38 +136,8 @@ def overlap_at(left: Sequence[list[int]], right: Sequence[list[int]], k: int) ->
     return float(np.mean(shares))
 
 
-def agreement(one: Evaluation, other: Evaluation, k: int = 10) -> dict[str, float]:
-    """How two decoders compare on the same users.
-
-    Returns:
-        `overlap@k` of their lists; `recall@k_gain`, the first's recall minus the second's, with
-        the ends of its 95 % paired bootstrap interval.
-    """
-    gain = recall_at(one.ranks, k) - recall_at(other.ranks, k)
-    low, high = bootstrap_interval(gain)
-    return {
-        f"overlap@{k}": overlap_at(one.lists, other.lists, k),
-        f"recall@{k}_gain": float(gain.mean()),
-        f"recall@{k}_gain_low": low,
-        f"recall@{k}_gain_high": high,
-    }
-
-
-def bootstrap_interval(
-    values: NDArray[np.float64], level: float = 0.95, samples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap of a mean over users; for a paired test pass the differences."""
-    generator = np.random.default_rng(seed)
-    means = np.array(
-        [values[generator.integers(0, len(values), len(values))].mean() for _ in range(samples)]
-    )
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _place(listed: Sequence[int], wanted: int) -> int:
+def _rank(listed: Sequence[int], target: int) -> int:
     try:
-        return listed.index(wanted)
+        return listed.index(target)
     except ValueError:
         return NOT_FOUND

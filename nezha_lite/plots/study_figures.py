@@ -18,6 +18,7 @@ from nezha_lite.plots.study_style import (
     LINES,
     QUANTITIES,
     clear,
+    corrected_p,
     measure,
     pair_name,
     system_name,
@@ -122,7 +123,8 @@ def differences_figure(
         rows: "comparisons" or "strata".
         metric: such as "ndcg@10".
         title: plain text.
-        caption: what to see; how many are within chance is added.
+        caption: what to see; how many are within chance, by p after Holm's correction over all
+            rows of the figure, is added.
         label: what a row of the figure is called; rows of one label and data set must not repeat.
 
     Raises:
@@ -148,13 +150,13 @@ def differences_figure(
             subset = [
                 (position, row)
                 for position, row in zip(positions, own, strict=True)
-                if bool(clear(row, metric)) is is_clear
+                if bool(clear(row, metric, rows)) is is_clear
             ]
             if subset:
                 gains = [row.metrics[f"{metric}_gain"] for _, row in subset]
                 hover = [
                     f"{plot_text(label(row))}: {row.metrics[f'{metric}_gain']:+.4f}, "
-                    f"p {row.metrics[f'{metric}_p']:.4f}"
+                    f"p {corrected_p(row, metric, rows):.4f} (Holm)"
                     for _, row in subset
                 ]
                 ys, symbol = [position for position, _ in subset], style.symbol + suffix
@@ -164,7 +166,7 @@ def differences_figure(
                 traces.append(marks)
     margin = 0.06 * (max(ends) - min(ends)) or 0.001
     zero = line_trace([(0.0, -0.6), (0.0, len(names) - 0.4)], BLACK)
-    unclear = sum(not clear(row, metric) for row in rows)
+    unclear = sum(not clear(row, metric, rows) for row in rows)
     return _rows_figure(
         names,
         [zero, *traces],

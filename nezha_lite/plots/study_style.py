@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nezha_lite.common.results import ResultRow
+from nezha_lite.evaluation.statistics import holm
 from nezha_lite.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 from nezha_lite.plots.traces import SeriesStyle
 
@@ -63,13 +64,19 @@ def pair_name(row: ResultRow) -> str:
     return f"{system_name(one)} − {system_name(other)}"
 
 
-def clear(row: ResultRow, metric: str) -> int:
+def clear(row: ResultRow, metric: str, family: Sequence[ResultRow] = ()) -> int:
     """1 or -1 if a comparison says that there is a gain or a loss, and 0 if it may be chance.
 
-    Its interval must leave out 0, and its p be below 0.05.
+    Its interval over runs and users must leave out 0, and its p be below 0.05 (`corrected_p`).
     """
-    low, high, p = (row.metrics[f"{metric}_{name}"] for name in ("low", "high", "p"))
-    return (int(low > 0) - int(high < 0)) * (p < 0.05)
+    low, high = (row.metrics[f"{metric}_{name}"] for name in ("low", "high"))
+    return (int(low > 0) - int(high < 0)) * (corrected_p(row, metric, family) < 0.05)
+
+
+def corrected_p(row: ResultRow, metric: str, family: Sequence[ResultRow] = ()) -> float:
+    """A comparison's p after Holm's correction over the rows shown together, `family`."""
+    rows = family or [row]
+    return holm([other.metrics[f"{metric}_p"] for other in rows])[rows.index(row)]
 
 
 def measure(metric: str) -> str:

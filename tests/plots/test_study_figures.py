@@ -20,7 +20,7 @@ from nezha_lite.plots import (
     systems_figure,
 )
 from nezha_lite.plots.static_svg import plain
-from nezha_lite.plots.study_style import KINDS, LINES, NAMES, measure
+from nezha_lite.plots.study_style import KINDS, LINES, NAMES, corrected_p, measure
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of
 from tests.plots.test_static_layout import assert_readable
@@ -46,7 +46,7 @@ def system(name: str, value: float, spread: float = 0.01, **fields: Any) -> Resu
 
 def pair(one: str, other: str, low: float, high: float, dataset: str = "beauty") -> ResultRow:
     metrics = {"ndcg@10_gain": (low + high) / 2, "ndcg@10_low": low, "ndcg@10_high": high}
-    return row(metrics | {"ndcg@10_p": 0.04}, dataset, system=one, against=other)
+    return row(metrics | {"ndcg@10_p": 0.01}, dataset, system=one, against=other)
 
 
 SYSTEMS = [
@@ -103,6 +103,11 @@ def test_a_difference_is_clear_if_its_interval_leaves_out_0_and_p_is_small(
     assert clear(found, "ndcg@10") == says
     by_chance = replace(found, metrics={**found.metrics, "ndcg@10_p": 0.06})
     assert clear(by_chance, "ndcg@10") == 0
+    # Alone its p is small enough; beside two others it is not.
+    alone = replace(found, metrics={**found.metrics, "ndcg@10_p": 0.02})
+    assert clear(alone, "ndcg@10") == says
+    assert clear(alone, "ndcg@10", [by_chance, alone, by_chance]) == 0
+    assert corrected_p(alone, "ndcg@10", [by_chance, alone, by_chance]) == pytest.approx(0.06)
 
 
 @pytest.mark.parametrize("one", PUBLISHED, ids=lambda one: f"{one.label} {one.dataset}")

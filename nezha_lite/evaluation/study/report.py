@@ -13,7 +13,7 @@ from nezha_lite.common.results import ResultRow, over_seeds
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation.metrics import overlap_at
 from nezha_lite.evaluation.run_folders import as_json, read_object
-from nezha_lite.evaluation.statistics import Array, difference, interval
+from nezha_lite.evaluation.statistics import Array, bootstrap_interval, difference
 from nezha_lite.evaluation.study.config import VARIANTS, StudyConfig
 from nezha_lite.evaluation.study.jobs import (
     AGREEMENT_FILE,
@@ -70,7 +70,7 @@ class Report:
             ]
             bounds: dict[str, float] = {}
             for name in INTERVALS:
-                low, high = interval(np.stack([own[name] for own in gains]))
+                low, high = bootstrap_interval(np.stack([own[name] for own in gains]))
                 bounds |= {f"{name}_low": low, f"{name}_high": high}
             rows.append(self._row("systems", system, metrics, stored, extra=bounds))
         return rows

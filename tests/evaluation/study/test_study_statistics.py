@@ -11,7 +11,7 @@ from scipy import stats
 
 from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding.recommender import Recommender
-from nezha_lite.evaluation.statistics import difference, interval
+from nezha_lite.evaluation.statistics import bootstrap_interval, difference, holm
 from nezha_lite.evaluation.study.head_agreement import _overlap, agreement_with_model, spearman
 from nezha_lite.evaluation.user_metrics import strata
 from nezha_lite.semantic_ids import SemanticIds
@@ -23,11 +23,11 @@ from tests.helpers.studies import CONFIG, DATASET
 
 def test_on_many_users_the_interval_is_the_normal_one() -> None:
     values = np.random.default_rng(1).exponential(2.0, size=(1, 4000))
-    low, high = interval(values)
+    low, high = bootstrap_interval(values)
     half = 1.96 * values.std() / math.sqrt(values.size)
     assert low == pytest.approx(values.mean() - half, abs=half / 10)
     assert high == pytest.approx(values.mean() + half, abs=half / 10)
-    narrow = interval(values, level=0.5)
+    narrow = bootstrap_interval(values, level=0.5)
     assert narrow[1] - narrow[0] == pytest.approx(2 * 0.6745 * half / 1.96, rel=0.1)
 
 
@@ -47,28 +47,103 @@ def test_runs_and_users_are_both_drawn() -> None:
     values = np.random.default_rng(2).normal(size=(4, 1)) + np.random.default_rng(3).normal(
         size=(4, 12)
     )
-    spread = np.ptp(interval(values))
-    assert interval(values, samples=4000) == pytest.approx(slow_interval(values, 4000), abs=0.06)
+    spread = np.ptp(bootstrap_interval(values))
+    assert bootstrap_interval(values, samples=4000) == pytest.approx(
+        slow_interval(values, 4000), abs=0.06
+    )
     # Each source of chance on its own leaves less.
-    assert np.ptp(interval(np.repeat(values.mean(axis=1, keepdims=True), 12, axis=1))) < spread
-    assert np.ptp(interval(values.mean(axis=0, keepdims=True))) < spread
+    assert (
+        np.ptp(bootstrap_interval(np.repeat(values.mean(axis=1, keepdims=True), 12, axis=1)))
+        < spread
+    )
+    assert np.ptp(bootstrap_interval(values.mean(axis=0, keepdims=True))) < spread
 
 
 def test_a_source_of_chance_that_does_not_vary_adds_nothing() -> None:
-    assert interval(np.full((3, 50), 0.25)) == (0.25, 0.25)
+    assert bootstrap_interval(np.full((3, 50), 0.25)) == (0.25, 0.25)
     only_runs = np.repeat([[0.0], [1.0]], 50, axis=1)
-    assert interval(only_runs) == (0.0, 1.0)
+    assert bootstrap_interval(only_runs) == (0.0, 1.0)
     only_users = np.tile(np.arange(50) % 2, (3, 1)).astype(float)
-    low, high = interval(only_users)
-    assert (low, high) == pytest.approx(interval(only_users[:1]), abs=0.03)
+    low, high = bootstrap_interval(only_users)
+    assert (low, high) == pytest.approx(bootstrap_interval(only_users[:1]), abs=0.03)
     assert 0.3 < low < 0.5 < high < 0.7
+
+
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_of_one_run_the_interval_is_scipys(level: float) -> None:
+    values = np.random.default_rng(6).random(80)
+    bounds = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=500,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(7),
+    ).confidence_interval
+    found = bootstrap_interval(values, level, samples=500, seed=7)
+    assert found == pytest.approx((bounds.low, bounds.high), rel=1e-12)
+    assert found == bootstrap_interval(values[None], level, samples=500, seed=7)
+
+
+def two_systems(trial: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Hits of two equally good systems, three runs of each: some are luckier than others."""
+    generator = np.random.default_rng(trial)
+    users, runs = 1500, (2, 3, 1)
+    ease = stats.norm.cdf(generator.normal(-3, 2, users))  # of each user, the same for all runs
+    luck = 1 + spread * generator.normal(size=runs)
+    one, other = (generator.random((2, 3, users)) < ease * luck).astype(float)
+    return one, other
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.08])
+def test_equal_systems_are_rarely_told_apart_though_runs_vary(spread: float) -> None:
+    trials = 100
+    found = [difference(*two_systems(trial, spread), samples=200) for trial in range(trials)]
+    of_users = [
+        stats.ttest_1samp((one - other).mean(axis=0), 0).pvalue
+        for one, other in (two_systems(trial, spread) for trial in range(trials))
+    ]
+    assert spread == 0 or np.mean(np.array(of_users) < 0.05) > 0.12, "runs vary enough to mislead"
+    assert np.mean([one["p"] < 0.05 for one in found]) <= 0.07
+    assert np.mean([one["low"] > 0 or one["high"] < 0 for one in found]) <= 0.07
+
+
+def test_p_of_several_runs_agrees_with_the_interval() -> None:
+    for shift in (0.0, 0.01, 0.02, 0.03, 0.1):
+        one, other = two_systems(5, 0.05)
+        found = difference(one + shift, other, samples=1000)
+        clear = found["low"] > 0 or found["high"] < 0
+        assert (found["p"] < 0.045) <= clear <= (found["p"] < 0.055)
+
+
+def slow_holm(p_values: list[float]) -> list[float]:
+    """By the definition: the smallest level at which the step-down procedure rejects each."""
+    levels = sorted({min(1.0, p * m) for p in p_values for m in range(1, len(p_values) + 1)})
+    smallest = [1.0] * len(p_values)
+    for level in reversed(levels):
+        remaining = sorted(range(len(p_values)), key=lambda index: p_values[index])
+        while remaining and p_values[remaining[0]] * len(remaining) <= level:
+            smallest[remaining.pop(0)] = level
+    return smallest
+
+
+@given(st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.04, 0.5, 1.0]), max_size=7))
+def test_holm_is_the_step_down_procedure(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(slow_holm(p_values))
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    for wrong in (-0.1, 1.5, math.nan):
+        with pytest.raises(ValueError, match=r"p is .*, but must be between 0 and 1"):
+            holm([0.5, wrong])
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     hits = 0
     for trial in range(100):
         generator = np.random.default_rng(trial)
-        low, high = interval(generator.normal(size=(1, 60)), samples=300, seed=trial)
+        low, high = bootstrap_interval(generator.normal(size=(1, 60)), samples=300, seed=trial)
         hits += low <= 0 <= high
     assert 87 <= hits <= 99  # 95 expected; its standard deviation is 2.2
 
@@ -111,11 +186,11 @@ def test_values_that_are_no_runs_of_users_are_refused() -> None:
     pairs = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"one has shape \(2, 3\), other \(1, 3\)"):
         difference(pairs, pairs[:1])
-    for wrong in (np.zeros(3), np.zeros((2, 0)), np.zeros((1, 2, 3))):
+    for wrong in (np.array(0.0), np.zeros(0), np.zeros((2, 0)), np.zeros((1, 2, 3))):
         with pytest.raises(ValueError, match=r"must be \(runs, users\), not empty"):
-            interval(wrong)
+            bootstrap_interval(wrong)
     with pytest.raises(ValueError, match="not finite"):
-        interval(np.array([[0.0, np.nan]]))
+        bootstrap_interval(np.array([[0.0, np.nan]]))
     with pytest.raises(ValueError, match="not finite"):
         difference(np.array([[np.inf, 0.0]]), np.zeros((1, 2)))
 
