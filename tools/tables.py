@@ -1,4 +1,4 @@
-"""Result files as Markdown tables, so that nobody types a number.
+"""Result files as Markdown tables, so that no number is typed by hand.
 
 A page holds marked blocks, and `python tools/tables.py README.md docs/results/*.md` fills them in:
 

@@ -83,7 +83,7 @@ def test_what_is_no_json_is_refused(fault: Fault, tmp_path: Path, cli: Run) -> N
             ("a folder", Path.mkdir, "delete"),
             ("a link to nothing", nowhere, "delete"),
             ("a link to itself", loop, "delete"),
-            ("a pipe that nobody writes to", os.mkfifo, "delete"),
+            ("a pipe without a writer", os.mkfifo, "delete"),
             ("a device without end", lambda path: path.symlink_to("/dev/zero"), "delete"),
         )
     ]

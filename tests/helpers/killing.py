@@ -94,7 +94,7 @@ def kill_and_resume(
 
     Args:
         command: what to start, by the run's folder.
-        result: what must be the same at the end as in a run that nobody disturbed.
+        result: what must be the same at the end as in an undisturbed run.
         start: starts a command.
         scratch: where the runs are.
         in_one_run: kills of one run at most.

@@ -1,4 +1,4 @@
-"""Rows of result files that nobody measured."""
+"""Made-up rows of result files."""
 
 from collections.abc import Mapping
 from typing import Any

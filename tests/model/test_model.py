@@ -152,9 +152,7 @@ def test_a_folder_around_a_bidirectional_backbone_is_refused(tmp_path: Path) -> 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     backbone = BertConfig(vocab_size=14, num_attention_heads=2, **sizes)
     NezhaModel(NezhaConfig.for_backbone(backbone, radices=RADICES)).save_pretrained(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"config\.json cannot be used: .*'bert', is bidir"
-    ):
+    with pytest.raises(ValueError, match=r"config\.json cannot be used: .*'bert', is bidir"):
         load_model(tmp_path)
 
 
