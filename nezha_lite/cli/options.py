@@ -118,13 +118,15 @@ def codes_per_level(levels: int, codes: Sequence[int] | None) -> int | tuple[int
     return given[0] if len(given) == 1 else given
 
 
-def load(dataset: str, folder: Path, device: str) -> tuple[InteractionDataset, Recommender]:
+def load(
+    dataset: str, folder: Path, device: str, compile: bool = False
+) -> tuple[InteractionDataset, Recommender]:
     """A data set and the model trained on it; ValueError if they are of different catalogues."""
     from nezha_lite.datasets import load_dataset
     from nezha_lite.decoding.recommender import Recommender
 
     found = load_dataset(dataset)
-    trained = Recommender.load(folder, device)
+    trained = Recommender.load(folder, device, compile)
     if trained.semantic_ids.items != found.items:
         raise ValueError(
             f"{folder} was trained on another catalogue ({trained.semantic_ids.n_items} items) "

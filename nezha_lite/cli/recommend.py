@@ -34,13 +34,16 @@ def recommend(
     beam: Beam = 50,
     verification: Verified = "prefix",
     device: Device = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="compile the decoder first, as a service would")
+    ] = False,
 ) -> None:
     """Recommend items, with their titles, to a user or after a history."""
     if (user is None) == (item is None):
         raise ValueError("Name either a --user or the --item names of a history, and not both.")
     from nezha_lite.datasets import shown_text
 
-    found, trained = load(dataset, folder, device)
+    found, trained = load(dataset, folder, device, compile)
     history = (
         found.sequences[_number(user, found.users, "User", found.name)]
         if user is not None

@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from nezha_lite.decoding import NezhaDecoder, Verification
-from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
+from nezha_lite.common.checks import check
+from nezha_lite.decoding import CapturedDecoder, Decoder, NezhaDecoder, Verification
+from nezha_lite.decoding.item_lists import ranked_items
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.loading import MODEL_FILES, load_model
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
-from nezha_lite.verifiers.request_filter import ItemSets
+from nezha_lite.verifiers.request_filter import ItemSets, item_set, sorted_isin
+
+
+class CatalogueDecoder(Decoder, Protocol):
+    """A decoder that follows a catalogue's changes; `NezhaDecoder` and `CapturedDecoder` do."""
+
+    def with_verifier(self, verifier: Verifier) -> Decoder:
+        """The same decoder for another state of the catalogue."""
+
+
+DecoderFactory = Callable[[NezhaModel, Verifier, Verification], CatalogueDecoder]
+
+
+def captured_nezha(
+    model: NezhaModel, verifier: Verifier, verification: Verification
+) -> CapturedDecoder:
+    """The fast path: NEZHA as compiled programs, which the first call of each shape compiles."""
+    return CapturedDecoder(NezhaDecoder(model, verifier, verification))
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One place of a list: the item's index and name, and its log-probability."""
+    """One entry of a list: the item's index and name, and its log-probability."""
 
     item: int
     name: str
@@ -33,93 +53,109 @@ class Recommendation:
 class _Catalogue:
     """What exists at one moment.
 
-    Nothing here is ever changed: a change makes another one, so that a call that has begun sees
-    the same catalogue to its end.
+    It is never changed: a change makes another one, so that a call sees the same catalogue from
+    beginning to end.
 
     Attributes:
         verifier: the IDs that exist.
-        removed: the items that are gone.
-        outlived: those of them whose ID still exists, because another item carries it too.
+        removed: (N,) bool, the items that are not in the catalogue; None for none.
     """
 
     verifier: Verifier
-    removed: frozenset[int] = frozenset()
-    outlived: frozenset[int] = frozenset()
+    removed: Tensor | None = None
 
 
 class Recommender:
     """NEZHA's whole inference path behind one method.
 
-    The catalogue lives: items can be removed and restored at any time, without training anew.
-    Threads may share a recommender: every list is of the catalogue as it was at one moment during
-    the call, and changes made at once are all made.
+    Items can be removed and restored at any time, without training anew. Threads may share a
+    recommender: every list is of the catalogue at one moment during the call, and simultaneous
+    changes all take effect.
+
+    Args:
+        model: a trained model; it is put into evaluation mode.
+        semantic_ids: the catalogue it was trained for.
+        decoder: makes the decoder for a mode of verification, such as the class `NezhaDecoder` or
+            `captured_nezha`. It is called once per mode.
 
     Attributes:
-        model: the trained model, in eval mode.
-        semantic_ids: the catalogue it was trained for.
+        model: the model, in evaluation mode.
+        semantic_ids: the catalogue.
     """
 
-    def __init__(self, model: NezhaModel, semantic_ids: SemanticIds) -> None:
+    def __init__(
+        self,
+        model: NezhaModel,
+        semantic_ids: SemanticIds,
+        decoder: DecoderFactory = NezhaDecoder,
+    ) -> None:
         self.model = model.eval()
         self.semantic_ids = semantic_ids
         self._now = _Catalogue(make_verifier("auto", semantic_ids, model.device))
         self._changing = threading.Lock()
+        self._factory = decoder
+        self._decoders: dict[Verification, CatalogueDecoder] = {}
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Recommender:
+    def load(cls, folder: str | Path, device: str = "cpu", compile: bool = False) -> Recommender:
         """Read what `training.train` wrote.
 
         Args:
-            device: "cpu", "cuda", "cuda:1", "mps" …, or "auto" for the best that is there.
+            device: "cpu", "cuda", "cuda:1", "mps" …, or "auto" for the best one of this machine.
+            compile: decode by `captured_nezha`: the first lists take longer, later ones are faster.
 
         Raises:
             FileNotFoundError: if the folder or one of its files is missing.
-            ValueError: if a file is damaged, or there is no such device here.
+            ValueError: if a file is damaged, or this machine has no such device.
         """
         _check_files(Path(folder), *MODEL_FILES, SEMANTIC_IDS_FILE)
-        return cls.of(folder, SemanticIds.load(Path(folder) / SEMANTIC_IDS_FILE), device)
+        semantic_ids = SemanticIds.load(Path(folder) / SEMANTIC_IDS_FILE)
+        return cls.of(folder, semantic_ids, device, compile)
 
     @classmethod
-    def of(cls, folder: str | Path, semantic_ids: SemanticIds, device: str = "cpu") -> Recommender:
-        """Read a model alone, such as a run's checkpoint, for semantic IDs at hand; see `load`."""
+    def of(
+        cls,
+        folder: str | Path,
+        semantic_ids: SemanticIds,
+        device: str = "cpu",
+        compile: bool = False,
+    ) -> Recommender:
+        """Read only a model, such as a run's checkpoint, for these semantic IDs; see `load`."""
         _check_files(Path(folder), *MODEL_FILES)
-        place = find_device(device)
+        target = find_device(device)
         model = load_model(folder)
-        model.to(place)  # type: ignore[arg-type]  # transformers wraps the signature
-        return cls(model, semantic_ids)
+        model.to(target)  # type: ignore[arg-type]  # transformers wraps the signature
+        return cls(model, semantic_ids, captured_nezha if compile else NezhaDecoder)
 
     @property
     def verifier(self) -> Verifier:
-        """Membership of the catalogue as it is now; a change replaces it by another one."""
+        """The IDs of the current catalogue; a change replaces it by another verifier."""
         return self._now.verifier
 
     @property
     def removed(self) -> frozenset[int]:
-        """The items that are out of the catalogue now."""
-        return self._now.removed
+        """The items that are not in the catalogue now."""
+        removed = self._now.removed
+        return frozenset() if removed is None else frozenset(removed.nonzero().flatten().tolist())
 
     def remove_items(self, items: Collection[int]) -> None:
-        """Recommend these items no more; in histories they still make sense.
+        """Recommend these items no more; histories may still hold them.
 
-        An ID that several items share exists until the last of them is removed. Calls that run
-        meanwhile finish with the catalogue they began with.
+        An ID that several items share exists until the last of them is removed. Calls in progress
+        finish with the catalogue they began with.
 
         Raises:
-            ValueError: for an unknown item; nothing is changed then.
+            ValueError: for an unknown item; then nothing is changed.
         """
-        known = self.semantic_ids.known_items(items, "The change")
-        with self._changing:
-            self._now = self._changed(self._now.removed.union(known))
+        self._change(items, True)
 
     def restore_items(self, items: Collection[int]) -> None:
         """Take removed items back; the others stay as they are.
 
         Raises:
-            ValueError: for an unknown item; nothing is changed then.
+            ValueError: for an unknown item; then nothing is changed.
         """
-        known = self.semantic_ids.known_items(items, "The change")
-        with self._changing:
-            self._now = self._changed(self._now.removed.difference(known))
+        self._change(items, False)
 
     def recommend(
         self,
@@ -135,8 +171,8 @@ class Recommender:
         """The best k existing items for each history of item indices, best first.
 
         Fewer than k are returned where the beam holds fewer existing items: `beam` is raised to k,
-        and verification "prefix" fills the list whenever the catalogue can, whatever the sets below
-        leave of it.
+        and verification "prefix" fills the list whenever enough of the catalogue is left by the
+        sets below.
 
         Args:
             histories: B users' items in time order.
@@ -145,78 +181,49 @@ class Recommender:
             verification: when drafts are checked; see `BeamSearchDecoder`.
             popularity: how often each item occurs in training; orders items that share an ID.
             allow: for each history the items that may be recommended (a category, say); None for
-                all. A sequence of length 1 serves all histories.
-            deny: for each history the items that must not be (out of stock), laid out alike.
+                all. A sequence of length 1 serves all histories. Arrays and tensors are fastest.
+            deny: for each history the items that must not be (out of stock), in the same form.
             exclude_seen: also deny every history its own items.
 
         Raises:
             ValueError: for k below 1, an unknown item, sets for another number of histories, or the
                 popularity of another number of items.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}, but must be at least 1.")
+        check(k >= 1, "k", k, "at least 1")
         if popularity is not None and len(popularity) != self.semantic_ids.n_items:
             raise ValueError(
                 f"popularity is of {len(popularity)} items, but the catalogue has "
                 f"{self.semantic_ids.n_items}."
             )
         allowed = None if allow is None else self._sets("allow", allow, histories)
-        denied = self._sets("deny", [None] if deny is None else deny, histories)
+        denied = None if deny is None else self._sets("deny", deny, histories)
         if exclude_seen:
             seen = self._sets("history", histories, histories)
-            denied = [
-                (row or frozenset()) | (own or frozenset())
-                for row, own in zip(_spread(denied, histories), seen, strict=True)
-            ]
+            denied = seen if denied is None else _unions(denied, seen)
         prompts = self.model.build_prompts(histories, self.semantic_ids)
         catalogue = self._now  # one for the whole call
         requests = None
-        if allowed is not None or any(denied):
+        if allowed is not None or denied is not None:
             requests = self._filter(catalogue, allowed, denied)
-        decoder = NezhaDecoder(self.model, catalogue.verifier, verification)
-        # More places than there are IDs would stay empty, and cost memory.
-        most = catalogue.verifier.n_ids if verification == "prefix" else self.semantic_ids.space
-        result = decoder.decode(prompts, max(1, min(max(beam, k), most)), requests=requests)
-        lists = []
-        for keys, scores, wanted, refused in zip(
-            result.keys.cpu(),
-            result.scores.tolist(),
-            _spread(allowed or [None], histories),
-            _spread(denied, histories),
-            strict=True,
-        ):
-            gone = catalogue.removed | (refused or frozenset())
-            ranked: list[Recommendation] = []
-            for key, score in zip(keys, scores, strict=True):
-                if len(ranked) >= k or key < 0:  # empty places come last
-                    break
-                (items,) = item_lists(key.view(1, 1), self.semantic_ids, popularity, gone)
-                ranked.extend(
-                    Recommendation(item, self.semantic_ids.items[item], score)
-                    for item in items
-                    if item != NOT_FOUND and (wanted is None or item in wanted)
-                )
-            lists.append(ranked[:k])
-        return lists
-
-    def _sets(
-        self, name: str, sets: ItemSets, histories: Sequence[Sequence[int]]
-    ) -> list[frozenset[int] | None]:
-        """One set for each history, or a single one for all."""
-        if len(sets) not in (1, len(histories)):
-            raise ValueError(
-                f"{name} holds sets for {len(sets)} histories, but there are {len(histories)}."
-            )
-        known = self.semantic_ids.known_items
+        # A beam wider than the number of IDs would hold padding, and cost memory.
+        widest = catalogue.verifier.n_ids if verification == "prefix" else self.semantic_ids.space
+        result = self._decoder(catalogue, verification).decode(
+            prompts, max(1, min(max(beam, k), widest)), requests=requests
+        )
+        items, slots = ranked_items(result.keys, self.semantic_ids, popularity, catalogue.removed)
+        rows = (slots // result.keys.shape[1]).bincount(minlength=len(histories)).tolist()
+        scores = result.scores.cpu().flatten()[slots]
         return [
-            None if items is None else frozenset(known(items, f"{name} of prompt {row}"))
-            for row, items in enumerate(sets)
+            self._best(k, row_items, row_scores, _row(allowed, row), _row(denied, row))
+            for row, (row_items, row_scores) in enumerate(
+                zip(items.split(rows), scores.split(rows), strict=True)
+            )
         ]
 
     def request_filter(
         self, allow: ItemSets | None = None, deny: ItemSets | None = None
     ) -> RequestFilter:
-        """What `recommend` lets a decoder follow, for the catalogue as it is now.
+        """The filter by which `recommend` decodes, for the current catalogue.
 
         Args:
             allow: as of `recommend`.
@@ -225,41 +232,91 @@ class Recommender:
         Raises:
             ValueError: for an unknown item, or sets for different numbers of prompts.
         """
-        return self._filter(self._now, allow, [None] if deny is None else deny)
+        return self._filter(self._now, allow, deny)
 
     def _filter(
-        self, catalogue: _Catalogue, allow: ItemSets | None, deny: ItemSets
+        self, catalogue: _Catalogue, allow: ItemSets | None, deny: ItemSets | None
     ) -> RequestFilter:
-        # A shared ID that outlived an item must not be kept for that item's sake.
-        without = [catalogue.outlived.union(row or ()) for row in deny]
         return RequestFilter.build(
-            self.semantic_ids, catalogue.verifier, allow, without, self.model.device
+            self.semantic_ids,
+            catalogue.verifier,
+            allow,
+            deny,
+            self.model.device,
+            catalogue.removed,
         )
 
-    def _changed(self, removed: frozenset[int]) -> _Catalogue:
-        """The catalogue without just these items, made from the one that is now."""
-        ids, now = self.semantic_ids, self._now
-        changed = torch.tensor(sorted(removed ^ now.removed), dtype=torch.int64)
-        sharing = {key: ids.items_of(key) for key in ids.keys[changed].tolist()}
-        dead = {key for key, items in sharing.items() if removed.issuperset(items)}
-        alive = sharing.keys() - dead
-        with torch.inference_mode(False):  # inside it a copy could never be changed outside
-            verifier = copy.deepcopy(now.verifier)
-        verifier.remove(torch.tensor(sorted(dead), dtype=torch.int64))
-        verifier.add(torch.tensor(sorted(alive), dtype=torch.int64))
-        outlived = now.outlived.difference(item for items in sharing.values() for item in items)
-        return _Catalogue(
-            verifier,
-            removed,
-            outlived.union(item for key in alive for item in sharing[key] if item in removed),
-        )
+    def _decoder(self, catalogue: _Catalogue, verification: Verification) -> Decoder:
+        """This mode's decoder, for this moment's catalogue."""
+        decoder = self._decoders.get(verification)
+        if decoder is None:
+            made = self._factory(self.model, catalogue.verifier, verification)
+            # Threads that come together keep one: its copies share their compiled programs.
+            decoder = self._decoders.setdefault(verification, made)
+        return decoder.with_verifier(catalogue.verifier)
+
+    def _sets(
+        self, name: str, sets: ItemSets, histories: Sequence[Sequence[int]]
+    ) -> list[Tensor | None]:
+        """Sorted distinct items for each history, or for all in a single row."""
+        if len(sets) not in (1, len(histories)):
+            raise ValueError(
+                f"{name} holds sets for {len(sets)} histories, but there are {len(histories)}."
+            )
+        return [
+            None if items is None else item_set(self.semantic_ids, items, f"{name} of prompt {row}")
+            for row, items in enumerate(sets)
+        ]
+
+    def _best(
+        self, k: int, items: Tensor, scores: Tensor, allowed: Tensor | None, denied: Tensor | None
+    ) -> list[Recommendation]:
+        """The first k of a row's items that its sets leave."""
+        if allowed is not None:
+            items, scores = _where(sorted_isin(allowed, items), items, scores)
+        if denied is not None:
+            items, scores = _where(~sorted_isin(denied, items), items, scores)
+        return [
+            Recommendation(item, self.semantic_ids.items[item], score)
+            for item, score in zip(items[:k].tolist(), scores[:k].tolist(), strict=True)
+        ]
+
+    def _change(self, items: Collection[int], remove: bool) -> None:
+        """Replace the current catalogue by one in which these items are removed, or are not."""
+        ids = self.semantic_ids
+        changed = item_set(ids, items, "The change")
+        with self._changing:
+            now = self._now
+            removed = torch.zeros(ids.n_items, dtype=torch.bool)
+            if now.removed is not None:
+                removed |= now.removed
+            removed[changed] = remove
+            keys = ids.keys[changed].unique()
+            sharing, counts = ids.items_of_keys(keys)
+            owner = torch.arange(len(keys)).repeat_interleave(counts)
+            left = torch.zeros_like(keys).index_add_(0, owner, (~removed[sharing]).long())
+            with torch.inference_mode(False):  # inside it a copy could never be changed outside
+                verifier = copy.deepcopy(now.verifier)
+            verifier.remove(keys[left == 0])
+            verifier.add(keys[left > 0])
+            self._now = _Catalogue(verifier, removed if removed.any() else None)
 
 
-def _spread(
-    sets: list[frozenset[int] | None], histories: Sequence[Sequence[int]]
-) -> list[frozenset[int] | None]:
-    """One set for each history."""
-    return sets * len(histories) if len(sets) == 1 else sets
+def _row(sets: Sequence[Tensor | None] | None, row: int) -> Tensor | None:
+    return None if sets is None else sets[row % len(sets)]  # a single one serves all
+
+
+def _unions(sets: list[Tensor | None], others: list[Tensor | None]) -> list[Tensor | None]:
+    """Row by row; one row of `sets` serves all."""
+    unions = []
+    for row, other in enumerate(others):
+        parts = [part for part in (_row(sets, row), other) if part is not None]
+        unions.append(torch.cat(parts).unique())
+    return unions
+
+
+def _where(mask: Tensor, items: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    return items[mask], scores[mask]
 
 
 def _check_files(folder: Path, *names: str) -> None:
@@ -271,7 +328,7 @@ def _check_files(folder: Path, *names: str) -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """A device by name, "auto" for the best one here; ValueError if there is none of that name."""
+    """A device by name, "auto" for the best one; ValueError if this machine has none of it."""
     best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return best or torch.device("cpu")
@@ -279,9 +336,9 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    here = max(1, torch.accelerator.device_count())
+    count = max(1, torch.accelerator.device_count())
     types = ("cpu", best.type if best else "cpu")
-    if device is None or device.type not in types or (device.index or 0) >= here:
+    if device is None or device.type not in types or (device.index or 0) >= count:
         valid = f"auto, cpu or {best.type}" if best else "auto or cpu"
         raise ValueError(f"device is {name!r}, but this machine has {valid}.")
     return device

@@ -19,6 +19,7 @@ from nezha_lite.decoding import Decoder
 from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.verifiers.request_filter import item_set
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,18 +93,19 @@ def evaluate(
             without items no longer exists.
         batch_size: users per decode.
     """
-    ranks, sid_ranks, lists, returned, existing = [], [], [], [], []
-    remaining_ids = semantic_ids.without(removed)[0] if removed else semantic_ids
+    ranks, sid_ranks, lists, returned = [], [], [], []
+    invalid: list[int] = []
+    absent = torch.zeros(semantic_ids.n_items, dtype=torch.bool)
+    absent[item_set(semantic_ids, removed, "removed")] = True
     starts = range(0, len(split.targets), batch_size)
     for start in tqdm(starts, desc="Evaluating", disable=not progress):
         batch = slice(start, start + batch_size)
         prompts = model.build_prompts(split.histories[batch], semantic_ids)
         keys = decoder.decode(prompts, beam).keys.cpu()  # (B, K)
-        _, item_counts = remaining_ids.items_of_keys(keys)  # (B, K)
-        returned.extend((keys >= 0).sum(dim=1).tolist())
-        existing.extend((item_counts > 0).sum(dim=1).tolist())
-        items = item_lists(keys, semantic_ids, popularity, removed)
+        items = item_lists(keys, semantic_ids, popularity, absent)
         lists.extend(items)
+        returned.extend((keys >= 0).sum(dim=1).tolist())
+        invalid.extend(row.count(NOT_FOUND) for row in items)
         for row, target in enumerate(split.targets[batch]):
             ranks.append(_rank(items[row], target))
             sid_ranks.append(_rank(keys[row].tolist(), int(semantic_ids.keys[target])))
@@ -112,7 +114,7 @@ def evaluate(
         np.array(sid_ranks),
         lists,
         np.array(returned),
-        np.array(existing),
+        np.array(returned) - np.array(invalid),
         beam,
     )
 

@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from nezha_lite.decoding import NezhaDecoder
-from nezha_lite.decoding.recommender import Recommendation, Recommender, find_device
+from nezha_lite.decoding import VERIFICATIONS, CapturedDecoder, NezhaDecoder, Verification
+from nezha_lite.decoding.recommender import (
+    Recommendation,
+    Recommender,
+    captured_nezha,
+    find_device,
+)
+from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.verifiers import HashSetVerifier
+from nezha_lite.verifiers import HashSetVerifier, TrieVerifier, Verifier
 from tests.helpers.toys import N_ITEMS, shared_ids, toy_ids, toy_model
 
 HISTORIES = [[0, 1, 2], [17], [], [5, 4, 3, 2, 1, 0, 19, 18, 17]]
@@ -353,3 +359,93 @@ def test_wrong_sets_are_named_and_change_nothing() -> None:
             trained.recommend([[0], [1]], **{name: [[], [], []]})
         with pytest.raises(ValueError, match=f"{name} of prompt 1 holds item 20"):
             trained.recommend([[0], [1]], **{name: [None, [20]]})
+
+
+# ---- the decoder behind it ----------------------------------------------------------------------
+
+
+class CountingFactory:
+    """Makes captured decoders without a compiler, and counts them."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(
+        self, model: NezhaModel, verifier: Verifier, verification: Verification
+    ) -> CapturedDecoder:
+        self.made += 1
+        return CapturedDecoder(NezhaDecoder(model, verifier, verification), compile=False)
+
+
+@pytest.mark.parametrize("ids", [toy_ids(), shared_ids()], ids=["own", "shared"])
+def test_a_captured_decoder_gives_the_same_lists_while_the_catalogue_changes(
+    ids: SemanticIds,
+) -> None:
+    plain = recommender(ids)
+    factory = CountingFactory()
+    fast = Recommender(plain.model, ids, decoder=factory)
+    for change in ([], [3, 4, 5], [0, 1], [12]):
+        plain.remove_items(change)
+        fast.remove_items(change)
+        for verification in VERIFICATIONS:
+            expected = plain.recommend(HISTORIES, verification=verification, exclude_seen=True)
+            lists = fast.recommend(HISTORIES, verification=verification, exclude_seen=True)
+            assert [items(row) for row in lists] == [items(row) for row in expected]
+    assert factory.made == len(VERIFICATIONS), "one for each mode, whatever the catalogue is"
+
+
+def test_loading_with_compile_makes_the_captured_decoder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(
+        captured_nezha(toy_model(), TrieVerifier(toy_ids()), "final"), CapturedDecoder
+    )
+    used: list[Verification] = []
+
+    def factory(
+        model: NezhaModel, verifier: Verifier, verification: Verification
+    ) -> CapturedDecoder:
+        used.append(verification)
+        return CapturedDecoder(NezhaDecoder(model, verifier, verification), compile=False)
+
+    monkeypatch.setattr("nezha_lite.decoding.recommender.captured_nezha", factory)
+    expected = Recommender.load(folder).recommend(HISTORIES)
+    assert used == []
+    lists = Recommender.load(folder, compile=True).recommend(HISTORIES)
+    assert used == ["prefix"]
+    assert [items(row) for row in lists] == [items(row) for row in expected]
+
+
+# ---- large sets ---------------------------------------------------------------------------------
+
+
+def test_sets_are_read_as_arrays_not_item_by_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = recommender()
+    deny = [np.array([3, 4, 4]), torch.tensor([5]), [], {1, 2}]
+    expected = trained.recommend(HISTORIES, allow=[range(2, 15)], deny=[*map(list, deny)])
+
+    def refuse(self: SemanticIds, items: Collection[int], holder: str) -> list[int]:
+        raise AssertionError(f"{holder} was checked one by one")
+
+    prompts = trained.model.build_prompts(HISTORIES, trained.semantic_ids)
+    monkeypatch.setattr(trained.model, "build_prompts", lambda *_: prompts)
+    monkeypatch.setattr(SemanticIds, "known_items", refuse)
+    deny[2] = None
+    assert trained.recommend(HISTORIES, allow=[np.arange(2, 15)], deny=deny) == expected
+
+
+def test_one_allow_set_for_all_is_stored_once_beside_what_each_one_has_seen() -> None:
+    n_items, radices = 3000, (16, 16, 16)
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(16, (n_items, 3), generator=generator)
+    ids = SemanticIds.from_codes(codes, radices)
+    trained = Recommender(toy_model(ids), ids)
+    allow, deny = [range(2000)], [range(row, 2100, 9) for row in range(8)]
+    shared = trained.request_filter(allow, deny)
+    separate = trained.request_filter(allow * 8, deny)
+    assert len(shared) == len(separate) == 8
+    numbers = sum(tensor.numel() for tensor in shared.tensors())
+    assert numbers < sum(tensor.numel() for tensor in separate.tensors()) / 2
+    for level in range(1, 4):
+        keys = torch.arange(16**level).expand(8, -1)
+        assert torch.equal(shared.admits(level, keys), separate.admits(level, keys))
