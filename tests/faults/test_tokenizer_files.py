@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from nezha_lite.common.files import damage_named, parse_json, read_tensors, write_tensors
 from nezha_lite.semantic_ids.quantizers import QUANTIZERS, load_quantizer, make_quantizer
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig
 from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
@@ -120,9 +121,16 @@ def test_bad_item_vectors_are_refused(fault: Fault, tmp_path: Path) -> None:
     ]
 )
 def test_bad_tfidf_vectors_are_refused(fault: Fault, tmp_path: Path) -> None:
-    TfidfVectors(6).fit(SENTENCES).save(tmp_path / "tfidf.safetensors")
-    fault.make(tmp_path / "tfidf.safetensors")
-    read = lambda: TfidfVectors.load(tmp_path / "tfidf.safetensors")  # noqa: E731
+    path = tmp_path / "tfidf.safetensors"
+    tensors, settings = TfidfVectors(6).fit(SENTENCES).state()
+    write_tensors(path, tensors, {"tfidf": json.dumps(settings)})
+    fault.make(path)
+
+    def read() -> TfidfVectors:
+        with damage_named(path, "does not hold TF-IDF vectors"):
+            tensors, metadata = read_tensors(path)
+            return TfidfVectors.from_state(tensors, parse_json(metadata["tfidf"]))
+
     refused(read, ("tfidf.safetensors", *fault.says), tmp_path)
 
 

@@ -28,7 +28,7 @@ from nezha_lite.semantic_ids.tokenizer import (
 )
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
 from nezha_lite.semantic_ids.vectors.item_vectors import VectorConfig
-from nezha_lite.semantic_ids.vectors.tfidf import tfidf_vectors
+from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
 from tests.helpers.toys import N_ITEMS, toy_dataset
 
 FEW = RQKMeansConfig(levels=2, codes=3)  # nine IDs for twenty items: some must be shared
@@ -81,7 +81,7 @@ def test_the_default_is_reproducible_and_equals_its_parts() -> None:
     dataset = toy_dataset()
     ids = tokenize(dataset, collisions="shared")
     assert torch.equal(ids.codes, tokenize(dataset, collisions="shared").codes)
-    vectors = tfidf_vectors([text.sentence() for text in dataset.texts])
+    vectors = TfidfVectors().fit_transform([text.sentence() for text in dataset.texts])
     assert torch.equal(ids.codes, RQKMeans().fit(vectors).encode(vectors))
     assert ids.radices == (64, 64, 64)
 

@@ -11,7 +11,7 @@ from nezha_lite.datasets import ItemText
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
 from nezha_lite.semantic_ids.vectors.encoder import encoder_vectors
 from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
-from nezha_lite.semantic_ids.vectors.tfidf import tfidf_vectors
+from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
 from tests.helpers.tiny_encoder import save_bert
 from tests.helpers.toys import N_ITEMS, toy_dataset
 
@@ -49,7 +49,7 @@ def test_blocks_stand_side_by_side_scaled_by_their_share(
 ) -> None:
     weights = (1.0, 3.0, 4.0)[: len(sources)]
     blocks = {
-        "tfidf": tfidf_vectors(SENTENCES, 6, seed=2),
+        "tfidf": TfidfVectors(6, 2).fit_transform(SENTENCES),
         "encoder": encoder_vectors(SENTENCES, bert, progress=False),
         "collaborative": collaborative_vectors(TRAINING, N_ITEMS, 6, seed=2),
     }
@@ -67,7 +67,9 @@ def test_blocks_stand_side_by_side_scaled_by_their_share(
 
 
 def test_the_default_is_tfidf_bit_by_bit() -> None:
-    assert torch.equal(ItemVectorizer().fit_transform(DATASET), tfidf_vectors(SENTENCES))
+    assert torch.equal(
+        ItemVectorizer().fit_transform(DATASET), TfidfVectors().fit_transform(SENTENCES)
+    )
 
 
 @pytest.mark.parametrize("sources", [s for s in SOURCES if s != ("collaborative",)], ids="+".join)
@@ -186,9 +188,9 @@ def test_a_source_with_nothing_to_learn_from_says_so(bert: str) -> None:
     [
         ({"sources": ()}, r"sources is \(\), but must be a tuple"),
         ({"sources": "tfidf"}, "sources is 'tfidf', but must be a tuple"),
-        ({"sources": ("tf-idf",)}, "must name each of"),
+        ({"sources": ("tf-idf",)}, "must be some of"),
         ({"sources": ("tfidf", "tfidf")}, "at most once"),
-        ({"dim": 0}, "dim is 0: an integer >= 1"),
+        ({"dim": 0}, "dim is 0, but must be a whole number of at least 1"),
         ({"dim": 2.5}, "dim is 2.5"),
         ({"seed": -1}, "seed is -1"),
         ({"max_length": 0}, "max_length is 0"),

@@ -10,13 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nezha_lite.datasets import InteractionDataset, plain_text
-from nezha_lite.semantic_ids.quality.code_usage import (
-    Groups,
-    numbered,
-    pairs_of,
-    pairs_within,
-    sizes_of,
-)
+from nezha_lite.semantic_ids.quality.code_usage import Groups, numbered, sizes_of
 
 _SHUFFLES = 5  # thousands of groups are averaged in each already
 
@@ -117,10 +111,7 @@ def partition_stability(one: Groups, other: Groups) -> float | None:
 
     None where the two cannot help but agree: no pair shares a group in either, or all do in both.
     """
-    in_one, in_other = pairs_within(sizes_of(one)), pairs_within(sizes_of(other))
-    joint = numbered(one * (other.max() + 1) + other)
-    in_both, total = pairs_within(sizes_of(joint)), pairs_of(len(one))
-    # In whole numbers, multiplied through by `total`: no rounding, whatever the catalogue's size.
-    above_chance = 2 * (in_both * total - in_one * in_other)
-    at_most = (in_one + in_other) * total - 2 * in_one * in_other
-    return above_chance / at_most if at_most else None
+    from sklearn.metrics import adjusted_rand_score
+
+    n_groups = {len(np.unique(one)), len(np.unique(other))}
+    return None if n_groups in ({1}, {len(one)}) else float(adjusted_rand_score(one, other))

@@ -1,4 +1,4 @@
-"""Item vectors from behaviour alone: who was taken soon before or after whom.
+"""Item vectors from behaviour alone: which items follow each other closely.
 
 The positive pointwise mutual information (PPMI) of item pairs, reduced by a truncated SVD.
 Skip-gram with negative sampling, which learns item2vec (Barkan & Koenigstein 2016), implicitly
@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from nezha_lite.common.checks import check
+from nezha_lite.semantic_ids.vectors.tfidf import NOISE, unit_rows
 
 
 def collaborative_vectors(
@@ -41,18 +43,14 @@ def collaborative_vectors(
     """
     from sklearn.utils.extmath import randomized_svd
 
-    for name, value in (("dim", dim), ("window", window)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}: a positive number is needed")
+    check(dim >= 1, "dim", dim, "a positive number")
+    check(window >= 1, "window", window, "a positive number")
     information = _positive_information(sequences, n_items, window)
     rank = min(dim, n_items)
     left, singular, _ = randomized_svd(information, rank, random_state=seed)
-    noise = 1e-6  # shares below this are rounding, which unit length would blow up
     vectors = np.zeros((n_items, dim))
-    vectors[:, :rank] = left * np.where(singular > noise * singular[0], singular, 0.0)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = np.where(lengths > noise, vectors / np.maximum(lengths, noise), 0.0)
-    return torch.from_numpy(vectors).float()
+    vectors[:, :rank] = left * np.where(singular > NOISE * singular[0], singular, 0.0)
+    return unit_rows(vectors)
 
 
 def _positive_information(sequences: Sequence[Sequence[int]], n_items: int, window: int) -> Any:

@@ -1,15 +1,13 @@
-"""Item texts to vectors by a pretrained text encoder; with a cache, each text is paid for once."""
+"""Item vectors by a pretrained text encoder, with a cache on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -19,6 +17,8 @@ from safetensors.torch import load as from_safetensors_bytes
 from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
+from nezha_lite.common.checks import check
+from nezha_lite.common.files import atomic_write
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.semantic_ids.vectors.tfidf import check_texts
 
@@ -54,19 +54,18 @@ def encoder_vectors(
     from tqdm import tqdm
 
     check_texts(texts)
-    for name, value in (("batch_size", batch_size), ("max_length", max_length)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}: a positive number is needed")
+    check(batch_size >= 1, "batch_size", batch_size, "a positive number")
+    check(max_length >= 1, "max_length", max_length, "a positive number")
     # Texts of like length share a batch, so little is padded; blank ones never reach the model.
     distinct = sorted(dict.fromkeys(text for text in texts if text.strip()), key=len)
     store = None
     if cache is not None:
         model_key = {"model": model_identity(model), "max_length": max_length, "pooling": _POOLING}
         store = _VectorCache(cache, model_key)
-    found = store.read(distinct) if store else {}
-    missing = [text for text in distinct if text not in found]
-    width = len(next(iter(found.values()))) if found else 0
-    if missing or not found:
+    encoded = store.read(distinct) if store else {}
+    missing = [text for text in distinct if text not in encoded]
+    width = len(next(iter(encoded.values()))) if encoded else 0
+    if missing or not encoded:
         encoder = _Encoder(model, max_length, device)
         width = encoder.width
         with tqdm(total=len(missing), unit="text", disable=not progress) as bar:
@@ -79,9 +78,9 @@ def encoder_vectors(
                 vectors = torch.cat(rows)  # (texts, D)
                 if store:
                     store.write(part, vectors)
-                found.update(zip(part, vectors, strict=True))
+                encoded.update(zip(part, vectors, strict=True))
     blank = torch.zeros(width)
-    return torch.stack([found.get(text, blank) for text in texts])
+    return torch.stack([encoded.get(text, blank) for text in texts])
 
 
 def model_identity(model: str | Path) -> str:
@@ -165,12 +164,12 @@ class _VectorCache:
         about = json.dumps(model_key, indent=1, sort_keys=True).encode()
         self.root = root
         self.folder = Path(root) / _name(about)
-        self._place("about.json", about)
+        self._add("about.json", about)
 
     def read(self, texts: Iterable[str]) -> dict[str, Tensor]:
         """The vectors (D,) of those `texts` that are here."""
-        wanted = {_text_key(text): text for text in texts}
-        found: dict[str, Tensor] = {}
+        text_of = {_text_key(text): text for text in texts}
+        cached: dict[str, Tensor] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
                 content = path.read_bytes()
@@ -189,28 +188,21 @@ class _VectorCache:
                 path.unlink(missing_ok=True)
                 continue
             for row, key in enumerate(keys):
-                if text := wanted.get(key.tobytes()):
-                    found[text] = vectors[row]
-        return found
+                if text := text_of.get(key.tobytes()):
+                    cached[text] = vectors[row]
+        return cached
 
     def write(self, texts: list[str], vectors: Tensor) -> None:
         """Add the `vectors` (n, D) of `texts` as one file."""
         keys = np.frombuffer(b"".join(map(_text_key, texts)), dtype=np.uint8).reshape(-1, 32)
         content = to_safetensors_bytes({"texts": torch.from_numpy(keys.copy()), "vectors": vectors})
-        self._place(f"{_name(content)}.safetensors", content)
+        self._add(f"{_name(content)}.safetensors", content)
 
-    def _place(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all."""
+    def _add(self, name: str, content: bytes) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if (self.folder / name).exists():
-                return
-            temporary = self.folder / f".{name}.{os.getpid()}-{uuid4().hex[:8]}.tmp"
-            try:
-                temporary.write_bytes(content)
-                os.replace(temporary, self.folder / name)
-            finally:
-                temporary.unlink(missing_ok=True)
+            if not (self.folder / name).exists():
+                atomic_write(self.folder / name, content)
         except OSError as error:
             raise ValueError(
                 f"cache is {str(self.root)!r}, but must be a folder that can be written "

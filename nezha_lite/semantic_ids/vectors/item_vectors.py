@@ -1,4 +1,4 @@
-"""From items to vectors: texts, behaviour, or both side by side, for old items and new ones."""
+"""Item vectors from texts, from behaviour, or from both side by side; for new items too."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
-from nezha_lite.common.files import atomic_write, parse_json
+from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.files import damage_named, parse_json, read_tensors, write_tensors
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
 from nezha_lite.semantic_ids.vectors.encoder import encoder_vectors, model_identity
@@ -27,7 +26,7 @@ _FILE = "vectors.safetensors"
 
 @dataclass(frozen=True)
 class VectorConfig:
-    """What items' vectors are made of.
+    """The sources of item vectors and their settings.
 
     Attributes:
         sources: one block of columns each, in this order.
@@ -52,31 +51,16 @@ class VectorConfig:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        known = get_args(Source)
-        if not isinstance(self.sources, tuple) or not self.sources:
-            raise ValueError(f"sources is {self.sources!r}, but must be a tuple of some of {known}")
-        for source in self.sources:
-            if source not in known or self.sources.count(source) > 1:
-                raise ValueError(
-                    f"sources is {self.sources!r}, but must name each of {known} at most once"
-                )
-        for name, value, low in (
-            ("dim", self.dim, 1),
-            ("max_length", self.max_length, 1),
-            ("seed", self.seed, 0),
-        ):
-            if type(value) is not int or value < low:
-                raise ValueError(f"{name} is {value!r}: an integer >= {low} is needed")
+        valid = isinstance(self.sources, tuple) and bool(self.sources)
+        check(valid, "sources", self.sources, f"a tuple of some of {get_args(Source)}")
+        distinct = len({*self.sources} & {*get_args(Source)}) == len(self.sources)
+        check(distinct, "sources", self.sources, f"some of {get_args(Source)}, each at most once")
+        check_counts(self, "dim", "max_length")
+        check_counts(self, "seed", low=0)
         weights = (1.0,) * len(self.sources) if self.weights is None else self.weights
-        if (
-            len(weights) != len(self.sources)
-            or not all(isinstance(w, int | float) and 0 < w < math.inf for w in weights)
-            or (math.isinf(sum(weights)))
-        ):
-            raise ValueError(
-                f"weights is {self.weights!r}, but must be one positive number for each of "
-                f"{self.sources}"
-            )
+        positive = all(isinstance(w, int | float) and w > 0 for w in weights)
+        valid = len(weights) == len(self.sources) and positive and math.isfinite(sum(weights))
+        check(valid, "weights", self.weights, f"one positive number for each of {self.sources}")
         if ("encoder" in self.sources) != bool(self.encoder):
             raise ValueError(
                 f"encoder is {self.encoder!r} and sources is {self.sources!r}: a Hugging Face name "
@@ -200,8 +184,7 @@ class ItemVectorizer:
             "encoder_identity": self._identity,
             "tfidf": settings,
         }
-        metadata = {"item_vectors": json.dumps(header)}
-        atomic_write(folder / _FILE, to_safetensors_bytes(tensors, metadata))
+        write_tensors(folder / _FILE, tensors, {"item_vectors": json.dumps(header)})
         return folder
 
     @classmethod
@@ -213,10 +196,9 @@ class ItemVectorizer:
         path = Path(folder) / _FILE
         if not path.is_file():
             raise FileNotFoundError(f"{folder} has no {_FILE}: it was not written by `save`")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = parse_json((file.metadata() or {})["item_vectors"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with damage_named(path, "does not hold an item vectorizer"):
+            tensors, metadata = read_tensors(path)
+            header = parse_json(metadata["item_vectors"])
             fields: dict[str, Any] = header["config"]
             lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
             # JSON has no tuples; and a file does not say into which folder others are written.
@@ -226,8 +208,6 @@ class ItemVectorizer:
             vectorizer._identity = str(header["encoder_identity"])
             if "tfidf" in config.sources:
                 vectorizer._tfidf = TfidfVectors.from_state(tensors, header["tfidf"])
-        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} does not hold an item vectorizer: {error}") from error
         return vectorizer
 
     def _encode(self, sentences: list[str], progress: bool) -> Tensor:
@@ -247,12 +227,10 @@ class ItemVectorizer:
 
 def _read_widths(widths: Any, config: VectorConfig) -> tuple[int, ...]:
     """Columns of each block; only an encoder's are not known beforehand."""
-    known = [None if source == "encoder" else config.dim for source in config.sources]
-    if (
-        not isinstance(widths, list)
-        or len(widths) != len(known)
-        or not all(type(width) is int and width > 0 for width in widths)
-        or any(width not in (None, found) for width, found in zip(known, widths, strict=True))
-    ):
+    fits = isinstance(widths, list) and len(widths) == len(config.sources)
+    for source, width in zip(config.sources, widths if fits else (), strict=False):
+        fits = fits and type(width) is int and width > 0
+        fits = fits and (source == "encoder" or width == config.dim)
+    if not fits:
         raise ValueError(f"widths is {widths!r:.40}, but must fit {config.sources}")
     return tuple(widths)

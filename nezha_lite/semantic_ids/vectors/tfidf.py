@@ -6,21 +6,17 @@ without a known word gives a zero row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
 
-from nezha_lite.common.files import atomic_write, parse_json
+from nezha_lite.common.checks import check
 
 # Lengths and singular values below this share are rounding noise, which scaling would blow up.
-_NOISE = 1e-6
+NOISE = 1e-6
 
 
 class TfidfVectors:
@@ -36,8 +32,7 @@ class TfidfVectors:
     """
 
     def __init__(self, dim: int = 64, seed: int = 0) -> None:
-        if dim < 1:
-            raise ValueError(f"dim is {dim}: a positive number of columns is needed")
+        check(dim >= 1, "dim", dim, "a positive number of columns")
         self.dim = dim
         self.seed = seed
         self._terms: list[str] | None = None
@@ -71,14 +66,14 @@ class TfidfVectors:
         left, singular, right = randomized_svd(
             matrix, rank, n_iter=5, transpose=True, random_state=self.seed
         )
-        kept = singular > _NOISE * singular[0]
+        kept = singular > NOISE * singular[0]
         self._terms = vectorizer.get_feature_names_out().tolist()
         self._idf = vectorizer.idf_
         self._directions = np.zeros((matrix.shape[1], self.dim))
         self._directions[:, :rank] = right.T * kept
         projected = np.zeros((len(texts), self.dim))
         projected[:, :rank] = left * np.where(kept, singular, 0.0)
-        return _unit_rows(projected, texts)
+        return _rows_of_texts(projected, texts)
 
     def transform(self, texts: Sequence[str]) -> Tensor:
         """Vectors of any texts: float32 (M, dim); fitted ones get their row again, to rounding.
@@ -86,18 +81,18 @@ class TfidfVectors:
         Raises ValueError if `texts` is no sequence of strings, RuntimeError before `fit`.
         """
         if self._terms is None:
-            raise RuntimeError("these TfidfVectors know no terms yet: call fit or load first")
+            raise RuntimeError("these TfidfVectors know no terms yet: call fit first")
         if not len(texts):
             return torch.zeros(0, self.dim)
         check_texts(texts)
         vectorizer = _vectorizer(vocabulary=self._terms)
         vectorizer.idf_ = self._idf
-        return _unit_rows(vectorizer.transform(texts) @ self._directions, texts)
+        return _rows_of_texts(vectorizer.transform(texts) @ self._directions, texts)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What was learnt, as tensors and as JSON-ready settings. RuntimeError before `fit`."""
         if self._terms is None:
-            raise RuntimeError("these TfidfVectors know no terms yet: call fit or load first")
+            raise RuntimeError("these TfidfVectors know no terms yet: call fit first")
         # As bytes: a header of safetensors has a size limit, which many terms would exceed. A term
         # holds no newline.
         terms = np.frombuffer("\n".join(self._terms).encode(), dtype=np.uint8)
@@ -126,33 +121,6 @@ class TfidfVectors:
         vectors._terms, vectors._idf, vectors._directions = terms, idf, directions
         return vectors
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file, settings as JSON in its header; replaced in one step."""
-        tensors, settings = self.state()
-        atomic_write(path, to_safetensors_bytes(tensors, {"tfidf": json.dumps(settings)}))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. FileNotFoundError, or ValueError naming file and reason."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no TF-IDF file at {path}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                settings = parse_json((file.metadata() or {})["tfidf"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls.from_state(tensors, settings)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} does not hold TF-IDF vectors: {error}") from error
-
-
-def tfidf_vectors(texts: Sequence[str], dim: int = 64, seed: int = 0) -> Tensor:
-    """Latent semantic vectors of `texts`, see `TfidfVectors`: float32 (N, dim), unit rows.
-
-    A text without words, or with nothing along the directions kept, gives a zero row.
-    Raises ValueError if `texts` is empty, holds no word at all, or `dim` is not positive.
-    """
-    return TfidfVectors(dim, seed).fit_transform(texts)
-
 
 def has_word(text: str) -> bool:
     """Whether `text` holds a letter or a digit."""
@@ -177,10 +145,15 @@ def _vectorizer(**settings: Any) -> Any:
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+", **settings)
 
 
-def _unit_rows(projected: np.ndarray, texts: Sequence[str]) -> Tensor:
-    """Rows of unit length, or zero where nothing but rounding noise is left: float32 (N, D)."""
-    lengths = np.linalg.norm(projected, axis=1, keepdims=True)
-    vectors = np.where(lengths > _NOISE, projected / np.maximum(lengths, _NOISE), 0.0)
+def _rows_of_texts(projected: np.ndarray, texts: Sequence[str]) -> Tensor:
+    """`unit_rows`, the same for equal texts: float32 (N, D)."""
     # Rounding tells equal texts apart, by 1e-16, and a quantizer would spend codes on that.
     first = {text: row for row, text in reversed([*enumerate(texts)])}
-    return torch.from_numpy(vectors[[first[text] for text in texts]]).float()
+    return unit_rows(projected)[[first[text] for text in texts]]
+
+
+def unit_rows(matrix: np.ndarray) -> Tensor:
+    """Rows of unit length, or zero where only rounding noise is left: float32 (N, D)."""
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    rows = np.where(lengths > NOISE, matrix / np.maximum(lengths, NOISE), 0.0)
+    return torch.from_numpy(rows).float()
