@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nezha_lite.common.results import ResultRow, provenance
+from nezha_lite.common.results import ResultRow
 from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding import VERIFICATIONS, NezhaDecoder
 from nezha_lite.decoding.recommender import Recommender
@@ -100,7 +100,9 @@ def _measure(
             removed,
         )
         figures = measured.metrics((10,))
-        yield ResultRow(
+        yield ResultRow.measured(
+            device=trained.model.device,
+            started=started,
             kind="quality",
             dataset=dataset.name,
             model=trained.model.describe(),
@@ -108,11 +110,9 @@ def _measure(
             verifier=verification,
             beam=beam,
             metrics={
-                "valid": round(figures["valid"], 5),
-                "filled": round(figures["filled"], 5),
-                "recall@10": round(float(recall_at(measured.ranks[present], 10).mean()), 5),
+                "valid": figures["valid"],
+                "filled": figures["filled"],
+                "recall@10": float(recall_at(measured.ranks[present], 10).mean()),
             },
             settings={**settings, "users": len(split.targets), "scored_users": int(present.sum())},
-            **provenance(trained.model.device),
-            seconds=round(time.perf_counter() - started, 1),
         )

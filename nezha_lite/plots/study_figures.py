@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.evaluation.study.published import Published
+from nezha_lite.evaluation.study.systems import Published
 from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.study_style import (

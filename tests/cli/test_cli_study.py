@@ -8,8 +8,7 @@ import pytest
 import nezha_lite.evaluation.study
 from nezha_lite.common.results import read_results
 from nezha_lite.datasets import load_dataset
-from nezha_lite.evaluation.study.job_runner import Work
-from nezha_lite.evaluation.study.jobs import study_jobs
+from nezha_lite.evaluation.study.job_runner import Work, study_jobs
 from tests.cli.test_cli_errors import refused
 from tests.helpers.shops import Run
 from tests.helpers.studies import CONFIG, FakeWork

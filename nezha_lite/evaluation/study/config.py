@@ -27,14 +27,14 @@ class Variant:
         settings: fields of `NezhaConfig` that differ.
         ids: fields of `Identifiers` that differ.
         decoded: (decoder, verification) pairs.
-        closer: whether agreement and hallucination are looked at as well (see `study.closer`).
+        head_agreement: whether agreement and hallucination are measured as well.
     """
 
     says: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     ids: Mapping[str, Any] = field(default_factory=dict)
     decoded: tuple[tuple[str, Verification], ...] = (HEAD,)
-    closer: bool = False
+    head_agreement: bool = False
 
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
@@ -42,7 +42,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "nezha": Variant(
             "joint loss, placeholders, transition",
             decoded=(*BOTH, ("nezha", "off"), ("nezha", "final"), ("parallel-heads", "prefix")),
-            closer=True,
+            head_agreement=True,
         ),
         "backbone-only": Variant(
             "trained to write codes one by one; no draft head",
@@ -56,7 +56,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             "a level more, the paper's number; the same codes a level",
             ids={"levels": 3},
             decoded=(*BOTH, ("nezha", "off"), ("parallel-heads", "prefix")),
-            closer=True,
+            head_agreement=True,
         ),
     }
 )

@@ -15,7 +15,7 @@ from nezha_lite.evaluation.metrics import overlap_at
 from nezha_lite.evaluation.run_folders import as_json, read_object
 from nezha_lite.evaluation.statistics import Array, bootstrap_interval, difference
 from nezha_lite.evaluation.study.config import VARIANTS, StudyConfig
-from nezha_lite.evaluation.study.jobs import (
+from nezha_lite.evaluation.study.job_runner import (
     AGREEMENT_FILE,
     HALLUCINATION_FILE,
     TRAINED_FILE,

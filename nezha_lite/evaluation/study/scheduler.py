@@ -17,8 +17,7 @@ import torch
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding.recommender import find_device
 from nezha_lite.evaluation.study.config import StudyConfig
-from nezha_lite.evaluation.study.job_runner import Work
-from nezha_lite.evaluation.study.jobs import Job, check_study, study_jobs
+from nezha_lite.evaluation.study.job_runner import Job, Work, check_study, study_jobs
 
 Say = Callable[[str], None]
 

@@ -12,7 +12,12 @@ import pytest
 from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.evaluation import overlap_at
 from nezha_lite.evaluation.study import VARIANTS, Report
-from nezha_lite.evaluation.study.jobs import AGREEMENT_FILE, HALLUCINATION_FILE, TRAINED_FILE, Kind
+from nezha_lite.evaluation.study.job_runner import (
+    AGREEMENT_FILE,
+    HALLUCINATION_FILE,
+    TRAINED_FILE,
+    Kind,
+)
 from nezha_lite.evaluation.study.systems import COMPARISONS, NOT_GENERATIVE, System, all_systems
 from tests.helpers.studies import CONFIG, DATASET, DONE, USERS, all_lists, jobs
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nezha_lite.evaluation import Evaluation
 from nezha_lite.evaluation.study import PRESETS, Report, Status, StudyConfig, run_study, status
 from nezha_lite.evaluation.study import scheduler as run
-from nezha_lite.evaluation.study.jobs import AGREEMENT_FILE, TRAINED_FILE
+from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE
 from nezha_lite.evaluation.study.list_files import load_lists, save_lists
 from nezha_lite.model import NezhaModel
 from tests.helpers.runs import ROOT
