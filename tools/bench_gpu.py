@@ -19,9 +19,8 @@ from nezha_lite.bench.decoders import DECODERS
 from nezha_lite.bench.tables import latency_table
 from nezha_lite.bench.workload import synthetic_ids
 from nezha_lite.cli import run
-from nezha_lite.cli.bench import Json
-from nezha_lite.cli.bench_support import keep_rows, show
-from nezha_lite.cli.options import Device, Results
+from nezha_lite.cli.bench import Json, show
+from nezha_lite.cli.options import Device, Results, keep
 from nezha_lite.common.results import ResultRow
 from nezha_lite.decoding.recommender import find_device
 from nezha_lite.model import NezhaModel
@@ -141,7 +140,7 @@ def measure(
     rows: list[ResultRow] = []
     for found in bench_gpu([known[name] for name in cases or known], place):
         rows += found
-        keep_rows(results, rows, json=True)
+        keep(results, rows, json=True)
     show(rows, latency_table, json)
 
 

@@ -8,6 +8,5 @@ the same run. Run them on an otherwise idle machine.
 from nezha_lite.bench.decode import DecodeBench, bench_decoding
 from nezha_lite.bench.decoders import DECODERS
 from nezha_lite.bench.timing import time_calls
-from nezha_lite.bench.training import bench_training
 
-__all__ = ["DECODERS", "DecodeBench", "bench_decoding", "bench_training", "time_calls"]
+__all__ = ["DECODERS", "DecodeBench", "bench_decoding", "time_calls"]

@@ -57,7 +57,7 @@ class DecodeBench:
         seconds: time for a decoder's timed calls; a slow one is called less often, down to three
             times.
         phases: split eager decoders' time: forward, head, verify, select; in calls of their own.
-        compile: see `CapturedDecoder`.
+        compile: compile captured decoders; by default wherever a compiler is found.
         generate_tokens: `generate` is left out where beams × batch × prompt have more tokens.
         seed: of prompts, random catalogues and random weights.
 

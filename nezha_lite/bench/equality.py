@@ -80,7 +80,7 @@ def bench_equality(
         beams: beam widths K.
         users: how many test users, sampled at random.
         batch: prompts decoded together.
-        compile: see `CapturedDecoder`.
+        compile: compile captured decoders; by default wherever a compiler is found.
 
     Returns:
         A row per path and beam; metrics: `identical` and `identical_up_to_ties`, shares of the

@@ -1,10 +1,9 @@
-"""What is decoded in a bench: a catalogue, and prompts of exactly one length."""
+"""What is decoded in a bench: a random catalogue, and prompts of exactly one length."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,9 +13,8 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, build_prompts
 from nezha_lite.semantic_ids import SemanticIds, radix_strides
-from nezha_lite.verifiers import child_keys
 
-ENOUGH = 32  # users with long histories: fewer, and other users' are made longer
+ENOUGH = 32  # users with long histories; with fewer, short histories are repeated as well
 
 
 def synthetic_ids(items: int, radices: Sequence[int], seed: int = 0) -> SemanticIds:
@@ -41,8 +39,8 @@ def histories_of(
 ) -> tuple[list[list[int]], str]:
     """`count` histories of exactly `length` items, and where they come from.
 
-    From a data set: the last `length` items of random test users who have as many, of each once
-    before anybody comes again. Where hardly anybody has, other users' histories are repeated until
+    From a data set: the last `length` items of random test users who have as many; no user comes
+    twice before all have come once. Where too few have, other users' histories are repeated until
     they are long enough. Without a data set: random items.
 
     Raises:
@@ -51,18 +49,18 @@ def histories_of(
     draw = np.random.default_rng(seed)
     if dataset is None:
         return draw.integers(0, n_items, (count, length)).tolist(), "random"
-    known = dataset.split("test").histories
-    if not known:
+    users = dataset.split("test").histories
+    if not users:
         raise ValueError(f"Data set {dataset.name!r} has no user with a history to decode.")
-    known = tuple(known[user] for user in draw.permutation(len(known)))
-    chosen = [history for history in known if len(history) >= length]
-    short = [history for history in known if len(history) < length]
+    shuffled = [users[user] for user in draw.permutation(len(users))]
+    histories = [history for history in shuffled if len(history) >= length]
+    short = [history for history in shuffled if len(history) < length]
     origin = "test users"
-    if short and len(chosen) < min(count, ENOUGH):
+    if short and len(histories) < min(count, ENOUGH):
         origin = "test users, short histories repeated"
-        chosen += short
-    chosen = [chosen[row % len(chosen)] for row in range(count)]
-    return [list(h * math.ceil(length / len(h)))[-length:] for h in chosen], origin
+        histories += short
+    sampled = [histories[row % len(histories)] for row in range(count)]
+    return [list(h * math.ceil(length / len(h)))[-length:] for h in sampled], origin
 
 
 def prompts_of(
@@ -80,16 +78,11 @@ def prompts_of(
     ]
 
 
-N_BEAMS = 16  # different ones, taken in turn: no decode asks about the same beams twice
-CHANGES = 3
-CHANGED = 1_000  # IDs that leave and come back together
-
-
 def random_keys(n: int, space: int, seed: int) -> Tensor:
     """(n,) int64 distinct keys below `space` in random order, made with 9 bytes a key.
 
     Raises:
-        ValueError: if there are not so many, or the space is too large for int64 keys.
+        ValueError: if the space has fewer keys, or the space is too large for int64 keys.
     """
     if not 1 <= n <= space:
         raise ValueError(f"n is {n:,}, but the space has 1 to {space:,} keys.")
@@ -104,47 +97,9 @@ def random_keys(n: int, space: int, seed: int) -> Tensor:
     keys = draw.integers(0, space, n)
     while True:
         keys.sort()
-        again = np.flatnonzero(keys[1:] == keys[:-1])
-        if not len(again):
+        repeated = np.flatnonzero(keys[1:] == keys[:-1])
+        if not len(repeated):
             break
-        keys[again] = draw.integers(0, space, len(again))
+        keys[repeated] = draw.integers(0, space, len(repeated))
     draw.shuffle(keys)
     return torch.from_numpy(keys)
-
-
-@dataclass(frozen=True, eq=False)
-class BeamStep:
-    """What every structure is asked.
-
-    Attributes:
-        level: of the codes to be chosen, the last one.
-        prefixes: (1, K) int64, existing prefixes of one code less.
-        continuations: (1, K, C) int64, their keys.
-        changed: (M,) int64, IDs that leave and come back.
-    """
-
-    level: int
-    prefixes: list[Tensor]
-    continuations: list[Tensor]
-    changed: list[Tensor]
-
-    @classmethod
-    def of(
-        cls, keys: Tensor, radices: Sequence[int], beam: int, seed: int, device: torch.device
-    ) -> BeamStep:
-        """Beams among the prefixes of a catalogue in random order, and IDs of it to change."""
-        draw = torch.Generator().manual_seed(seed)
-        level = len(radices)
-        known = torch.unique(keys[: 4 * N_BEAMS * beam] % radix_strides(radices)[-1])
-        # A catalogue with fewer prefixes than the beam is wide has some of them twice.
-        known = known.repeat(-(-beam // len(known)))
-        prefixes = [
-            known[torch.randperm(len(known), generator=draw)[:beam]].unsqueeze(0).to(device)
-            for _ in range(N_BEAMS)
-        ]
-        return cls(
-            level,
-            prefixes,
-            [child_keys(some, level, radices) for some in prefixes],
-            [keys[torch.randperm(len(keys), generator=draw)[:CHANGED]] for _ in range(CHANGES)],
-        )

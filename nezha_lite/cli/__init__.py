@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import typer
 
-from nezha_lite.cli import bench, evaluate, import_data, recommend, study, tokenize, train
+from nezha_lite.cli import bench, data, evaluate, recommend, tokenize, train
+from nezha_lite.common.memory import out_of_memory
 
 app = typer.Typer(
     help="Train, evaluate and try generative recommenders with NEZHA's draft head.\n\n"
@@ -26,18 +27,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    train.data,
     tokenize.tokenize,
     tokenize.compare,
     train.train,
     recommend.recommend,
     evaluate.evaluate,
     evaluate.hallucination,
-    study.study,
+    evaluate.study,
 ):
     app.command()(command)
-app.command("import")(import_data.import_tables)
-app.command("map")(import_data.sid_map)
+app.command("data")(data.show_data)
+app.command("import")(data.import_tables)
+app.command("map")(data.sid_map)
 app.add_typer(bench.app, name="bench")
 
 
@@ -66,8 +67,6 @@ def run(app: typer.Typer) -> None:
 def _sentence(error: Exception) -> str:
     """What is said of it; nothing of a defect, which a RuntimeError is unless memory ran out."""
     if isinstance(error, RuntimeError):
-        from nezha_lite.common.memory import out_of_memory
-
         return "Memory ran out." if out_of_memory(error) else ""
     if isinstance(error, MemoryError):
         return str(error) or "Memory ran out."

@@ -1,39 +1,82 @@
-"""`nezha-lite bench decode`, `verify`, `train`, `gpu` and `tokenize`: how long things take.
-
-Whether decoders agree is beside it, in `bench_equal`.
-"""
+"""`nezha-lite bench`: how long things take, and whether fast decoders agree with slow ones."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 import typer
 
-from nezha_lite.bench.tables import listed
-from nezha_lite.cli.bench_equal import equal
-from nezha_lite.cli.bench_support import keep_rows, show, using_threads
-from nezha_lite.cli.options import Codes, Data, Device, Folder, Results, keep, load, lower
-
-if TYPE_CHECKING:
-    from nezha_lite.common.results import ResultRow
+from nezha_lite.bench.decode import DecodeBench, bench_decoding
+from nezha_lite.bench.decoders import DECODERS
+from nezha_lite.bench.equality import bench_equality
+from nezha_lite.bench.roofline import measured_peaks
+from nezha_lite.bench.tables import json_lines, latency_table, listed, verifier_table
+from nezha_lite.bench.tokenizers import SyntheticVectors, bench_tokenizers
+from nezha_lite.bench.verifiers import bench_verifiers
+from nezha_lite.bench.workload import synthetic_ids
+from nezha_lite.cli.options import (
+    Data,
+    Device,
+    Folder,
+    Results,
+    codes_per_level,
+    keep,
+    load,
+    oom_hint,
+    options_of,
+    tokenizer_config,
+    using_threads,
+)
+from nezha_lite.common.checks import check
+from nezha_lite.common.memory import out_of_memory
+from nezha_lite.common.results import ResultRow
+from nezha_lite.datasets import InteractionDataset, load_dataset
+from nezha_lite.decoding.recommender import Recommender, find_device
+from nezha_lite.model import NezhaModel
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.semantic_ids.collisions import Collisions
+from nezha_lite.semantic_ids.tokenizer import build_semantic_ids, item_vectors
 
 log = logging.getLogger("nezha_lite")
+
 app = typer.Typer(
     help="Time decoding, verifying, training or tokenizing, on an otherwise idle machine; or count "
-    "whether answers stay right: equal, soak, recommend, membership."
+    "whether fast decoders give the lists of the slow ones."
 )
-Repeats = Annotated[int, typer.Option(help="timed calls or training steps")]
 Json = Annotated[
     bool, typer.Option("--json", help="one JSON object a line: first the machine, then the rows")
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; by default PyTorch's")]
 
 
+def show(
+    rows: Sequence[ResultRow], table: Callable[[Sequence[ResultRow]], str], json: bool
+) -> None:
+    """Print rows as a table for people, or as JSON lines; MemoryError if there are none."""
+    if not rows:
+        raise MemoryError("Nothing was measured: all of it was left out.")
+    print("\n".join(json_lines(rows)) if json else table(rows))
+
+
 @app.command()
-@lower("--batch", "--beam", "--history")
+@oom_hint("--batch", "--beam", "--history")
+@options_of(
+    "measured",
+    DecodeBench,
+    *("repeats", "warmup", "seconds", "phases", "compile", "seed"),
+    beams="--beam",
+    batches="--batch",
+    histories="--history",
+    contexts="--context",
+    verifications="--verification",
+    structures="--structure",
+)
 def decode(
+    measured: dict[str, Any],
     model: Annotated[
         Path | None, typer.Option(help="folder written by `train`, instead of random weights")
     ] = None,
@@ -55,195 +98,191 @@ def decode(
     ] = None,
     decoders: Annotated[
         list[str] | None,
-        typer.Option(
-            "--decoder",
-            help="repeated, or all: forward, forward-captured, nezha, nezha-eager, parallel-heads, "
-            "autoregressive, autoregressive-eager, speculative, generate, generate-constrained",
-        ),
-    ] = None,
-    beams: Annotated[
-        list[int] | None, typer.Option("--beam", help="beam widths, repeated; 10, 50 and 512")
-    ] = None,
-    batches: Annotated[
-        list[int] | None, typer.Option("--batch", help="prompts decoded together, repeated")
-    ] = None,
-    histories: Annotated[
-        list[int] | None, typer.Option("--history", help="items per prompt, repeated; 20")
-    ] = None,
-    contexts: Annotated[
-        list[int] | None, typer.Option("--context", help="or tokens per prompt, repeated")
-    ] = None,
-    structures: Annotated[
-        list[str] | None,
-        typer.Option("--structure", help="verifiers, repeated: auto, trie, bitset, sorted, …"),
-    ] = None,
-    verifications: Annotated[
-        list[str] | None,
-        typer.Option("--verification", help="when drafts are checked, repeated; by prefix"),
+        typer.Option("--decoder", help=f"repeated, or all: {', '.join(DECODERS)}"),
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="of weights and activations")
     ] = "float32",
-    repeats: Repeats = 100,
-    warmup: Annotated[int, typer.Option(help="calls before the timed ones")] = 5,
-    seconds: Annotated[
-        float, typer.Option(help="time for a decoder's timed calls; a slow one is called less")
-    ] = 5.0,
     threads: Threads = None,
-    seed: Annotated[int, typer.Option(help="of prompts, catalogue and weights")] = 0,
     device: Device = "auto",
-    phases: Annotated[
-        bool, typer.Option(help="split eager decoders: forward, head, verify, select")
-    ] = True,
-    compile: Annotated[bool, typer.Option(help="compile captured decoders, where possible")] = True,
     json: Json = False,
     results: Results = None,
 ) -> None:
-    """Latency of the decoders, beside one bare forward pass; without options, of random weights."""
-    import torch
-
-    from nezha_lite.bench import DECODERS, DecodeBench, bench_decoding
-    from nezha_lite.bench.decoders import USUAL
-    from nezha_lite.bench.roofline import measured_peaks
-    from nezha_lite.bench.tables import latency_table
-    from nezha_lite.cli.bench_support import catalogues, random_model
-    from nezha_lite.common.memory import out_of_memory
-    from nezha_lite.decoding.recommender import find_device
-
-    asked = DecodeBench(
-        decoders=tuple(DECODERS) if decoders == ["all"] else decoders or USUAL,
-        beams=beams or (10, 50, 512),
-        batches=batches or (1,),
-        histories=histories or (() if contexts else (20,)),
-        contexts=contexts or (),
-        verifications=verifications or ("prefix",),  # type: ignore[arg-type]  # checked there
-        structures=structures or ("auto",),
-        repeats=repeats,
-        warmup=warmup,
-        seconds=seconds,
-        phases=phases,
-        compile=None if compile else False,
-        seed=seed,
-    )
-    place = find_device(device)
-    dtype = getattr(torch, precision)
+    """Latency of the decoders, beside bare forward passes; without options, of random weights."""
+    if decoders:
+        measured["decoders"] = tuple(DECODERS) if decoders == ["all"] else decoders
+    if "contexts" in measured:
+        measured.setdefault("histories", ())
+    config = DecodeBench(**measured)
+    torch_device, dtype = find_device(device), getattr(torch, precision)
     rows: list[ResultRow] = []
     with using_threads(threads):
-        setups = list(catalogues(model, preset, dataset, levels, codes, items, place, seed))
-        peaks = measured_peaks(place, dtype)
-        for found, ids, trained in setups:
+        setups = list(
+            _catalogues(model, preset, dataset, levels, codes, items, torch_device, config.seed)
+        )
+        peaks = measured_peaks(torch_device, dtype)
+        for data, ids, trained in setups:
             try:
-                timed = trained or random_model(preset, ids, asked, seed)
-                timed.to(place, dtype)  # type: ignore[arg-type]  # transformers wraps it
-                rows += bench_decoding(timed, ids, found, asked, peaks)
+                timed = trained or _random_model(preset, ids, config)
+                timed.to(torch_device, dtype)  # type: ignore[arg-type]  # transformers wraps it
+                rows += bench_decoding(timed, ids, data, config, peaks)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
                 log.info(f"Left out: {ids.levels} levels: there is too little memory.")
         show(rows, latency_table, json)
-    keep_rows(results, rows, json)
+    keep(results, rows, json)
+
+
+def _catalogues(
+    folder: Path | None,
+    preset: str | None,
+    dataset: str | None,
+    levels: Sequence[int] | None,
+    codes: int | None,
+    items: int | None,
+    device: torch.device,
+    seed: int,
+) -> Iterator[tuple[InteractionDataset | None, SemanticIds, NezhaModel | None]]:
+    """Data set, IDs and trained model of each catalogue; None where there is none.
+
+    ValueError names an option that has no say in what another one brings along.
+    """
+    if folder is not None:
+        _refuse("the trained --model", preset=preset, levels=levels, codes=codes, items=items)
+        if dataset is None:
+            data, trained = None, Recommender.load(folder, str(device))
+        else:
+            data, trained = load(dataset, folder, str(device))
+        yield data, trained.semantic_ids, trained.model
+    elif dataset is not None:
+        _refuse("the catalogue of a --dataset", items=items)
+        data = load_dataset(dataset)
+        if data.released_codes is not None:
+            _refuse("the released IDs of a --dataset", levels=levels, codes=codes)
+        # Released IDs as they are, items that share one included; else IDs that `train` would make.
+        collisions: Collisions | None = None if data.released_codes is None else "shared"
+        per_level = () if codes is None else (codes,)
+        for count in levels or (None,):
+            config = tokenizer_config(data, count, per_level, collisions=collisions, seed=seed)
+            yield data, build_semantic_ids(data, "auto", config), None
+    else:
+        per_code, n_items = 256 if codes is None else codes, 12_000 if items is None else items
+        for count in levels or (4,):
+            check(count >= 1, "levels", count, "at least 1")
+            check(per_code >= 1, "codes", per_code, "at least 1")
+            yield None, synthetic_ids(n_items, (per_code,) * count, seed), None
+
+
+def _random_model(preset: str | None, ids: SemanticIds, config: DecodeBench) -> NezhaModel:
+    """Random weights of a preset, by default `small`, for the longest prompts of the bench."""
+    longest = max(config.items_per_prompt(ids.levels))
+    model = NezhaModel.from_preset(preset or "small", ids, seed=config.seed, max_items=longest)
+    return model.eval()
+
+
+def _refuse(brought_by: str, **given: object) -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"--{option} has no say in {brought_by}: leave one of them out.")
 
 
 @app.command()
-@lower("--items", "--beam")
+@oom_hint("--items", "--beam")
+@options_of(
+    "measured",
+    bench_verifiers,
+    *("beam", "repeats", "decode", "compile", "seed"),
+    sizes="--items",
+    structures="--structure",
+)
 def verify(
-    items: Annotated[
-        list[int] | None, typer.Option(help="sizes of catalogues, repeated; 10⁴ to 10⁷")
-    ] = None,
+    measured: dict[str, Any],
     levels: Annotated[int, typer.Option(help="levels of the IDs")] = 3,
     codes: Annotated[int, typer.Option(help="codes per level")] = 512,
-    structures: Annotated[
-        list[str] | None,
-        typer.Option("--structure", help="isin, sorted, hash-table, bitset, trie, hash-set"),
-    ] = None,
-    beam: Annotated[int, typer.Option(help="prefixes whose continuations are checked")] = 512,
-    repeats: Repeats = 30,
-    decode: Annotated[
-        bool, typer.Option(help="also time a decode, for the verifier's share")
-    ] = True,
-    compile: Annotated[bool, typer.Option(help="compile that decode, where possible")] = True,
     threads: Threads = None,
-    seed: Annotated[int, typer.Option(help="of IDs and beams")] = 0,
     device: Device = "auto",
     json: Json = False,
     results: Results = None,
 ) -> None:
     """Memory and time of the verifiers, by the size of the catalogue."""
-    from nezha_lite.bench.tables import verifier_table
-    from nezha_lite.bench.verifiers import STRUCTURES, bench_verifiers
-    from nezha_lite.decoding.recommender import find_device
-
     if levels < 1 or codes < 1:
         raise ValueError(f"levels and codes are {levels} and {codes}, but must be at least 1.")
     with using_threads(threads):
-        rows = bench_verifiers(
-            items or (10_000, 100_000, 1_000_000, 10_000_000),
-            (codes,) * levels,
-            structures or STRUCTURES,
-            beam,
-            repeats,
-            seed,
-            find_device(device),
-            decode,
-            None if compile else False,
-        )
+        rows = bench_verifiers(radices=(codes,) * levels, device=find_device(device), **measured)
         show(rows, verifier_table, json)
-    keep_rows(results, rows, json)
+    keep(results, rows, json)
 
 
 @app.command()
 def train(
     folder: Folder,
     dataset: Data,
-    repeats: Repeats = 50,
+    repeats: Annotated[int, typer.Option(help="timed training steps")] = 50,
     json: Json = False,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
     """Training targets per second, by the way prefixes are batched."""
-    from nezha_lite.bench import bench_training
+    from nezha_lite.bench.training import bench_training
 
-    found, trained = load(dataset, folder, device)
-    rows = bench_training(trained.model, trained.semantic_ids, found, steps=repeats)
+    data, trained = load(dataset, folder, device)
+    rows = bench_training(trained.model, trained.semantic_ids, data, steps=repeats)
     show(rows, lambda rows: listed(rows, lambda row: row.settings["recipe"]), json)
-    keep_rows(results, rows, json)
-
-
-app.command()(equal)
+    keep(results, rows, json)
 
 
 @app.command()
+@oom_hint("--beam")
+@options_of("compared", bench_equality, "users", "compile", paths="--path", beams="--beam")
+def equal(
+    folder: Folder,
+    dataset: Data,
+    compared: dict[str, Any],
+    precision: Annotated[
+        Literal["float32", "float64"], typer.Option(help="of weights and activations")
+    ] = "float32",
+    results: Results = None,
+    device: Device = "auto",
+) -> None:
+    """Whether fast ways of decoding give the lists of the slow ones, prompt by prompt."""
+    data, trained = load(dataset, folder, device)
+    model = trained.model.to(getattr(torch, precision))
+    rows = []
+    try:
+        for row in bench_equality(model, trained.semantic_ids, data, **compared):
+            rows.append(row)
+            print(listed([row], lambda row: f"{row.decoder} at {row.beam}"))
+    finally:  # what is measured is kept, whatever stops the rest
+        if rows:
+            keep(results, rows)
+
+
+@app.command()
+@options_of("vectors", SyntheticVectors, "items", "width")
+@options_of("measured", bench_tokenizers, "threads", kinds="--ids")
 def tokenize(
     dataset: Annotated[
         str, typer.Argument(help="sample, beauty, …, a folder, or synthetic for made-up vectors")
     ],
-    ids: Annotated[
-        list[str] | None,
-        typer.Option(help="quantizers, repeated; by default rq-kmeans and rq-vae"),
-    ] = None,
+    vectors: dict[str, Any],
+    measured: dict[str, Any],
     levels: Annotated[int, typer.Option(help="levels of the IDs")] = 4,
-    codes: Codes = None,
-    items: Annotated[int, typer.Option(help="how many synthetic vectors")] = 1_000_000,
-    width: Annotated[int, typer.Option(help="how wide synthetic vectors are")] = 64,
-    threads: Threads = None,
+    codes: Annotated[
+        list[int] | None, typer.Option(help="codes per level, or for each; by default 64; repeated")
+    ] = None,
     results: Results = None,
 ) -> None:
     """Time and memory of fitting and encoding, each quantizer in a process of its own."""
-    from nezha_lite.bench.tokenizers import SyntheticVectors, bench_tokenizers
-    from nezha_lite.cli.options import codes_per_level
-    from nezha_lite.datasets import load_dataset
-    from nezha_lite.semantic_ids.tokenizer import item_vectors
-
     rows = bench_tokenizers(
         dataset,
-        SyntheticVectors(items, width)
+        SyntheticVectors(**vectors)
         if dataset == "synthetic"
         else item_vectors(load_dataset(dataset)),
-        ids or ("rq-kmeans", "rq-vae"),
-        levels,
-        codes_per_level(levels, codes),
-        threads=threads,
+        levels=levels,
+        codes=codes_per_level(levels, codes or ()),
         progress=True,
+        **measured,
     )
     print(listed(rows, lambda row: row.model["quantizer"]))
     keep(results, rows)

@@ -1,40 +1,53 @@
-"""`nezha-lite evaluate` and `hallucination`: what a trained model's lists are worth."""
+"""`nezha-lite evaluate`, `hallucination` and `study`: what trained models' lists are worth."""
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import typer
 
-from nezha_lite.cli.options import Beam, Data, Device, Folder, Results, Verified, keep, load, lower
+from nezha_lite.bench.decoders import DECODERS
+from nezha_lite.cli.options import (
+    Beam,
+    Data,
+    Device,
+    Folder,
+    Results,
+    Users,
+    Verified,
+    keep,
+    load,
+    oom_hint,
+)
+from nezha_lite.common.checks import check
+from nezha_lite.common.results import ResultRow
+from nezha_lite.datasets import load_dataset
+from nezha_lite.decoding.recommender import Recommender
 
-DECODERS = {
-    "nezha": "NezhaDecoder",
-    "parallel-heads": "ParallelHeadsDecoder",
-    "autoregressive": "AutoregressiveDecoder",
-    "speculative": "SpeculativeDecoder",
-    "generate": "GenerateDecoder",
-}
+EVALUATED = ("nezha", "parallel-heads", "autoregressive", "speculative", "generate")
 CONSTRAINED = ("generate", "prefix")  # which `bench decode` calls by another name
 MOST_POPULAR = {"baseline": "the most popular items of the training part, for everyone"}
 
 
-@lower("--beam")
+@oom_hint("--beam")
 def evaluate(
     folder: Folder,
     dataset: Data,
     beam: Beam = 20,
     decoder: Annotated[
         list[str] | None,
-        typer.Option(help=f"repeated, of {', '.join(DECODERS)}; by default nezha"),
+        typer.Option(help=f"repeated, of {', '.join(EVALUATED)}; by default nezha"),
     ] = None,
     verification: Verified = "prefix",
     split: Annotated[
         Literal["validation", "test"], typer.Option(help="which held-out items")
     ] = "test",
-    users: Annotated[int, typer.Option(help="a random sample of users; 0 takes all")] = 0,
+    users: Users = 0,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
@@ -43,30 +56,28 @@ def evaluate(
     With `--decoder nezha --decoder autoregressive`, also how far the two agree: the overlap of
     their lists, and NEZHA's gain in recall with its 95 % bootstrap interval over the same users.
     """
-    from nezha_lite import decoding, evaluation
-    from nezha_lite.common.results import ResultRow, provenance
+    from nezha_lite import evaluation
     from nezha_lite.training import read_training_record
 
     if beam < 10:
         raise ValueError(f"beam is {beam}, but Recall@10 needs at least 10.")
     names = list(dict.fromkeys(decoder or ["nezha"]))
     for name in names:
-        if name not in DECODERS:
-            raise ValueError(f"decoder is {name!r}, but must be one of {sorted(DECODERS)}.")
-    found, trained = load(dataset, folder, device)
-    held_out = found.split(split)
+        check(name in EVALUATED, "decoder", name, f"one of {sorted(EVALUATED)}")
+    data, trained = load(dataset, folder, device)
+    held_out = data.split(split)
     held_out = held_out.sample(users, seed=0) if users else held_out
-    popularity = found.popularity()
+    popularity = data.popularity()
     record = read_training_record(folder)
-    asked = {"split": split, "users": len(held_out.targets)}
-    learnt = {
+    protocol = {"split": split, "users": len(held_out.targets)}
+    training = {
         "id_collision_rate": round(trained.semantic_ids.collision_rate, 5),
         "training": {key: value for key, value in record.items() if key != "log"},
     }
     started = time.perf_counter()
-    measured = {
+    evaluations = {
         name: evaluation.evaluate(
-            getattr(decoding, DECODERS[name])(trained.model, trained.verifier, verification),
+            DECODERS[name].make(trained.model, trained.verifier, verification),  # type: ignore[arg-type]
             trained.model,
             trained.semantic_ids,
             held_out,
@@ -76,33 +87,34 @@ def evaluate(
         )
         for name in names
     }
-    measured["popularity"] = evaluation.evaluate_popularity(found, held_out, max(10, beam))
-    figures = {name: one.metrics() for name, one in measured.items()}
-    if {"nezha", "autoregressive"} <= set(measured):
-        figures["nezha"] |= evaluation.agreement(measured["nezha"], measured["autoregressive"])
+    evaluations["popularity"] = evaluation.evaluate_popularity(data, held_out, max(10, beam))
+    figures = {name: one.metrics() for name, one in evaluations.items()}
+    if {"nezha", "autoregressive"} <= set(evaluations):
+        rival = evaluations["autoregressive"]
+        figures["nezha"] |= evaluation.agreement(evaluations["nezha"], rival)
+    rows = []
     for name, metrics in figures.items():
         print(f"{name:15s}" + "  ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
-    seconds = round(time.perf_counter() - started, 1)
-    rows = [
-        ResultRow(
-            kind="quality",
-            dataset=found.name,
-            model=MOST_POPULAR if name == "popularity" else trained.model.describe(),
-            decoder="generate-constrained" if (name, verification) == CONSTRAINED else name,
-            verifier=None if name == "popularity" else verification,
-            beam=None if name == "popularity" else beam,
-            metrics={key: round(value, 5) for key, value in metrics.items()},
-            seeds=[record["config"]["seed"]],
-            settings=asked if name == "popularity" else {**asked, **learnt},
-            **provenance(trained.model.device),
-            seconds=seconds,
+        baseline = name == "popularity"
+        rows.append(
+            ResultRow.measured(
+                device=trained.model.device,
+                started=started,
+                kind="quality",
+                dataset=data.name,
+                model=MOST_POPULAR if baseline else trained.model.describe(),
+                decoder="generate-constrained" if (name, verification) == CONSTRAINED else name,
+                verifier=None if baseline else verification,
+                beam=None if baseline else beam,
+                metrics=metrics,
+                seeds=[record["config"]["seed"]],
+                settings=protocol if baseline else {**protocol, **training},
+            )
         )
-        for name, metrics in figures.items()
-    ]
     keep(results, rows)
 
 
-@lower("--beam")
+@oom_hint("--beam")
 def hallucination(
     folder: Folder,
     dataset: Data,
@@ -113,29 +125,76 @@ def hallucination(
     removed: Annotated[
         list[float] | None, typer.Option(help="share of items gone since training, repeated")
     ] = None,
-    users: Annotated[int, typer.Option(help="a random sample of users; 0 takes all")] = 1000,
+    users: Users = 1000,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
     """Share of drafts that name no item: by beam width, by training, after catalogue changes."""
-    from nezha_lite.decoding.recommender import Recommender
     from nezha_lite.evaluation.hallucination import by_beam, by_removal, epochs_trained
 
-    found, trained = load(dataset, folder, device)
-    split = found.split("test")
+    data, trained = load(dataset, folder, device)
+    split = data.split("test")
     split = split.sample(min(users, len(split)), seed=0) if users else split
-    widths = beams or [10, 50, 128, 512]
-    rows = list(by_beam(trained, found, split, widths, epochs_trained(folder)))
-    rows += by_removal(
-        trained, found, split, widths[0], removed or [0.1, 0.2, 0.5], epochs_trained(folder)
-    )
+    widths, epochs = beams or [10, 50, 128, 512], epochs_trained(folder)
+    rows = list(by_beam(trained, data, split, widths, epochs))
+    rows += by_removal(trained, data, split, widths[0], removed or [0.1, 0.2, 0.5], epochs)
     for checkpoint in earlier or []:
         young = Recommender.of(checkpoint, trained.semantic_ids, str(trained.model.device))
-        rows += by_beam(young, found, split, widths, epochs_trained(checkpoint))
+        rows += by_beam(young, data, split, widths, epochs_trained(checkpoint))
     for row in rows:
         figures = "  ".join(f"{key} {value:.4f}" for key, value in row.metrics.items())
         print(
             f"{row.settings['epochs']:4g} epochs  {row.settings['removed']:4.0%} removed  "
             f"beam {row.beam:<4} {row.verifier:7s} {figures}"
         )
+    keep(results, rows)
+
+
+@oom_hint("--workers")
+def study(
+    dataset: Data,
+    output: Annotated[Path, typer.Argument(help="the study's folder", file_okay=False)],
+    preset: Annotated[
+        str, typer.Option(help="quick (an hour on two CPU cores), full (a GPU), or sample")
+    ] = "quick",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="a system such as nezha or sasrec, repeated; by default all"),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="of the runs, repeated; by default the preset's")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="jobs at a time; 0: one a core, or three on a GPU")
+    ] = 0,
+    show: Annotated[
+        bool, typer.Option("--status", help="say what is done and what is left, and do nothing")
+    ] = False,
+    results: Results = None,
+    device: Device = "auto",
+) -> None:
+    """Does the draft head lose anything? Train, decode and compare everything, with intervals.
+
+    The same command goes on where it was interrupted. Results are written from what is there, so
+    `--only nezha --only sasrec` first and the rest later gives the same file.
+    """
+    from nezha_lite.evaluation.study import PRESETS, Report, run_study, status
+
+    check(preset in PRESETS, "preset", preset, f"one of {sorted(PRESETS)}")
+    check(workers >= 0, "--workers", workers, "0 or more")
+    config = replace(PRESETS[preset], seeds=tuple(seed)) if seed else PRESETS[preset]
+    data = load_dataset(dataset)
+    workers = workers or (3 if torch.cuda.is_available() else os.cpu_count() or 1)
+    if show:
+        print(status(data, config, output, only or ()).sentence(workers))
+        return
+    run_study(data, config, output, only or (), workers, device)
+    rows = Report(data, config, output).rows()
+    for row in rows:
+        if row.settings["part"] == "systems":
+            figures = "  ".join(
+                f"{name} {row.metrics[name]:.4f}" + (f" ± {row.std[name]:.4f}" if row.std else "")
+                for name in ("recall@10", "ndcg@10")
+            )
+            print(f"{row.settings['system']:24s} {figures}")
     keep(results, rows)

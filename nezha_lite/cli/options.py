@@ -1,25 +1,30 @@
-"""What several commands share: their arguments, and reading what they name.
-
-The package's heavier rooms are imported inside functions, here and in the commands, so that
-`--help` does not wait for them.
-"""
+"""What several commands share: options, reading what they name, and keeping results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
 import typer
 
-if TYPE_CHECKING:
-    from nezha_lite.common.results import ResultRow
-    from nezha_lite.datasets import InteractionDataset
-    from nezha_lite.decoding.recommender import Recommender
-    from nezha_lite.semantic_ids.tokenizer import TokenizerConfig
+from nezha_lite.common.checks import check
+from nezha_lite.common.memory import out_of_memory
+from nezha_lite.common.results import ResultRow, write_results
+from nezha_lite.datasets import InteractionDataset, load_dataset
+from nezha_lite.decoding import Verification
+from nezha_lite.decoding.recommender import Recommender
+from nezha_lite.semantic_ids.collisions import Collisions
+from nezha_lite.semantic_ids.quantizers import QUANTIZERS
+from nezha_lite.semantic_ids.tokenizer import TokenizerConfig, default_vectors
 
-Verification = Literal["off", "final", "prefix"]
 Data = Annotated[str, typer.Argument(help="sample, beauty, instruments, yelp, or a folder")]
 Folder = Annotated[Path, typer.Argument(help="folder written by `train`")]
 Results = Annotated[
@@ -28,139 +33,198 @@ Results = Annotated[
 Beam = Annotated[int, typer.Option(help="beam width")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Verified = Annotated[Verification, typer.Option(help="when drafts are checked")]
+Preset = Annotated[str, typer.Option(help="backbone: tiny, small, qwen3-0.6b, …")]
+Users = Annotated[int, typer.Option(help="a random sample of users; 0 takes all")]
 
-# How semantic IDs are built.
-Levels = Annotated[int | None, typer.Option(help="levels of IDs that are built; by default 3")]
-Codes = Annotated[
-    list[int] | None,
-    typer.Option(help="codes per level; once for all levels, or repeated for each; by default 64"),
-]
-Sources = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="what item vectors are made of: tfidf, encoder, collaborative; repeated to "
-        "join them; by default tfidf, or collaborative where there are no texts"
-    ),
-]
-Encoder = Annotated[
-    str | None, typer.Option(help="text encoder of `--vectors encoder`: a folder or hub name")
-]
-Cache = Annotated[
-    str | None, typer.Option(help="folder that keeps the encoder's vectors: each text is read once")
-]
-CollisionWay = Annotated[
-    Literal["extra-level", "optimal", "next-best", "shared"] | None,
-    typer.Option(help="what becomes of items that would share an ID; by default extra-level"),
-]
+ID_OPTIONS = ("levels", "codes", "vectors", "encoder", "cache", "collisions")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def options_of(
+    parameter: str, source: Any, *names: str, **flags: str
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Replace a command's parameter by options for fields of a dataclass, or of a function.
+
+    Types, defaults and help texts are those of the source: its signature, and the entries of
+    "Attributes" or "Args" in its docstring. A field that holds several values becomes an option
+    that may be repeated.
+
+    Args:
+        parameter: of the command: a dict, which gets the options that were used, by field.
+        source: a dataclass, an instance of one (whose values are the defaults), or a function.
+        names: of its fields whose option has the same name.
+        flags: other fields, and the option's name for each.
+    """
+    definition = source if callable(source) else type(source)
+    hints, fields = get_type_hints(definition), inspect.signature(definition).parameters
+    help_texts = _help_texts(definition)
+    options = []
+    for name, flag in {**dict.fromkeys(names, ""), **flags}.items():
+        default = getattr(source, name) if definition is not source else fields[name].default
+        hint, help_text = hints[name], help_texts[name]
+        if isinstance(default, tuple):
+            default, help_text = list(default) or None, f"{help_text}; repeated"
+            hint = list[_plain(get_args(hint)[0])] | None  # type: ignore[misc]
+        option = typer.Option(*filter(None, [flag]), help=help_text)
+        options.append(_keyword(name, default, Annotated[hint, option]))
+
+    def of_command(command: Callable[..., T]) -> Callable[..., T]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @wraps(command)
+        def with_dict(context: typer.Context, **values: Any) -> T:
+            fields = {option.name: values.pop(option.name) for option in options}
+            values[parameter] = {
+                name: value
+                for name, value in fields.items()
+                if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"
+            }
+            if "context" in own:  # the command has options of another source, too
+                values["context"] = context
+            return command(**values)
+
+        parameters = [_keyword("context", inspect.Parameter.empty, typer.Context)]
+        for name in own:
+            if name == parameter:
+                parameters += options
+            elif name != "context":
+                parameters.append(_keyword(name, own[name].default, own[name].annotation))
+        with_dict.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return with_dict
+
+    return of_command
+
+
+def _keyword(name: str, default: object, annotation: Any) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=annotation)
+
+
+def _plain(annotation: Any) -> Any:
+    """The names of a Literal are checked by what gets them, which lists the valid ones."""
+    return str if get_origin(annotation) is Literal else annotation
+
+
+def _help_texts(source: Callable[..., Any]) -> dict[str, str]:
+    """Name → text of the entries in a docstring's "Attributes" or "Args"."""
+    entries = re.findall(r"^ {4}([\w, ]+): (.+(?:\n {8}.+)*)", inspect.getdoc(source) or "", re.M)
+    return {
+        name: " ".join(text.split()).removesuffix(".")
+        for names, text in entries
+        for name in names.split(", ")
+    }
 
 
 def tokenizer_config(
     dataset: InteractionDataset,
-    levels: int | None,
-    codes: Sequence[int] | None,
-    vectors: Sequence[str] | None,
-    encoder: str | None,
-    collisions: str | None,
-    seed: int,
+    levels: int | None = None,
+    codes: Sequence[int] = (),
+    vectors: Sequence[str] = (),
+    encoder: str | None = None,
     cache: str | None = None,
+    collisions: Collisions | None = None,
+    seed: int = 0,
 ) -> TokenizerConfig:
-    """The options above as one configuration; ValueError names the one that does not fit."""
-    from dataclasses import replace
+    """How semantic IDs of a data set are built.
 
-    from nezha_lite.semantic_ids.tokenizer import TokenizerConfig, default_vectors
+    Args:
+        levels: levels of IDs that are built; by default 3.
+        codes: codes per level; once for all levels, or for each; by default 64.
+        vectors: what item vectors are made of: tfidf, encoder, collaborative; several are joined;
+            by default tfidf, or collaborative where there are no texts.
+        encoder: text encoder of `--vectors encoder`: a folder or hub name.
+        cache: folder that keeps the encoder's vectors: each text is read once.
+        collisions: what becomes of items that would share an ID; by default extra-level.
+        seed: of the quantizer.
 
+    Raises:
+        ValueError: naming the option that does not fit.
+    """
     levels = 3 if levels is None else levels
     per_level = codes_per_level(levels, codes)
     largest = max(64, dataset.n_items)
-    most = max(per_level) if isinstance(per_level, tuple) else per_level
-    if most > largest:
+    if (most := max(codes or (64,))) > largest:
         raise ValueError(
             f"codes is {most}, but must be at most {largest} for {dataset.n_items} items."
         )
-    made_of = default_vectors(dataset)
-    if vectors:
-        sources: Any = tuple(vectors)  # checked there
-        made_of = replace(made_of, sources=sources, encoder=encoder)
-    elif encoder:
-        made_of = replace(made_of, sources=("encoder",), encoder=encoder)
-    if cache and "encoder" not in made_of.sources:
+    sources: Any = tuple(vectors) or (("encoder",) if encoder else ())  # checked by VectorConfig
+    config = default_vectors(dataset)
+    if sources:
+        config = replace(config, sources=sources, encoder=encoder)
+    if cache and "encoder" not in config.sources:
         raise ValueError(f"--cache is {cache!r}, but there is no encoder whose vectors to keep.")
-    made_of = replace(made_of, cache=cache)
     return TokenizerConfig(
         levels=levels,
         codes=per_level,
-        vectors=made_of,
-        collisions=collisions or "extra-level",  # type: ignore[arg-type]  # typer has checked it
+        vectors=replace(config, cache=cache),
+        collisions=collisions or "extra-level",
         seed=seed,
     )
 
 
-def refuse(ids: str, **given: object) -> None:
-    """ValueError if an option was given that has no say in IDs of this name or from this place."""
-    from nezha_lite.semantic_ids.quantizers import QUANTIZERS
-
-    for option, value in given.items():
-        if value is not None and ids not in QUANTIZERS:
-            raise ValueError(
-                f"--{option} has no say in {ids!r} IDs: leave it out, or name one of "
-                f"{', '.join(QUANTIZERS)}."
-            )
-
-
-def codes_per_level(levels: int, codes: Sequence[int] | None) -> int | tuple[int, ...]:
-    """What `--codes` asks for: one number for all levels, or one for each."""
-    given = tuple(codes or (64,))
-    if len(given) not in (1, levels):
+def codes_per_level(levels: int, codes: Sequence[int]) -> int | tuple[int, ...]:
+    """What `--codes` says: one number for all levels, or one for each."""
+    if len(codes) not in (0, 1, levels):
         raise ValueError(
-            f"--codes is given {len(given)} times, but must be given once, or once for each of "
+            f"--codes is given {len(codes)} times, but must be given once, or once for each of "
             f"the {levels} levels."
         )
-    return given[0] if len(given) == 1 else given
+    return tuple(codes) if len(codes) > 1 else (*codes, 64)[0]
+
+
+def refuse(ids: str, options: Sequence[str]) -> None:
+    """ValueError if an option was used that does not apply to IDs of this name or origin."""
+    for option in options if ids not in QUANTIZERS else ():
+        raise ValueError(
+            f"--{option} has no say in {ids!r} IDs: leave it out, or name one of "
+            f"{', '.join(QUANTIZERS)}."
+        )
 
 
 def load(
     dataset: str, folder: Path, device: str, compile: bool = False
 ) -> tuple[InteractionDataset, Recommender]:
     """A data set and the model trained on it; ValueError if they are of different catalogues."""
-    from nezha_lite.datasets import load_dataset
-    from nezha_lite.decoding.recommender import Recommender
-
-    found = load_dataset(dataset)
-    trained = Recommender.load(folder, device, compile)
-    if trained.semantic_ids.items != found.items:
+    data, trained = load_dataset(dataset), Recommender.load(folder, device, compile)
+    if trained.semantic_ids.items != data.items:
         raise ValueError(
             f"{folder} was trained on another catalogue ({trained.semantic_ids.n_items} items) "
-            f"than {found.name!r} ({found.n_items} items): name the data set it was trained on."
+            f"than {data.name!r} ({data.n_items} items): name the data set it was trained on."
         )
-    return found, trained
+    return data, trained
 
 
-def keep(results: Path | None, rows: Sequence[ResultRow]) -> None:
-    """Write the rows where `--results` asks for it."""
-    from nezha_lite.common.results import write_results
-
+def keep(results: Path | None, rows: Sequence[ResultRow], json: bool = False) -> None:
+    """Write the rows where `--results` asks for it; with JSON on stdout, say so on stderr."""
     if results is not None:
         write_results(results, rows)
-        print(f"Written to {results}.")
+        print(f"Written to {results}.", file=sys.stderr if json else sys.stdout)
 
 
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+@contextmanager
+def using_threads(threads: int | None) -> Iterator[None]:
+    """So many CPU threads, and as many as before afterwards."""
+    check(threads is None or threads >= 1, "threads", threads, "at least 1")
+    previous = torch.get_num_threads()
+    torch.set_num_threads(threads or previous)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)
 
 
-def lower(*options: str) -> Callable[[Callable[Given, Answer]], Callable[Given, Answer]]:
-    """Of a command: on a lack of memory, a MemoryError that names these options of it."""
+def oom_hint(*options: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Of a command: on a lack of memory, a MemoryError that says to lower these options."""
     *others, last = options
     named = f"{', '.join(others)} or {last}" if others else last
 
-    def of_command(command: Callable[Given, Answer]) -> Callable[Given, Answer]:
+    def of_command(command: Callable[P, T]) -> Callable[P, T]:
         @wraps(command)
-        def guarded(*arguments: Given.args, **options: Given.kwargs) -> Answer:
+        def guarded(*arguments: P.args, **values: P.kwargs) -> T:
             try:
-                return command(*arguments, **options)
+                return command(*arguments, **values)
             except (MemoryError, RuntimeError) as error:
-                from nezha_lite.common.memory import out_of_memory
-
                 if not out_of_memory(error):
                     raise
                 said = str(error).rstrip(".") if isinstance(error, MemoryError) else ""

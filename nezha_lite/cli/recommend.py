@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load, lower
-
-if TYPE_CHECKING:
-    from nezha_lite.datasets import InteractionDataset
+from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load, oom_hint
+from nezha_lite.datasets import InteractionDataset, plain_text, shown_text
 
 
-@lower("--beam")
+@oom_hint("--beam")
 def recommend(
     folder: Folder,
     dataset: Data,
@@ -41,35 +39,31 @@ def recommend(
     """Recommend items, with their titles, to a user or after a history."""
     if (user is None) == (item is None):
         raise ValueError("Name either a --user or the --item names of a history, and not both.")
-    from nezha_lite.datasets import shown_text
-
-    found, trained = load(dataset, folder, device, compile)
+    data, trained = load(dataset, folder, device, compile)
     history = (
-        found.sequences[_number(user, found.users, "User", found.name)]
+        data.sequences[_number(user, data.users, "User", data.name)]
         if user is not None
-        else [_number(name, found.items, "Item", found.name) for name in item or ()]
+        else [_number(name, data.items, "Item", data.name) for name in item or ()]
     )
-    denied = [_number(name, found.items, "Item", found.name) for name in deny or ()]
-    allowed = None if category is None else [_of_category(found, category)]
+    denied = [_number(name, data.items, "Item", data.name) for name in deny or ()]
+    allowed = None if category is None else [_of_category(data, category)]
     print("History, oldest first:")
-    for known in history[-trained.model.config.max_items :]:
-        print(f"      {found.title(known)}")
+    for past_item in history[-trained.model.config.max_items :]:
+        print(f"      {data.title(past_item)}")
     print("Recommended:")
     (ranked,) = trained.recommend(
         [history],
         k,
         beam,
         verification,
-        found.popularity(),
+        data.popularity(),
         allow=allowed,
         deny=[denied],
         exclude_seen=exclude_seen,
     )
-    for place, best in enumerate(ranked, start=1):
-        print(
-            f"  {place:2d}. {found.title(best.item)}  "
-            f"(item {shown_text(best.name)}, {best.score:.2f})"
-        )
+    for rank, best in enumerate(ranked, start=1):
+        name, title = shown_text(best.name), data.title(best.item)
+        print(f"  {rank:2d}. {title}  (item {name}, {best.score:.2f})")
 
 
 def _number(name: str, names: tuple[str, ...], what: str, dataset: str) -> int:
@@ -81,16 +75,11 @@ def _number(name: str, names: tuple[str, ...], what: str, dataset: str) -> int:
 
 
 def _of_category(dataset: InteractionDataset, category: str) -> list[int]:
-    from nezha_lite.datasets import plain_text
-
     paths = [tuple(map(plain_text, text.categories)) for text in dataset.texts or ()]
-    found = [item for item, path in enumerate(paths) if category in path]
-    if not found:
+    items = [item for item, path in enumerate(paths) if category in path]
+    if not items:
         common = Counter(name for path in paths for name in path).most_common(3)
-        known = (
-            f"whose most frequent ones are {', '.join(repr(name) for name, _ in common)}"
-            if common
-            else "whose items have none"
-        )
-        raise ValueError(f"Category {category!r} is not in data set {dataset.name!r}, {known}.")
-    return found
+        names = ", ".join(repr(name) for name, _ in common)
+        hint = f"whose most frequent ones are {names}" if common else "whose items have none"
+        raise ValueError(f"Category {category!r} is not in data set {dataset.name!r}, {hint}.")
+    return items

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from nezha_lite.bench import bench_training, time_calls
-from nezha_lite.bench.timing import Latency, PhaseClock
+from nezha_lite.bench.timing import Latency, PhaseClock, time_calls
+from nezha_lite.bench.training import bench_training
 from nezha_lite.training.packing import TrainingRows
 from tests.helpers.toys import toy_dataset, toy_ids, toy_model
 

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nezha_lite.bench import verifiers as bench_module
-from nezha_lite.bench import workload as beam_steps
 from nezha_lite.bench.extrapolate import expected_bytes, extrapolate
-from nezha_lite.bench.verifiers import STRUCTURES, bench_verifiers
-from nezha_lite.bench.workload import CHANGED, N_BEAMS, BeamStep, random_keys
+from nezha_lite.bench.verifiers import CHANGED, N_BEAMS, STRUCTURES, BeamStep, bench_verifiers
+from nezha_lite.bench.workload import random_keys
 from nezha_lite.common.memory import free_memory
 from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.semantic_ids import SemanticIds
@@ -176,7 +175,7 @@ def test_beams_hold_existing_prefixes(n: int) -> None:
         assert len(continuations.unique()) == 16 * len(prefixes.unique())
     assert len(step.prefixes[0].unique()) == (12 if n == 3000 else n)
     for changed in step.changed:
-        assert len(changed.unique()) == min(n, beam_steps.CHANGED)
+        assert len(changed.unique()) == min(n, CHANGED)
         assert verifier.contains(changed).all()
 
 

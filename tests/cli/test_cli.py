@@ -33,7 +33,7 @@ def test_help_lists_the_commands(cli: Run, monkeypatch: pytest.MonkeyPatch) -> N
     answer = cli("--help")
     assert answer.status == 0
     assert set(TOP) >= {"data", "train", "evaluate", "recommend", "bench", "hallucination"}
-    benches = {"decode", "verify", "train", "gpu", "tokenize"}
+    benches = {"decode", "verify", "train", "equal", "tokenize"}
     assert {("bench", name) for name in benches} <= set(COMMANDS)
     for name in TOP:
         assert re.search(rf"\b{name}\b", answer.out)

@@ -197,7 +197,7 @@ def test_gpu_runs_its_cases_and_keeps_each(
         kept.append(len(rows))
         write_results(path, rows)
 
-    monkeypatch.setattr("nezha_lite.common.results.write_results", keep)
+    monkeypatch.setattr("nezha_lite.cli.options.write_results", keep)
     options = ["--device", "cpu", "--case", "throughput", "--case", "context-1000"]
     answer = gpu(*options, "--json", "--results", results)
     _, rows = machine_and_rows(answer)

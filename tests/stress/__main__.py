@@ -8,8 +8,7 @@ import typer
 
 from nezha_lite.bench.tables import listed
 from nezha_lite.cli import run
-from nezha_lite.cli.bench_support import keep_rows, using_threads
-from nezha_lite.cli.options import Data, Device, Folder, Results, load
+from nezha_lite.cli.options import Data, Device, Folder, Results, keep, load, using_threads
 
 if TYPE_CHECKING:
     from nezha_lite.common.results import ResultRow
@@ -40,7 +39,7 @@ def soak(
     found, trained = load(dataset, folder, device)
     with using_threads(1):  # of PyTorch, in each thread that recommends
         for row in bench_soak(trained, found, minutes, threads, seed):
-            keep_rows(results, [row], json=True)
+            keep(results, [row], json=True)
     print(listed([row], lambda row: row.dataset))
 
 
@@ -72,7 +71,7 @@ def recommend(
         trained.model.to(known[precision])
         with using_threads(1):  # of PyTorch, in each thread that recommends
             rows.append(bench_recommend(trained, found, calls, threads, seed=seed))
-        keep_rows(results, rows, json=True)
+        keep(results, rows, json=True)
     print(listed(rows, lambda row: row.settings["precision"]))
 
 
@@ -100,7 +99,7 @@ def membership(
     rows: list[ResultRow] = []
     kinds = structures or tuple(VERIFIER_KINDS)
     for rows in bench_membership(int(checks), kinds, ids=ids, seed=seed, device=place):
-        keep_rows(results, rows, json=True)
+        keep(results, rows, json=True)
     print(listed(rows, lambda row: f"{row.verifier}, {row.settings['pattern']}"))
 
 

@@ -62,7 +62,7 @@ def test_nothing_is_simulated_twice(
     def refuse(*arguments: object) -> None:
         raise AssertionError("simulated again")
 
-    monkeypatch.setattr("nezha_lite.bench.capacity.forecast.serve", refuse)
+    monkeypatch.setattr("nezha_lite.bench.capacity.serve", refuse)
     planner.requests_per_second = 50
     assert planner.forecasts == before
     planner.decoder = 2

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.results import ResultRow
 
 _P95 = 1.6449  # standard deviations from a normal distribution's median to its 95th percentile
@@ -17,15 +18,14 @@ _P95 = 1.6449  # standard deviations from a normal distribution's median to its 
 
 def check_positive(name: str, value: float) -> None:
     """ValueError unless it is a finite number above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value}; it must be a finite number above 0")
+    check(0 < value < math.inf, name, value, "a finite number above 0")
 
 
 @dataclass(frozen=True)
 class Service:
     """What one server needs for a batch of requests.
 
-    Between two known batch sizes the time runs straight; beyond the largest one it is unknown.
+    Between two measured batch sizes the time is interpolated; beyond the largest one it is unknown.
 
     Args:
         name: of the decoder, as in the results.
@@ -47,8 +47,7 @@ class Service:
             raise ValueError(f"points of {self.name!r} have batch sizes {sizes}, not rising from 1")
         for size, milliseconds in self.points:
             check_positive(f"the time of batch {size} in points", milliseconds)
-        if not (math.isfinite(self.jitter) and self.jitter >= 1):
-            raise ValueError(f"jitter is {self.jitter}; p95 over median must be at least 1")
+        check(1 <= self.jitter < math.inf, "jitter", self.jitter, "p95 over median, at least 1")
 
     @property
     def max_batch(self) -> int:
@@ -69,7 +68,7 @@ class Service:
         return self.milliseconds(batch) * math.exp(self._sigma**2 / 2)
 
     def factors(self, requests: int, seed: int = 0) -> NDArray[np.float64]:
-        """What chance multiplies the median with, (requests,)."""
+        """Random factors of the median, (requests,)."""
         draws = np.random.default_rng([seed, 1]).standard_normal(requests)
         return np.exp(self._sigma * draws)
 
@@ -86,37 +85,6 @@ PAPER_SERVICES = (
 )
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Servers behind one line, and how they batch.
-
-    Args:
-        servers: how many, at least 1.
-        max_batch: how many waiting requests one server may take together.
-        max_wait_ms: how long the first in line waits, at a free server, for a batch to fill.
-
-    Raises:
-        ValueError: naming the field, its value and what would be valid.
-    """
-
-    servers: int = 1
-    max_batch: int = 1
-    max_wait_ms: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("servers", "max_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not (math.isfinite(self.max_wait_ms) and self.max_wait_ms >= 0):
-            raise ValueError(f"max_wait_ms is {self.max_wait_ms}; it must be 0 or a finite time")
-
-    def load(self, service: Service, requests_per_second: float) -> float:
-        """What arrives over what the servers can answer in full batches; from 1 on too much."""
-        check_positive("requests_per_second", requests_per_second)
-        busy = requests_per_second * service.mean_milliseconds(self.max_batch) / 1000
-        return busy / (self.max_batch * self.servers)
-
-
 def services_from_rows(rows: Sequence[ResultRow]) -> tuple[Service, ...]:
     """One service for each decoder, from measured latencies at one beam width and history.
 
@@ -128,9 +96,9 @@ def services_from_rows(rows: Sequence[ResultRow]) -> tuple[Service, ...]:
     Raises:
         ValueError: if a decoder was measured twice for a batch size, or not for batch 1.
     """
-    found: dict[str, dict[int, ResultRow]] = {}
+    by_decoder: dict[str, dict[int, ResultRow]] = {}
     for row in rows:
-        batches = found.setdefault(str(row.decoder), {})
+        batches = by_decoder.setdefault(str(row.decoder), {})
         batch = int(row.settings["batch"])
         if batch in batches:
             raise ValueError(
@@ -139,8 +107,37 @@ def services_from_rows(rows: Sequence[ResultRow]) -> tuple[Service, ...]:
             )
         batches[batch] = row
     services = []
-    for name, batches in found.items():
+    for name, batches in by_decoder.items():
         points = tuple((batch, batches[batch].metrics["median_ms"]) for batch in sorted(batches))
-        first = batches[min(batches)].metrics
-        services.append(Service(name, points, max(1.0, first["p95_ms"] / first["median_ms"])))
+        smallest = batches[min(batches)].metrics
+        services.append(Service(name, points, max(1.0, smallest["p95_ms"] / smallest["median_ms"])))
     return tuple(services)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Servers behind one queue, and how they batch.
+
+    Args:
+        servers: how many, at least 1.
+        max_batch: how many waiting requests one server may take together.
+        max_wait_ms: how long the first request waits, at a free server, for a batch to fill.
+
+    Raises:
+        ValueError: naming the field, its value and what would be valid.
+    """
+
+    servers: int = 1
+    max_batch: int = 1
+    max_wait_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_counts(self, "servers", "max_batch")
+        valid = 0 <= self.max_wait_ms < math.inf
+        check(valid, "max_wait_ms", self.max_wait_ms, "0 or a finite time")
+
+    def load(self, service: Service, requests_per_second: float) -> float:
+        """What arrives over what the servers can answer in full batches; from 1 on too much."""
+        check_positive("requests_per_second", requests_per_second)
+        busy = requests_per_second * service.mean_milliseconds(self.max_batch) / 1000
+        return busy / (self.max_batch * self.servers)

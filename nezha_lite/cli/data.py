@@ -1,0 +1,95 @@
+"""`nezha-lite data`, `import` and `map`: what is in a data set, your tables in, IDs out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nezha_lite.cli.options import Data, options_of
+from nezha_lite.datasets import (
+    TableLayout,
+    check_tables,
+    load_dataset,
+    read_tables,
+    write_folder,
+)
+from nezha_lite.datasets.download import REGISTRY
+from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
+from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
+from nezha_lite.semantic_ids.spreadsheet import write_sid_map
+
+
+def show_data(dataset: Data) -> None:
+    """Show what is in a data set; download it first where needed."""
+    data = load_dataset(dataset)
+    targets = sum(max(0, len(sequence) - 1) for sequence in data.train_sequences())
+    print(
+        f"{data.name}: {data.n_users:,} users, {data.n_items:,} items, "
+        f"{data.n_interactions:,} interactions, {targets:,} training targets"
+    )
+    print(f"item texts: {'yes' if data.texts else 'no'}")
+    if data.released_codes is None:
+        source = "the texts" if data.texts else "who took what"
+        print(f"released semantic IDs: none; `train` builds some from {source}")
+    else:
+        ids = released_semantic_ids(data)
+        print(
+            f"released semantic IDs: radices {ids.radices}, {ids.n_distinct:,} distinct, "
+            f"collision rate {ids.collision_rate:.4f}"
+        )
+
+
+@options_of(
+    "layout",
+    TableLayout,
+    *("user", "item", "time", "title", "brand", "categories", "description"),
+    *("separator", "category_separator"),
+)
+def import_tables(
+    tables: Annotated[
+        list[Path],
+        typer.Argument(help="tables in CSV: the interactions and, if there is one, the items"),
+    ],
+    folder: Annotated[
+        Path, typer.Argument(help="folder for the data set; must not hold one of its name yet")
+    ],
+    layout: dict[str, Any],
+) -> None:
+    """Check CSV tables, say what is wrong with them, and make them a data set's folder.
+
+    INTERACTIONS.csv has a row for each time a user took an item; ITEMS.csv, which may be left out,
+    one for each item. Nothing is written while there are errors.
+    """
+    if len(tables) > 2:
+        raise ValueError(
+            f"{len(tables)} tables are named, but there are at most two: the interactions, and "
+            "the items."
+        )
+    if str(folder) in ("sample", *REGISTRY):
+        raise ValueError(f"'{folder}' is the name of a known data set: name another folder.")
+    if layout.get("separator") == "tab":
+        layout["separator"] = "\t"
+    columns = TableLayout(**layout)
+    interactions, items = tables[0], tables[1] if len(tables) == 2 else None
+    report = check_tables(interactions, items, columns)
+    print(report)
+    report.check()
+    write_folder(read_tables(interactions, items, columns), folder)
+    print(f"Data set written to {folder}. Next: nezha-lite train {folder} runs/{folder.name}")
+
+
+def sid_map(
+    folder: Annotated[
+        Path, typer.Argument(help="folder written by `train`, or by `tokenize`", file_okay=False)
+    ],
+    dataset: Data,
+    out: Annotated[
+        Path, typer.Option(help="CSV file to write; an older one is replaced", dir_okay=False)
+    ],
+) -> None:
+    """Write the map of semantic IDs as a table: item, codes, key, title."""
+    semantic_ids = SemanticIds.load(folder / SEMANTIC_IDS_FILE)
+    write_sid_map(out, semantic_ids, load_dataset(dataset))
+    print(f"{semantic_ids.n_items:,} items with {semantic_ids.levels} codes each: {out}")
