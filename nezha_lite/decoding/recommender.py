@@ -58,11 +58,11 @@ class _Catalogue:
 
     Attributes:
         verifier: the IDs that exist.
-        removed: (N,) bool, the items that are not in the catalogue; None for none.
+        removed: (N,) bool, the items that are not in the catalogue.
     """
 
     verifier: Verifier
-    removed: Tensor | None = None
+    removed: Tensor
 
 
 class Recommender:
@@ -91,7 +91,8 @@ class Recommender:
     ) -> None:
         self.model = model.eval()
         self.semantic_ids = semantic_ids
-        self._now = _Catalogue(make_verifier("auto", semantic_ids, model.device))
+        verifier = make_verifier("auto", semantic_ids, model.device)
+        self._now = _Catalogue(verifier, torch.zeros(semantic_ids.n_items, dtype=torch.bool))
         self._changing = threading.Lock()
         self._factory = decoder
         self._decoders: dict[Verification, CatalogueDecoder] = {}
@@ -135,8 +136,7 @@ class Recommender:
     @property
     def removed(self) -> frozenset[int]:
         """The items that are not in the catalogue now."""
-        removed = self._now.removed
-        return frozenset() if removed is None else frozenset(removed.nonzero().flatten().tolist())
+        return frozenset(self._now.removed.nonzero().flatten().tolist())
 
     def remove_items(self, items: Collection[int]) -> None:
         """Recommend these items no more; histories may still hold them.
@@ -272,13 +272,15 @@ class Recommender:
         self, k: int, items: Tensor, scores: Tensor, allowed: Tensor | None, denied: Tensor | None
     ) -> list[Recommendation]:
         """The first k of a row's items that its sets leave."""
+        admitted = torch.ones_like(items, dtype=torch.bool)
         if allowed is not None:
-            items, scores = _where(sorted_isin(allowed, items), items, scores)
+            admitted &= sorted_isin(allowed, items)
         if denied is not None:
-            items, scores = _where(~sorted_isin(denied, items), items, scores)
+            admitted &= ~sorted_isin(denied, items)
+        best = admitted.nonzero().flatten()[:k]
         return [
             Recommendation(item, self.semantic_ids.items[item], score)
-            for item, score in zip(items[:k].tolist(), scores[:k].tolist(), strict=True)
+            for item, score in zip(items[best].tolist(), scores[best].tolist(), strict=True)
         ]
 
     def _change(self, items: Collection[int], remove: bool) -> None:
@@ -287,9 +289,7 @@ class Recommender:
         changed = item_set(ids, items, "The change")
         with self._changing:
             now = self._now
-            removed = torch.zeros(ids.n_items, dtype=torch.bool)
-            if now.removed is not None:
-                removed |= now.removed
+            removed = now.removed.clone()
             removed[changed] = remove
             keys = ids.keys[changed].unique()
             sharing, counts = ids.items_of_keys(keys)
@@ -299,7 +299,7 @@ class Recommender:
                 verifier = copy.deepcopy(now.verifier)
             verifier.remove(keys[left == 0])
             verifier.add(keys[left > 0])
-            self._now = _Catalogue(verifier, removed if removed.any() else None)
+            self._now = _Catalogue(verifier, removed)
 
 
 def _row(sets: Sequence[Tensor | None] | None, row: int) -> Tensor | None:
@@ -313,10 +313,6 @@ def _unions(sets: list[Tensor | None], others: list[Tensor | None]) -> list[Tens
         parts = [part for part in (_row(sets, row), other) if part is not None]
         unions.append(torch.cat(parts).unique())
     return unions
-
-
-def _where(mask: Tensor, items: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    return items[mask], scores[mask]
 
 
 def _check_files(folder: Path, *names: str) -> None:
