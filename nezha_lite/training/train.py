@@ -20,6 +20,7 @@ from nezha_lite.common.files import atomic_write, damage_named, parse_json
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
+from nezha_lite.model.loading import MODEL_FILES
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.training.checkpoints import saving
@@ -28,10 +29,7 @@ from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingRo
 from nezha_lite.training.trainer import Score, ValidatedTrainer, best_epoch, trainer_arguments
 
 TRAINING_FILE = "training.json"
-OUTPUT_FILES = (
-    *("checkpoints", "config.json", "model.safetensors"),
-    *(SEMANTIC_IDS_FILE, TRAINING_FILE),
-)
+OUTPUT_FILES = ("checkpoints", *MODEL_FILES, SEMANTIC_IDS_FILE, TRAINING_FILE)
 
 
 class TrainingRecord(TypedDict):

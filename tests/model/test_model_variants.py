@@ -34,15 +34,15 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(
     model = tiny_model(IDS, placeholders=placeholders, **weights).double()
     both = tiny_model(IDS, placeholders=placeholders).double()
     assert model.reads_placeholders is (placeholders and draft > 0)
-    found, expected = model(**batch_for(model)), both(**batch_for(both))
+    losses, expected = model(**batch_for(model)), both(**batch_for(both))
     names = [name for name, weight in (("draft", draft), ("next_code", following)) if weight]
-    assert set(found) == {"loss", *(f"{name}_loss" for name in names)}
-    for name, part in found.items():
+    assert set(losses) == {"loss", *(f"{name}_loss" for name in names)}
+    for name, part in losses.items():
         assert part.requires_grad is (name == "loss")
         if name != "loss":
             torch.testing.assert_close(part, expected[name])
     total = draft * expected["draft_loss"] + following * expected["next_code_loss"]
-    torch.testing.assert_close(found["loss"].detach(), total)
+    torch.testing.assert_close(losses["loss"].detach(), total)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -90,13 +90,13 @@ def test_a_head_that_was_not_trained_drafts_nothing(make: type[NezhaDecoder]) ->
 
 
 @pytest.mark.parametrize("make", [AutoregressiveDecoder, SpeculativeDecoder])
-def test_its_backbone_decodes_as_ever(make: type[AutoregressiveDecoder]) -> None:
+def test_its_backbone_decodes_as_that_of_any_model(make: type[AutoregressiveDecoder]) -> None:
     plain, model = tiny_model(IDS), tiny_model(IDS, draft_weight=0.0)
     prompts = model.build_prompts(HISTORIES, IDS)
-    found = make(model, None, "off").decode(prompts, 4)
+    result = make(model, None, "off").decode(prompts, 4)
     expected = AutoregressiveDecoder(plain, None, "off").decode(prompts, 4)
-    assert torch.equal(found.keys, expected.keys)
-    torch.testing.assert_close(found.scores, expected.scores)
+    assert torch.equal(result.keys, expected.keys)
+    torch.testing.assert_close(result.scores, expected.scores)
 
 
 @pytest.mark.parametrize("placeholders", [True, False])

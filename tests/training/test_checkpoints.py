@@ -163,7 +163,7 @@ def test_no_code_in_a_checkpoint_runs(
     shutil.copytree(finished[1], tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "checkpoint-16"
     shutil.copy(proof, newest / name)
-    if name == "training_args.bin":  # nobody opens it
+    if name == "training_args.bin":  # not opened by a resumed run
         model = run(tmp_path / "run", resume=True)
     else:
         says = f"checkpoint-16 is not used: its {name} holds more than tensors and numbers; "

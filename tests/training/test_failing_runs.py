@@ -1,4 +1,4 @@
-"""A run that cannot go on says so in one sentence, and what it has saved can be gone on from."""
+"""A run that must stop says why in one sentence, and its checkpoints can be resumed from."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,7 +123,7 @@ def test_sasrec_stops_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
-        # The highest that are taken: what AdamW makes of them is still a number of float32.
+        # The highest rates allowed: AdamW's product of them is still a number of float32.
         (
             ["1e9", "--embedding-lr", "1e9"],
             "A lower learning rate may help.",

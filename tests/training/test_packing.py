@@ -335,7 +335,7 @@ def test_loss_and_gradients_are_those_of_one_prefix_at_a_time(
         [loss_of_one(model, row.items[:-1], row.items[-1]) for row in single.rows]
     ).mean()
     expected = gradients(model, alone)
-    # Blocks that nobody reads may stand there or not.
+    # Placeholder blocks that the model does not read may be present or absent.
     runs = [(packed, 100, True), (packed, 2, model.reads_placeholders), (single, 100, True)]
     for rows, batch_size, placeholders in [*runs, (packed, 100, model.reads_placeholders)]:
         loss = loss_in_batches(model, rows.rows, batch_size, placeholders)

@@ -1,4 +1,4 @@
-"""A training run that was killed goes on, and ends with the weights it would have had."""
+"""A training run that was killed resumes, and ends with the weights of a run that was not."""
 
 import signal
 from contextlib import nullcontext

@@ -232,16 +232,16 @@ def test_config_errors_name_field_and_value(field: str, value: float) -> None:
 def test_every_parameter_has_its_part_s_rate_and_decay(transition: str) -> None:
     model = toy_model(transition=transition)
     groups = parameter_groups(model, PAPER_RECIPE)
-    found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    settings = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
-    assert len(found) == len(list(model.parameters()))
+    assert len(settings) == len(list(model.parameters()))
     parts = {"embeddings": 0, "cells": 0, "rest": 0}
     for name, parameter in model.named_parameters():
         part = next((p for p in ("embeddings", "cells") if name.startswith(f"head.{p}.")), "rest")
         parts[part] += 1
         rate = {"embeddings": 1e-3, "cells": 1e-4, "rest": 1e-5}[part]
         decay = PAPER_RECIPE.weight_decay if parameter.ndim > 1 else 0.0
-        assert found[id(parameter)] == (pytest.approx(rate), decay), name
+        assert settings[id(parameter)] == (pytest.approx(rate), decay), name
     # Two inner levels: a table and a cell each; a cell has two matrices and two biases.
     assert (parts["embeddings"], parts["cells"]) == ((0, 0) if transition == "none" else (2, 8))
 

@@ -1,4 +1,4 @@
-"""A score is watched: the best epoch is kept, patience ends, an interruption changes nothing."""
+"""Validation by a score: the best epoch is kept, patience ends the run, a kill changes nothing."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from tests.helpers.toys import toy_dataset, toy_ids, toy_model
 pytestmark = pytest.mark.usefixtures("random_state")
 
 SIX = replace(CONFIG, epochs=6, batch_rows=16)  # 2 steps an epoch
-SCORES = (0.2, 0.5, 0.4, 0.5, 0.3, 0.9)  # with a patience of 3 nobody lives to see the 0.9
+SCORES = (0.2, 0.5, 0.4, 0.5, 0.3, 0.9)  # a patience of 3 ends before the 0.9
 
 
 class Interruption(Exception):
@@ -64,8 +64,8 @@ class Watch:
         )
 
     def holds(self, epoch: int) -> bool:
-        kept = self.model.state_dict()
-        return all(torch.equal(kept[name], value) for name, value in self.weights[epoch].items())
+        weights = self.model.state_dict()
+        return all(torch.equal(weights[name], value) for name, value in self.weights[epoch].items())
 
 
 # ---- the best epoch ------------------------------------------------------------------------------
