@@ -26,7 +26,7 @@ from nezha_lite.verifiers.request_filter import ItemSets, item_set, sorted_isin
 class CatalogueDecoder(Decoder, Protocol):
     """A decoder that follows a catalogue's changes; `NezhaDecoder` and `CapturedDecoder` do."""
 
-    def with_verifier(self, verifier: Verifier) -> Decoder:
+    def with_verifier(self, verifier: Verifier) -> CatalogueDecoder:
         """The same decoder for another state of the catalogue."""
 
 
@@ -95,7 +95,8 @@ class Recommender:
         self._now = _Catalogue(verifier, torch.zeros(semantic_ids.n_items, dtype=torch.bool))
         self._changing = threading.Lock()
         self._factory = decoder
-        self._decoders: dict[Verification, CatalogueDecoder] = {}
+        self._making = threading.Lock()
+        self._decoders: dict[Verification, tuple[Verifier, CatalogueDecoder]] = {}
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", compile: bool = False) -> Recommender:
@@ -248,12 +249,15 @@ class Recommender:
 
     def _decoder(self, catalogue: _Catalogue, verification: Verification) -> Decoder:
         """This mode's decoder, for this moment's catalogue."""
-        decoder = self._decoders.get(verification)
-        if decoder is None:
-            made = self._factory(self.model, catalogue.verifier, verification)
-            # Threads that come together keep one: its copies share their compiled programs.
-            decoder = self._decoders.setdefault(verification, made)
-        return decoder.with_verifier(catalogue.verifier)
+        with self._making:  # threads that come together share one, and its compiled programs
+            if verification not in self._decoders:
+                decoder = self._factory(self.model, catalogue.verifier, verification)
+            else:
+                verifier, decoder = self._decoders[verification]
+                if verifier is not catalogue.verifier:
+                    decoder = decoder.with_verifier(catalogue.verifier)
+            self._decoders[verification] = catalogue.verifier, decoder
+        return decoder
 
     def _sets(
         self, name: str, sets: ItemSets, histories: Sequence[Sequence[int]]

@@ -96,7 +96,7 @@ def test_a_change_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     assert trained.removed == {3}
     assert trained.verifier is verifier
     assert trained.recommend(HISTORIES) == before
-    trained.remove_items([4, 5])  # nobody waits for the failed one
+    trained.remove_items([4, 5])  # the failed change holds no lock
     assert trained.removed == {3, 4, 5}
 
 
@@ -112,7 +112,7 @@ def test_what_was_at_hand_before_a_change_stays_as_it_was() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_left() -> Iterator[None]:
+def no_thread_is_left() -> Iterator[None]:
     """Every thread that a test started has ended."""
     before = threading.active_count()
     yield
