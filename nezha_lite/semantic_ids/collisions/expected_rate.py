@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nezha_lite.common.checks import check
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 
-_BINS_PER_E = (
-    512  # bins of 1/512 in log p: the binned sum is off by less than 1e-6 of itself each time
-)
+# Bins of 1/512 in log p: the binned sum is off by less than 1e-6 of itself each time.
+_BINS_PER_E = 512
 _MOST_PROBABILITIES = 16_384  # above this many distinct ones, they are binned
 _SERIES_TERMS = 24  # (n p)^k / (k + 1)! with n p <= 1: nothing is left in float64
 
@@ -30,7 +30,7 @@ def expected_collision_rate(n_items: int, radices: Sequence[int]) -> float:
     Raises:
         ValueError: if there is no item, no level, or a radix below 1.
     """
-    _check_items(n_items)
+    check(n_items >= 1, "n_items", n_items, "at least 1")
     if not radices or any(radix < 1 for radix in radices):
         raise ValueError(f"radices is {tuple(radices)}, but must hold positive numbers of codes.")
     space = math.prod(radices)
@@ -58,7 +58,7 @@ def collision_rate_of_frequencies(
     Raises:
         ValueError: if there is no item, no level, or a level without positive frequencies.
     """
-    _check_items(n_items)
+    check(n_items >= 1, "n_items", n_items, "at least 1")
     if not frequencies:
         raise ValueError("frequencies is empty, but must hold those of at least one level.")
     probabilities, multiplicities = np.ones(1), np.ones(1)
@@ -79,32 +79,14 @@ def level_frequencies(semantic_ids: SemanticIds) -> tuple[np.ndarray, ...]:
     )
 
 
-def effective_space(frequencies: Sequence[Sequence[float] | np.ndarray]) -> float:
-    """Π_l perplexity_l: the size of a uniform space with the same entropy as independent levels.
-
-    Always at most the product of the codes in use. It is not what decides how often items collide
-    (rare IDs count for entropy, frequent ones for collisions); see `collision_rate_of_frequencies`.
-    """
-    entropy = 0.0
-    for level, given in enumerate(frequencies):
-        shares = _shares(level, given)
-        entropy -= float((shares * np.log(shares)).sum())
-    return math.exp(entropy)
-
-
-def _check_items(n_items: int) -> None:
-    if n_items < 1:
-        raise ValueError(f"n_items is {n_items}, but must be at least 1.")
-
-
 def _shares(level: int, given: Sequence[float] | np.ndarray) -> np.ndarray:
     """The positive frequencies of one level, scaled to sum to 1."""
-    found = np.asarray(given, dtype=np.float64)
-    if not np.isfinite(found).all() or (found < 0).any() or not found.sum() > 0:
+    counts = np.asarray(given, dtype=np.float64)
+    if not np.isfinite(counts).all() or (counts < 0).any() or not counts.sum() > 0:
         raise ValueError(
             f"frequencies of level {level + 1} must be finite, at least 0, and not all 0."
         )
-    return found[found > 0] / found.sum()
+    return counts[counts > 0] / counts.sum()
 
 
 def _binned(probabilities: np.ndarray, multiplicities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

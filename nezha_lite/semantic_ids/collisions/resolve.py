@@ -34,8 +34,8 @@ def resolve(
       order); its radix is the size of the largest group. Without a collision no level is added.
     - "optimal": all IDs are unique and their first L - 1 codes the quantizer's. The last codes cost
       the least possible in total, by `Quantizer.level_costs`, among all assignments that are
-      unique (see `assign_last_level` for codes that cost inf). Groups of items with equal first L - 1
-      codes in which none collide are left alone. `popularity` plays no part.
+      unique (see `assign_last_level` for codes that cost inf). Groups of items with equal first
+      L - 1 codes in which none collide are left alone. `popularity` plays no part.
     - "next-best": all IDs are unique. Every ID that the quantizer used stays with its most popular
       item (without `popularity`, or of equals: the first in the catalogue), so an item that does
       not collide keeps its ID. The others, in the same order, move to the nearest ID still

@@ -6,8 +6,7 @@ The prices are those that balance the fitted vectors (see `transport`); for a ne
 as good as for the fitted ones, and its codes are as plain a function of it.
 """
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
@@ -17,11 +16,10 @@ from torch import Tensor
 from nezha_lite.semantic_ids.quantizers.balanced_assignment import balance
 from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
 from nezha_lite.semantic_ids.quantizers.files import (
+    StoredQuantizer,
     check_shape,
     codebooks_of,
-    damage_named,
-    read_quantizer,
-    write_quantizer,
+    named_codebooks,
 )
 from nezha_lite.semantic_ids.quantizers.numerics import cluster, means
 from nezha_lite.semantic_ids.quantizers.residual import (
@@ -52,7 +50,7 @@ class BalancedRQKMeansConfig(QuantizerConfig):
             check_range(name, getattr(self, name), 1)
 
 
-class BalancedRQKMeans:
+class BalancedRQKMeans(StoredQuantizer[BalancedRQKMeansConfig]):
     """Residual k-means with equally large clusters.
 
     Guarantee: at each level, of M distinct fitted residuals each of the C codes gets floor(M / C)
@@ -63,15 +61,11 @@ class BalancedRQKMeans:
     """
 
     kind: ClassVar[str] = "balanced-rq-kmeans"
+    config_class = BalancedRQKMeansConfig
 
     def __init__(self, config: BalancedRQKMeansConfig | None = None) -> None:
-        self.config = config or BalancedRQKMeansConfig()
+        super().__init__(config)
         self._levels: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None = None
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L)."""
-        return self.config.radices
 
     @property
     def _fitted(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -150,21 +144,14 @@ class BalancedRQKMeans:
         """
         return sum_codewords(codes, self.codebooks)
 
-    def save(self, path: str | Path) -> None:
-        """Write codebooks, prices and config to one safetensors file; an old one is replaced."""
-        tensors = {f"codebook.{level}": book for level, book in enumerate(self.codebooks)}
-        tensors |= {f"prices.{level}": price for level, price in enumerate(self.prices)}
-        write_quantizer(path, self.kind, asdict(self.config), tensors)
+    def state(self) -> dict[str, Tensor]:
+        """Codebooks and prices, by name."""
+        return named_codebooks(self.codebooks) | named_codebooks(self.prices, "prices")
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. ValueError if the file holds no balanced RQ-KMeans."""
-        fields, tensors = read_quantizer(path, cls.kind)
-        with damage_named(path):
-            quantizer = cls(BalancedRQKMeansConfig(**fields))
-            books = codebooks_of(quantizer.config, tensors)
-            prices = tuple(tensors[f"prices.{level}"] for level in range(len(books)))
-            for level, (book, price) in enumerate(zip(books, prices, strict=True)):
-                check_shape(f"prices.{level}", price, len(book))
-            quantizer._levels = (books, prices)
-        return quantizer
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` gave; LookupError or ValueError if it is damaged."""
+        books = codebooks_of(self.config, tensors)
+        prices = tuple(tensors[f"prices.{level}"] for level in range(len(books)))
+        for level, (book, price) in enumerate(zip(books, prices, strict=True)):
+            check_shape(f"prices.{level}", price, len(book))
+        self._levels = (books, prices)

@@ -6,8 +6,7 @@ recommender makes of such IDs, it learnt by heart.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
@@ -15,10 +14,8 @@ from torch import Tensor
 
 from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
 from nezha_lite.semantic_ids.quantizers.files import (
+    StoredQuantizer,
     check_shape,
-    damage_named,
-    read_quantizer,
-    write_quantizer,
 )
 from nezha_lite.semantic_ids.quantizers.numerics import project
 from nezha_lite.semantic_ids.quantizers.validation import (
@@ -47,7 +44,7 @@ class LSHConfig(QuantizerConfig):
         return tuple(radix.bit_length() - 1 for radix in self.radices)
 
 
-class LSH:
+class LSH(StoredQuantizer[LSHConfig]):
     """Locality-sensitive hashing: each bit of a code tells the side of one random hyperplane.
 
     The hyperplanes pass through the mean of the fitted vectors, since vectors that all point one
@@ -55,15 +52,11 @@ class LSH:
     """
 
     kind: ClassVar[str] = "lsh"
+    config_class = LSHConfig
 
     def __init__(self, config: LSHConfig | None = None) -> None:
-        self.config = config or LSHConfig()
+        super().__init__(config)
         self._planes: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L)."""
-        return self.config.radices
 
     @property
     def _fitted(self) -> tuple[Tensor, Tensor]:
@@ -109,26 +102,20 @@ class LSH:
         wrong = (margins > 0)[:, None] != sides.bool()  # (N, C, bits)
         return (margins.abs()[:, None] * wrong).sum(2)
 
-    def save(self, path: str | Path) -> None:
-        """Write hyperplanes and config to one safetensors file; an old one is replaced whole."""
+    def state(self) -> dict[str, Tensor]:
+        """The fitted mean and the hyperplanes' normals, by name."""
         mean, normals = self._fitted
-        tensors = {"mean": mean, "normals": normals}
-        write_quantizer(path, self.kind, asdict(self.config), tensors)
+        return {"mean": mean, "normals": normals}
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. ValueError if the file holds no LSH."""
-        fields, tensors = read_quantizer(path, cls.kind)
-        with damage_named(path):
-            quantizer = cls(LSHConfig(**fields))
-            mean, normals = tensors["mean"], tensors["normals"]
-            check_shape("normals", normals, sum(quantizer.config.bits), normals.shape[-1])
-            check_shape("mean", mean, normals.shape[-1])
-            quantizer._planes = (mean, normals)
-        return quantizer
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` gave; LookupError or ValueError if it is damaged."""
+        mean, normals = tensors["mean"], tensors["normals"]
+        check_shape("normals", normals, sum(self.config.bits), normals.shape[-1])
+        check_shape("mean", mean, normals.shape[-1])
+        self._planes = (mean, normals)
 
 
-class RandomCodes:
+class RandomCodes(StoredQuantizer[QuantizerConfig]):
     """Codes drawn uniformly, from a hash of the vector's bytes keyed with the seed.
 
     So equal vectors share codes, every other likeness is lost, and an item that arrives later gets
@@ -136,15 +123,11 @@ class RandomCodes:
     """
 
     kind: ClassVar[str] = "random"
+    config_class = QuantizerConfig
 
     def __init__(self, config: QuantizerConfig | None = None) -> None:
-        self.config = config or QuantizerConfig()
+        super().__init__(config)
         self._width: int | None = None
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L)."""
-        return self.config.radices
 
     @property
     def _fitted(self) -> int:
@@ -181,20 +164,15 @@ class RandomCodes:
         radix = self.radices[level]
         return ((torch.arange(radix) - self.encode(vectors)[:, level, None]) % radix).double()
 
-    def save(self, path: str | Path) -> None:
-        """Write config and width to one safetensors file; an old one is replaced whole."""
-        tensors = {"width": torch.tensor(self._fitted)}
-        write_quantizer(path, self.kind, asdict(self.config), tensors)
+    def state(self) -> dict[str, Tensor]:
+        """The vectors' width."""
+        return {"width": torch.tensor(self._fitted)}
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. ValueError if the file holds no random codes."""
-        fields, tensors = read_quantizer(path, cls.kind)
-        with damage_named(path):
-            quantizer = cls(QuantizerConfig(**fields))
-            quantizer._width = int(tensors["width"])
-            check_range("width", quantizer._width, 1)
-        return quantizer
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` gave; LookupError or ValueError if it is damaged."""
+        width = int(tensors["width"])
+        check_range("width", width, 1)
+        self._width = width
 
 
 def _hash_key(seed: int, level: int) -> bytes:

@@ -5,8 +5,7 @@ part l. No level depends on another, so that a recommender may predict all of th
 does (arXiv 2506.05781); codes that begin alike are no more alike than codes that end alike.
 """
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -16,11 +15,10 @@ from torch import Tensor
 
 from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
 from nezha_lite.semantic_ids.quantizers.files import (
+    StoredQuantizer,
     check_shape,
     codebooks_of,
-    damage_named,
-    read_quantizer,
-    write_quantizer,
+    named_codebooks,
 )
 from nezha_lite.semantic_ids.quantizers.numerics import cluster, means, project
 from nezha_lite.semantic_ids.quantizers.residual import nearest_codes, squared_distances
@@ -56,7 +54,7 @@ class OPQConfig(QuantizerConfig):
             check_range(name, getattr(self, name), 1)
 
 
-class OPQ:
+class OPQ(StoredQuantizer[OPQConfig]):
     """Optimised product quantization over item vectors.
 
     Vectors whose width L does not divide are padded with zeros before the rotation. Where a part
@@ -64,17 +62,13 @@ class OPQ:
     """
 
     kind: ClassVar[str] = "opq"
+    config_class = OPQConfig
 
     def __init__(self, config: OPQConfig | None = None) -> None:
-        self.config = config or OPQConfig()
+        super().__init__(config)
         self._codebooks: tuple[Tensor, ...] | None = None
         self._mean = torch.empty(0)
         self._rotation = torch.empty(0, 0)
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L)."""
-        return self.config.radices
 
     @property
     def codebooks(self) -> tuple[Tensor, ...]:
@@ -169,25 +163,19 @@ class OPQ:
         rotated = torch.cat(chosen, dim=1).double()  # (N, l * D' / L)
         return (rotated @ self._rotation[:, : rotated.shape[1]].T + self._mean).float()
 
-    def save(self, path: str | Path) -> None:
-        """Write rotation, codebooks and config to one safetensors file; an old one is replaced."""
-        tensors = {f"codebook.{level}": book for level, book in enumerate(self.codebooks)}
-        tensors |= {"mean": self._mean, "rotation": self._rotation}
-        write_quantizer(path, self.kind, asdict(self.config), tensors)
+    def state(self) -> dict[str, Tensor]:
+        """Codebooks, mean and rotation, by name."""
+        books = named_codebooks(self.codebooks)
+        return books | {"mean": self._mean, "rotation": self._rotation}
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. ValueError if the file holds no OPQ."""
-        fields, tensors = read_quantizer(path, cls.kind)
-        with damage_named(path):
-            quantizer = cls(OPQConfig(**fields))
-            books = codebooks_of(quantizer.config, tensors)
-            mean, rotation = tensors["mean"], tensors["rotation"]
-            parts, width = len(books), books[0].shape[1]
-            check_shape("mean", mean, range(1, parts * width + 1))
-            check_shape("rotation", rotation, len(mean), parts * width)
-            quantizer._codebooks, quantizer._mean, quantizer._rotation = books, mean, rotation
-        return quantizer
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` gave; LookupError or ValueError if it is damaged."""
+        books = codebooks_of(self.config, tensors)
+        mean, rotation = tensors["mean"], tensors["rotation"]
+        parts, width = len(books), books[0].shape[1]
+        check_shape("mean", mean, range(1, parts * width + 1))
+        check_shape("rotation", rotation, len(mean), parts * width)
+        self._codebooks, self._mean, self._rotation = books, mean, rotation
 
 
 def _alternate(

@@ -3,27 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from nezha_lite.semantic_ids.quantizers.balanced_rq_kmeans import (
-    BalancedRQKMeans,
-    BalancedRQKMeansConfig,
-)
-from nezha_lite.semantic_ids.quantizers.base import Quantizer, QuantizerConfig
-from nezha_lite.semantic_ids.quantizers.baselines import LSH, LSHConfig, RandomCodes
+from nezha_lite.semantic_ids.quantizers.balanced_rq_kmeans import BalancedRQKMeans
+from nezha_lite.semantic_ids.quantizers.base import Quantizer
+from nezha_lite.semantic_ids.quantizers.baselines import LSH, RandomCodes
 from nezha_lite.semantic_ids.quantizers.files import kind_of
-from nezha_lite.semantic_ids.quantizers.opq import OPQ, OPQConfig
-from nezha_lite.semantic_ids.quantizers.rq_kmeans import RQKMeans, RQKMeansConfig
-from nezha_lite.semantic_ids.quantizers.rq_vae import RQVAE, RQVAEConfig
+from nezha_lite.semantic_ids.quantizers.opq import OPQ
+from nezha_lite.semantic_ids.quantizers.rq_kmeans import RQKMeans
+from nezha_lite.semantic_ids.quantizers.rq_vae import RQVAE
 
-_CONFIGS: dict[Any, Any] = {
-    RQKMeans: RQKMeansConfig,
-    BalancedRQKMeans: BalancedRQKMeansConfig,
-    RQVAE: RQVAEConfig,
-    OPQ: OPQConfig,
-    LSH: LSHConfig,
-    RandomCodes: QuantizerConfig,
-}
+_KINDS: tuple[Any, ...] = (RQKMeans, BalancedRQKMeans, RQVAE, OPQ, LSH, RandomCodes)
 
-QUANTIZERS: dict[str, type[Quantizer]] = {quantizer.kind: quantizer for quantizer in _CONFIGS}
+QUANTIZERS: dict[str, type[Quantizer]] = {quantizer.kind: quantizer for quantizer in _KINDS}
 """Every quantizer class by its kind."""
 
 
@@ -34,10 +24,11 @@ def make_quantizer(
 
     Raises ValueError naming what is wrong: an unknown kind, or a number out of range.
     """
-    quantizer = _of_kind(kind)
-    config = _CONFIGS[quantizer](levels=levels, codes=codes, seed=seed)
-    made: Quantizer = quantizer(config)
-    return made
+    if kind not in QUANTIZERS:
+        raise ValueError(f"quantizer is {kind!r}: one of {_kinds()} is needed")
+    quantizer: Any = QUANTIZERS[kind]
+    unfitted: Quantizer = quantizer(quantizer.config_class(levels, codes, seed))
+    return unfitted
 
 
 def load_quantizer(path: str | Path) -> Quantizer:
@@ -47,15 +38,9 @@ def load_quantizer(path: str | Path) -> Quantizer:
     """
     kind = kind_of(path)
     if kind not in QUANTIZERS:
-        raise ValueError(f"{path} holds a quantizer of kind {kind!r}: {_known()} are known")
+        raise ValueError(f"{path} holds a quantizer of kind {kind!r}: {_kinds()} are valid")
     return QUANTIZERS[kind].load(path)
 
 
-def _of_kind(kind: str) -> Any:
-    if kind not in QUANTIZERS:
-        raise ValueError(f"quantizer is {kind!r}: one of {_known()} is needed")
-    return QUANTIZERS[kind]
-
-
-def _known() -> str:
+def _kinds() -> str:
     return ", ".join(repr(kind) for kind in QUANTIZERS)

@@ -4,8 +4,7 @@ Level 1 clusters the vectors; level l clusters what is left of each vector after
 centroids chosen at levels 1..l-1. A code is the index of the nearest centroid.
 """
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,10 +12,9 @@ from torch import Tensor
 
 from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
 from nezha_lite.semantic_ids.quantizers.files import (
+    StoredQuantizer,
     codebooks_of,
-    damage_named,
-    read_quantizer,
-    write_quantizer,
+    named_codebooks,
 )
 from nezha_lite.semantic_ids.quantizers.numerics import cluster
 from nezha_lite.semantic_ids.quantizers.residual import (
@@ -47,7 +45,7 @@ class RQKMeansConfig(QuantizerConfig):
             check_range(name, getattr(self, name), 1)
 
 
-class RQKMeans:
+class RQKMeans(StoredQuantizer[RQKMeansConfig]):
     """Residual k-means over item vectors.
 
     When a level has no more distinct residuals than codes, each distinct residual becomes its own
@@ -56,15 +54,11 @@ class RQKMeans:
     """
 
     kind: ClassVar[str] = "rq-kmeans"
+    config_class = RQKMeansConfig
 
     def __init__(self, config: RQKMeansConfig | None = None) -> None:
-        self.config = config or RQKMeansConfig()
+        super().__init__(config)
         self._codebooks: tuple[Tensor, ...] | None = None
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L)."""
-        return self.config.radices
 
     @property
     def codebooks(self) -> tuple[Tensor, ...]:
@@ -122,16 +116,10 @@ class RQKMeans:
         """
         return sum_codewords(codes, self.codebooks)
 
-    def save(self, path: str | Path) -> None:
-        """Write codebooks and config to one safetensors file; an old one is replaced whole."""
-        tensors = {f"codebook.{level}": book for level, book in enumerate(self.codebooks)}
-        write_quantizer(path, self.kind, asdict(self.config), tensors)
+    def state(self) -> dict[str, Tensor]:
+        """The codebooks, by name."""
+        return named_codebooks(self.codebooks)
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. ValueError if the file holds no RQ-KMeans quantizer."""
-        fields, tensors = read_quantizer(path, cls.kind)
-        with damage_named(path):
-            quantizer = cls(RQKMeansConfig(**fields))
-            quantizer._codebooks = codebooks_of(quantizer.config, tensors)
-        return quantizer
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` gave; LookupError or ValueError if it is damaged."""
+        self._codebooks = codebooks_of(self.config, tensors)

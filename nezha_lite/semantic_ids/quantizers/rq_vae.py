@@ -8,9 +8,8 @@ moved onto the data again.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
@@ -19,10 +18,8 @@ from torch import Tensor, nn
 
 from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
 from nezha_lite.semantic_ids.quantizers.files import (
+    StoredQuantizer,
     check_shape,
-    damage_named,
-    read_quantizer,
-    write_quantizer,
 )
 from nezha_lite.semantic_ids.quantizers.residual import (
     encode_residuals,
@@ -66,7 +63,7 @@ class RQVAEConfig(QuantizerConfig):
             raise ValueError(f"beta is {self.beta!r}: a finite number >= 0 is needed")
 
 
-class RQVAE:
+class RQVAE(StoredQuantizer[RQVAEConfig]):
     """A residual-quantized autoencoder with the interface of `RQKMeans`.
 
     Trains and encodes on the CPU, where a seed fixes the result (for one machine and number of
@@ -74,15 +71,11 @@ class RQVAE:
     """
 
     kind: ClassVar[str] = "rq-vae"
+    config_class = RQVAEConfig
 
     def __init__(self, config: RQVAEConfig | None = None) -> None:
-        self.config = config or RQVAEConfig()
+        super().__init__(config)
         self._network: _Network | None = None
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L)."""
-        return self.config.radices
 
     @property
     def codebooks(self) -> tuple[Tensor, ...]:
@@ -170,22 +163,17 @@ class RQVAE:
         output: Tensor = network.decoder(sum_codewords(codes, self.codebooks))
         return output * network.scale + network.mean
 
-    def save(self, path: str | Path) -> None:
-        """Write weights and config to one safetensors file; an old one is replaced whole."""
-        write_quantizer(path, self.kind, asdict(self.config), self._trained.state_dict())
+    def state(self) -> dict[str, Tensor]:
+        """The network's weights and buffers, by name."""
+        return self._trained.state_dict()
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. ValueError if the file holds no RQ-VAE quantizer."""
-        fields, tensors = read_quantizer(path, cls.kind)
-        with damage_named(path):
-            quantizer = cls(RQVAEConfig(**fields))
-            check_shape("mean", tensors["mean"], range(1, 2**31))
-            with torch.device("meta"):  # nothing is drawn for weights about to be replaced
-                network = _Network(len(tensors["mean"]), quantizer.config)
-            network.load_state_dict(tensors, assign=True)
-            quantizer._network = network
-        return quantizer
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what `state` gave; LookupError, ValueError or RuntimeError if it is damaged."""
+        check_shape("mean", tensors["mean"], range(1, 2**31))
+        with torch.device("meta"):  # nothing is drawn for weights about to be replaced
+            network = _Network(len(tensors["mean"]), self.config)
+        network.load_state_dict(tensors, assign=True)
+        self._network = network
 
 
 class _Network(nn.Module):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.collisions import (
     collision_rate_of_frequencies,
-    effective_space,
     expected_collision_rate,
     expected_distinct,
     level_frequencies,
@@ -87,7 +86,6 @@ def test_equal_frequencies_are_the_uniform_space() -> None:
     for n in (10, 12_101, 10**7):
         uniform = expected_collision_rate(n, [256] * 4)
         assert collision_rate_of_frequencies(n, [[3] * 256] * 4) == pytest.approx(uniform, rel=1e-9)
-    assert effective_space([[3] * 256, [7] * 10]) == pytest.approx(2560)
 
 
 def test_against_drawing() -> None:
@@ -109,12 +107,6 @@ def test_frequencies_are_read_from_ids() -> None:
     probabilities = [Fraction(a * b, 9) for a in (2, 0, 1) for b in (1, 2)]
     rate = collision_rate_of_frequencies(3, level_frequencies(ids))
     assert rate == pytest.approx(exact_rate(3, probabilities), rel=1e-12)
-
-
-@given(levels=st.lists(LEVEL, min_size=1, max_size=3))
-def test_the_effective_space_lies_within_the_codes_in_use(levels: list[list[int]]) -> None:
-    used = math.prod(sum(count > 0 for count in level) for level in levels)
-    assert 1 - 1e-9 <= effective_space(levels) <= used * (1 + 1e-9)
 
 
 def test_many_levels_of_many_codes_take_moments() -> None:
