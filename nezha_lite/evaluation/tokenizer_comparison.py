@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nezha_lite.common.checks import check
 from nezha_lite.common.results import ResultRow, over_seeds, provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import NezhaDecoder
@@ -81,8 +82,7 @@ class Budget:
     def __post_init__(self) -> None:
         if self.beam < 10:
             raise ValueError(f"beam is {self.beam}, but Recall@10 needs at least 10.")
-        if self.users < 0:
-            raise ValueError(f"users is {self.users}, but must be 0 for all, or more.")
+        check(self.users >= 0, "users", self.users, "0 for all, or more")
 
 
 def compare_tokenizers(
@@ -107,8 +107,8 @@ def compare_tokenizers(
     Raises:
         ValueError: if there are no seeds, or a folder holds a run of other settings.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds is {list(seeds)}, but must be one or more different numbers.")
+    different = len(seeds) == len(set(seeds)) > 0
+    check(different, "seeds", list(seeds), "one or more different numbers")
     budget = budget or Budget()
     for name, config in tokenizers.items():
         runs = [

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
+from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.files import atomic_write
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
@@ -70,16 +71,11 @@ class SasRecConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = ("width", "layers", "heads", "max_items", "epochs", "patience", "batch_users")
-        for name in (*counts, "validation_users"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
-        if self.width % self.heads:
-            raise ValueError(
-                f"width is {self.width}, but must be a multiple of {self.heads} heads."
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, but must be in [0, 1).")
+        check_counts(self, "width", "layers", "heads", "max_items", "epochs", "patience")
+        check_counts(self, "batch_users", "validation_users")
+        whole_heads = self.width % self.heads == 0
+        check(whole_heads, "width", self.width, f"a multiple of {self.heads} heads")
+        check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         check_rate("learning_rate", self.learning_rate)
         check_rate("weight_decay", self.weight_decay, zero=True)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from nezha_lite.common.checks import check, check_counts
 from nezha_lite.decoding import Verification
 from nezha_lite.evaluation.baselines import ItemKnnConfig, SasRecConfig
 from nezha_lite.model.config import PRESETS as BACKBONES
@@ -108,22 +109,16 @@ class StudyConfig:
     removed: tuple[float, ...] = (0.1, 0.2, 0.5)
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(
-                f"seeds is {list(self.seeds)}, but must be one or more different numbers."
-            )
+        different = len(self.seeds) == len(set(self.seeds)) > 0
+        check(different, "seeds", list(self.seeds), "one or more different numbers")
         if self.beam < 10:
             raise ValueError(f"beam is {self.beam}, but Recall@10 needs at least 10.")
-        for name in ("validation_users", "closer_users", "exact_users"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1.")
-        # What would otherwise be found out after hours of training.
-        if self.preset not in BACKBONES:
-            raise ValueError(f"preset is {self.preset!r}, but must be one of {sorted(BACKBONES)}.")
-        if min(self.beams, default=1) < 1:
-            raise ValueError(f"beams is {list(self.beams)}, but all must be at least 1.")
-        if not all(0 <= share < 1 for share in self.removed):
-            raise ValueError(f"removed is {list(self.removed)}, but all must be in [0, 1).")
+        check_counts(self, "validation_users", "closer_users", "exact_users")
+        # Otherwise these would fail after hours of training.
+        check(self.preset in BACKBONES, "preset", self.preset, f"one of {sorted(BACKBONES)}")
+        check(min(self.beams, default=1) >= 1, "beams", list(self.beams), "numbers of at least 1")
+        shares = all(0 <= share < 1 for share in self.removed)
+        check(shares, "removed", list(self.removed), "shares in [0, 1)")
 
 
 PRESETS: Mapping[str, StudyConfig] = MappingProxyType(

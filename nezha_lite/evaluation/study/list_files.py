@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
-from nezha_lite.common.files import atomic_write, parse_json
+from nezha_lite.common.files import atomic_write, damage_named, parse_json
 from nezha_lite.decoding.item_lists import NOT_FOUND
 from nezha_lite.evaluation.metrics import Evaluation
 
@@ -45,7 +45,7 @@ def save_lists(path: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> 
 
 def load_lists(path: Path) -> Stored:
     """Read what `save_lists` wrote; ValueError names a damaged file and the remedy."""
-    try:
+    with damage_named(path, "is damaged, delete it to decode again"):
         with safe_open(path, framework="numpy") as file:
             heading = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -67,8 +67,6 @@ def load_lists(path: Path) -> Stored:
         ranks, sid_ranks, returned, existing = (
             arrays[name].astype(np.int64) for name in _COUNTS[:4]
         )
-    except (SafetensorError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, delete it to decode again: {error}") from error
     return Stored(Evaluation(ranks, sid_ranks, lists, returned, existing, beam), about)
 
 

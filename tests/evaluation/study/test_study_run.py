@@ -70,9 +70,9 @@ def test_damaged_lists_are_one_sentence(tmp_path: Path) -> None:
         ({"seeds": (0, 1, 0)}, r"seeds is \[0, 1, 0\], but must be one or more different numbers"),
         ({"seeds": ()}, r"seeds is \[\]"),
         ({"beam": 9}, r"beam is 9, but Recall@10 needs at least 10"),
-        ({"exact_users": 0}, r"exact_users is 0, but must be at least 1"),
-        ({"beams": (10, 0)}, r"beams is \[10, 0\], but all must be at least 1"),
-        ({"removed": (0.5, 1.0)}, r"removed is \[0.5, 1.0\], but all must be in \[0, 1\)"),
+        ({"exact_users": 0}, r"exact_users is 0, but must be a whole number of at least 1"),
+        ({"beams": (10, 0)}, r"beams is \[10, 0\], but must be numbers of at least 1"),
+        ({"removed": (0.5, 1.0)}, r"removed is \[0.5, 1.0\], but must be shares in \[0, 1\)"),
         ({"preset": "vast"}, r"preset is 'vast', but must be one of \['"),
     ],
 )
