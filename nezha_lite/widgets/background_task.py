@@ -42,7 +42,7 @@ class BackgroundTask(widgets.HBox):
         tooltip: str,
         pressed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.pieces, self.finished, self.pressed = pieces, finished, pressed
+        self.pieces, self.finished = pieces, finished
         self.start_button = widgets.Button(
             description=description,
             tooltip=tooltip,
@@ -66,7 +66,8 @@ class BackgroundTask(widgets.HBox):
         self.completed = False
         self._cancelled = Event()
         self._thread: Thread | None = None
-        self.start_button.on_click(lambda _: self._press())
+        self.start_button.on_click(lambda _: pressed())
+        self.start_button.on_click(lambda _: self.start())
         self.cancel_button.on_click(lambda _: self.cancel())
 
     def start(self) -> None:
@@ -90,10 +91,6 @@ class BackgroundTask(widgets.HBox):
             thread = self._thread
             if thread is not None:
                 thread.join(seconds)
-
-    def _press(self) -> None:
-        self.pressed()
-        self.start()
 
     def _work(self) -> None:
         try:

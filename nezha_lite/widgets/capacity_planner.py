@@ -11,6 +11,7 @@ import traitlets
 from markupsafe import Markup
 
 from nezha_lite.bench.capacity import Cluster, Forecast, Service, servers_needed, simulate
+from nezha_lite.common.checks import check
 from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_style
 from nezha_lite.plots.style import Figure
@@ -65,8 +66,7 @@ class CapacityPlanner(Panel):
         seed: int = 0,
     ) -> None:
         names = [service.name for service in services]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"services are {names}; give at least one, each name once")
+        check(0 < len(names) == len(set(names)), "services", names, "one or more, each name once")
         self.services, self.where, self.seed = tuple(services), where, seed
         self.names = [service_style(service, n).name for n, service in enumerate(services)]
         # Recent simulations are cached: not every slider changes all of them.
@@ -77,7 +77,6 @@ class CapacityPlanner(Panel):
 
     def build(self) -> list[widgets.Widget]:
         """Controls, sentences, both figures and the table."""
-        self.table = widgets.HTML()
         self.responses, self.counts = self.live(self._responses), self.live(self._counts)
         controls = [
             self.control("decoder", "Decoder", [(name, n) for n, name in enumerate(self.names)]),
@@ -98,15 +97,15 @@ class CapacityPlanner(Panel):
     def compute(self, change: Any = None) -> None:
         """Simulate the traffic, and search the number of servers, for each service."""
         rate, deadline = self.requests_per_second, self.deadline_ms
-        self.forecasts: list[Forecast] = []
-        self.needed: list[int | None] = []
-        for index, service in enumerate(self.services):
-            batch = self._batch(index)
-            cluster = Cluster(self.servers, batch)
-            self.forecasts.append(self._simulate(service, rate, cluster, REQUESTS, self.seed))
-            self.needed.append(
-                self._search(service, rate, deadline, batch, 0.0, REQUESTS, self.seed)
-            )
+        batches = [(service, self._batch(n)) for n, service in enumerate(self.services)]
+        self.forecasts: list[Forecast] = [
+            self._simulate(service, rate, Cluster(self.servers, batch), REQUESTS, self.seed)
+            for service, batch in batches
+        ]
+        self.needed: list[int | None] = [
+            self._search(service, rate, deadline, batch, 0.0, REQUESTS, self.seed)
+            for service, batch in batches
+        ]
 
     def _batch(self, index: int) -> int:
         return min(self.max_batch, self.services[index].max_batch)
@@ -121,15 +120,13 @@ class CapacityPlanner(Panel):
             self.services, self.needed, self.decoder, self.deadline_ms, self.requests_per_second
         )
 
-    def tell(self) -> None:
-        """Show the sentences and the table."""
-        self.summarize()
+    def table_html(self) -> str:
+        """Each service with its figures."""
         rows = [
             (Markup("<b>{}</b>").format(name) if index == self.decoder else name, *figures)
             for index, (name, *figures) in enumerate(self.rows())
         ]
-        numbers = range(1, len(HEADS))
-        self.table.value = html_table(self._caption(), HEADS, rows, numbers, row_heads=True)
+        return html_table(self._caption(), HEADS, rows, range(1, len(HEADS)), row_heads=True)
 
     def sentences(self) -> list[str]:
         """The decoder on show: servers needed, response times, and limits; in plain text."""

@@ -20,7 +20,8 @@ from nezha_lite.plots.prefix_figures import prefix_zoom_figure
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.panel import Panel, count_of, discard, paragraph, slider
-from nezha_lite.widgets.tables import html_table
+from nezha_lite.widgets.subject import check_same_items
+from nezha_lite.widgets.tables import code_text, html_table, some_titles
 
 SHOWN_ITEMS, SHOWN_NEIGHBOURS, EXAMPLES = 12, 5, 2
 ANY = ("any", -1)  # first option of a slider: no code selected
@@ -60,8 +61,7 @@ class CodebookExplorer(Panel):
 
     def build(self) -> list[widgets.Widget]:
         """A slider for each level, the zoom, and three tables."""
-        self._moving = False
-        self.common, self.table, self.neighbours = (widgets.HTML() for _ in range(3))
+        self.common, self.neighbours = widgets.HTML(), widgets.HTML()
         self.choices = [self._choice(level, [ANY]) for level in range(self.semantic_ids.levels)]
         self.controls = widgets.VBox(self.choices)
         self.figure = self.live(self._figure)
@@ -85,23 +85,25 @@ class CodebookExplorer(Panel):
         return choice
 
     def _choose(self, level: int, change: Any) -> None:
-        if not self._moving:
+        if change.new != self._code(level):
             code = () if change.new == ANY[1] else (change.new,)
             self.prefix = self.prefix[:level] + code
 
+    def _code(self, level: int) -> int:
+        return self.prefix[level] if level < len(self.prefix) else ANY[1]
+
     def tell(self) -> None:
         """Show everything but the figure."""
-        self._moving = True
-        try:
-            for level in range(len(self.choices)):
-                self._fill_choice(level)
-        finally:
-            self._moving = False
+        for level in range(len(self.choices)):
+            self._fill_choice(level)
         self.controls.children = self.choices
-        self.summarize()
-        outputs = (self.common, self.table, self.neighbours)
-        for output, table in zip(outputs, self._tables(), strict=True):
+        super().tell()
+        for output, table in zip((self.common, self.neighbours), self._tables()[::2], strict=True):
             output.value = _table_html(*table)
+
+    def table_html(self) -> str:
+        """The items."""
+        return _table_html(*self._item_rows())
 
     def _fill_choice(self, level: int) -> None:
         options, choice = [ANY], self.choices[level]
@@ -112,7 +114,7 @@ class CodebookExplorer(Panel):
             # A new slider: one whose options are replaced keeps its old end for the key End.
             discard(choice)
             choice = self.choices[level] = self._choice(level, options)
-        choice.value = self.prefix[level] if level < len(self.prefix) else ANY[1]
+        choice.value = self._code(level)
         choice.disabled = level > len(self.prefix)
 
     # ---- what is said -----------------------------------------------------------------------
@@ -120,7 +122,7 @@ class CodebookExplorer(Panel):
     def sentences(self) -> list[str]:
         """The prefix on show, in plain text."""
         items, whole = len(self.index.items(self.prefix)), self.semantic_ids.n_items
-        name = f"Prefix {_name(self.prefix)}" if self.prefix else "The empty prefix"
+        name = f"Prefix {code_text(self.prefix)}" if self.prefix else "The empty prefix"
         size = f"{name}: {items:,} of {whole:,} items ({percent(items / whole)})."
         level = len(self.prefix)
         if level < self.semantic_ids.levels:
@@ -146,7 +148,7 @@ class CodebookExplorer(Panel):
         items = self.index.items(self.prefix)
         shown = items[:: max(1, len(items) // SHOWN_ITEMS)][:SHOWN_ITEMS]
         codes = self.semantic_ids.codes
-        rows = [(_name(codes[item].tolist()), self.dataset.title(item)) for item in shown]
+        rows = [(code_text(codes[item].tolist()), self.dataset.title(item)) for item in shown]
         some = f", {len(shown)} of them:" if len(shown) < len(items) else ":"
         caption = f"{count_of('item', len(items))} with this prefix{some}"
         return caption, ("semantic ID", "title"), rows
@@ -154,10 +156,9 @@ class CodebookExplorer(Panel):
     def _neighbour_rows(self) -> Table:
         rows = []
         for near in self.index.neighbours(self.prefix, SHOWN_NEIGHBOURS):
-            titles = "; ".join(map(self.dataset.title, near.items[:EXAMPLES]))
-            titles += "; …" if len(near.items) > EXAMPLES else ""
+            titles = some_titles(self.dataset, near.items, EXAMPLES)
             size = count_of("item", len(near.items))
-            rows.append((_name(near.prefix), titles, size, f"{near.distance:.2f}"))
+            rows.append((code_text(near.prefix), titles, size, f"{near.distance:.2f}"))
         if self.index.vectors is None:
             caption = "Neighbours need the item vectors: CodebookExplorer(…, vectors=vectors)."
         elif not self.prefix:
@@ -171,11 +172,7 @@ class CodebookExplorer(Panel):
 
     def blocks(self) -> list[Any]:
         """The prefix on show: sentences, figure, and the tables as lines."""
-        forms = (
-            "{} “{}”: {} here, {} everywhere",
-            "{}   {}",
-            "{}: {} ({}, {} away)",
-        )
+        forms = ("{} “{}”: {} here, {} everywhere", "{}   {}", "{}: {} ({}, {} away)")
         lines = [
             [caption, *(form.format(*row) for row in rows)]
             for form, (caption, _, rows) in zip(forms, self._tables(), strict=True)
@@ -224,13 +221,9 @@ class PrefixIndex:
     def __init__(
         self, semantic_ids: SemanticIds, dataset: InteractionDataset, vectors: Tensor | None = None
     ) -> None:
-        counts = {"data set": dataset.n_items, "vectors": None if vectors is None else len(vectors)}
-        for what, count in counts.items():
-            if count not in (None, semantic_ids.n_items):
-                raise ValueError(
-                    f"The {what} has {count} items, but the semantic IDs name "
-                    f"{semantic_ids.n_items}: load those that belong together."
-                )
+        check_same_items("data set", dataset.n_items, semantic_ids)
+        if vectors is not None:
+            check_same_items("vectors", len(vectors), semantic_ids)
         self.semantic_ids = semantic_ids
         self.vectors = None if vectors is None else vectors.detach().cpu().double()
         self._traits = [_traits_of(dataset, item) for item in range(dataset.n_items)]
@@ -288,12 +281,12 @@ class PrefixIndex:
         # Rounded, so that prefixes equally far come in the same order on every machine.
         order = torch.round(distances, decimals=6).argsort(stable=True)
         nearest = order[: min(n, len(distances) - 1)].tolist()
-        return [self._neighbour(group, number, level, distances) for number in nearest]
-
-    def _neighbour(self, group: Tensor, number: int, level: int, distances: Tensor) -> Neighbour:
-        items = (group == number).nonzero()[:, 0].tolist()
-        codes = self.semantic_ids.codes[items[0], :level].tolist()
-        return Neighbour(tuple(codes), tuple(items), float(distances[number]))
+        groups = [(number, (group == number).nonzero()[:, 0].tolist()) for number in nearest]
+        codes = self.semantic_ids.codes[:, :level]
+        return [
+            Neighbour(tuple(codes[items[0]].tolist()), tuple(items), float(distances[number]))
+            for number, items in groups
+        ]
 
     def _rows(self, prefix: Prefix) -> Tensor:
         """Item indices (n,) of the prefix; ValueError if no item has it."""
@@ -312,10 +305,6 @@ def _traits_of(dataset: InteractionDataset, item: int) -> set[tuple[str, str]]:
     words = re.findall(r"\w+", dataset.title(item).casefold())
     categories = (category.strip() for category in dataset.texts[item].categories)
     return {("word", word) for word in words} | {("category", name) for name in categories if name}
-
-
-def _name(codes: Sequence[int]) -> str:
-    return "-".join(map(str, codes))
 
 
 def _table_html(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

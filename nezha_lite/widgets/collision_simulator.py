@@ -12,6 +12,7 @@ import torch
 import traitlets
 from torch import Tensor
 
+from nezha_lite.common.checks import check
 from nezha_lite.plots.collision_figures import (
     MAX_LEVELS,
     CollisionPoint,
@@ -63,10 +64,8 @@ class CollisionSimulator(Panel):
         items: int | None = None,
         seed: int = 0,
     ) -> None:
-        if vectors.ndim != 2 or not len(vectors):
-            raise ValueError(
-                f"vectors has shape {tuple(vectors.shape)}, but must be (N, D), with items."
-            )
+        filled = vectors.ndim == 2 and len(vectors) > 0
+        check(filled, "shape of vectors", tuple(vectors.shape), "(N, D), with N of 1 or more")
         self.vectors, self.seed = vectors, seed
         self.sizes = (*(size for size in SIZES if size < len(vectors)), len(vectors))
         self.order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
@@ -78,7 +77,6 @@ class CollisionSimulator(Panel):
 
     def build(self) -> list[widgets.Widget]:
         """Controls, both figures and the ways out."""
-        self.table = widgets.HTML()
         self.collisions, self.occupancy = self.live(self._collisions), self.live(self._occupancy)
         self.work = BackgroundTask(
             "Measure every codebook size",
@@ -173,12 +171,10 @@ class CollisionSimulator(Panel):
 
     # ---- what is shown ----------------------------------------------------------------------
 
-    def tell(self) -> None:
-        """Show everything but the figures."""
-        self.summarize()
+    def table_html(self) -> str:
+        """The ways out."""
         caption, ways = self._table_caption(), self.resolutions()
-        table = html_table(caption, (), ways, row_heads=True) if ways else paragraph(caption)
-        self.table.value = table
+        return html_table(caption, (), ways, row_heads=True) if ways else paragraph(caption)
 
     def sentences(self) -> list[str]:
         """The setting on show, or what went wrong, in plain text."""

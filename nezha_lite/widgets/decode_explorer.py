@@ -13,7 +13,7 @@ import torch
 import traitlets
 
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import DecodeResult, Verification
+from nezha_lite.decoding import Verification
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots import Fate, Node, beam_nodes
 from nezha_lite.plots.beam_figures import FATES, PlacedNode, percent, place_nodes, tree_parts
@@ -21,7 +21,7 @@ from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraph
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
-from nezha_lite.widgets.tables import ItemList
+from nezha_lite.widgets.tables import ItemList, code_text, some_titles
 
 SHOWN_HISTORY, SHOWN_LIST, SHOWN_TITLES = 10, 20, 3  # items
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -32,12 +32,8 @@ HOW_TO_ASK = (
 )
 FIRST_FATE = 3  # traces before it: edges, labels, root
 RING = go.Scatter(
-    x=[],
-    y=[],
-    mode="markers",
+    {"x": [], "y": [], "mode": "markers", "hoverinfo": "skip", "showlegend": False},
     marker={"symbol": "circle-open", "size": 20, "color": "#000000", "line": {"width": 2.5}},
-    hoverinfo="skip",
-    showlegend=False,
 )
 CARD = (
     "display:inline-block;border:1px solid #999;border-radius:4px;padding:4px 8px;margin:2px;"
@@ -67,7 +63,7 @@ class DecodeExplorer(DecodePanel):
     temperature = traitlets.Enum(TEMPERATURES)
     step = traitlets.Int(min=0)
     node: Any = traitlets.Tuple()
-    refreshed_by = ("user", "beam", "verification", "temperature")
+    refreshed_by = ("user", "beam", "verification", "temperature", "step")
 
     def __init__(
         self,
@@ -95,14 +91,16 @@ class DecodeExplorer(DecodePanel):
         self.step = (self.step + 1) % (self.last_step + 1)
 
     def compute(self, change: Any = None) -> None:
-        """Decode, and arrange the drafts."""
+        """Decode, unless only the step changed, and arrange the drafts."""
+        if change is not None and change.name == "step":
+            return
         trace = self.decode(self.temperature)
         nodes = [] if trace is None else beam_nodes(trace, 0, self.max_pruned)
         self.placed: list[PlacedNode] = place_nodes(nodes)
 
     def build(self) -> list[widgets.Widget]:
         """Controls, history, tree, explanation and list."""
-        self.history, self.explanation, self.table = (widgets.HTML() for _ in range(3))
+        self.history, self.explanation = widgets.HTML(), widgets.HTML()
         self.node_choice = ChoiceBox("Explain draft", on_choice=partial(setattr, self, "node"))
         self.figure = self.live(self._figure)
         for trace in self.figure.data[FIRST_FATE:-1]:
@@ -114,7 +112,6 @@ class DecodeExplorer(DecodePanel):
         )
         onward.on_click(lambda _: self.next_step())
         steps = ["prompt", *(f"level {n}" for n in range(1, self.last_step)), "list"]
-        self.observe(self._draw, "step")
         self.observe(self._explain, "node")
         return [
             *self.decode_controls(),
@@ -123,10 +120,6 @@ class DecodeExplorer(DecodePanel):
             *(onward, self.history, self.summary, self.figure),
             *(self.node_choice, self.explanation, self.table),
         ]
-
-    def _draw(self, change: Any) -> None:
-        self.redraw()
-        self.tell()
 
     def tell(self) -> None:
         """Show everything but the figure."""
@@ -137,8 +130,11 @@ class DecodeExplorer(DecodePanel):
             self.node = ()
         self.node_choice.offer(options)
         self._explain()
-        self.summarize()
-        self.table.value = self._list().html() if self._list_is_ready() else ""
+        super().tell()
+
+    def table_html(self) -> str:
+        """The finished list."""
+        return self._list().html() if self._list_is_ready() else ""
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
@@ -161,12 +157,42 @@ class DecodeExplorer(DecodePanel):
         if self.temperature != 1:
             effect = "the beam spreads" if self.temperature > 1 else "likely first codes win"
             lines.append(f"Temperature {self.temperature:g}: {effect}.")
-        levels = self.subject.semantic_ids.levels
-        return [*lines, step_sentence(self.result, self._nodes(), self.step, levels)]
+        return [*lines, self._step_sentence()]
+
+    def _step_sentence(self) -> str:
+        assert self.result is not None
+        if self.step == 0:
+            return "The backbone has read the prompt, once. No code is drafted yet."
+        if self.step < self.last_step:
+            counts = {fate: self._count(self.step, fate) for fate in Fate}
+            kept, unchecked = counts[Fate.KEPT], counts[Fate.UNCHECKED]
+            return (
+                f"Level {self.step}: {kept + unchecked} drafts kept"
+                + (f", {unchecked} of them although no item has such a prefix" if unchecked else "")
+                + f"; {counts[Fate.REJECTED]} rejected because no item has such a prefix."
+            )
+        lost = [self._count(level, Fate.REJECTED) for level in range(1, self.last_step)]
+        by_level = ", ".join(f"level {n}: {count}" for n, count in enumerate(lost, 1) if count)
+        calls = f"Backbone calls: {self.result.backbone_calls}."
+        return f"{calls} Hallucinations rejected: {sum(lost)}{f' ({by_level})' * bool(by_level)}."
+
+    def _count(self, level: int, fate: Fate) -> int:
+        return sum(node.level == level and node.fate is fate for node in self._nodes())
 
     def explain(self, node: Node) -> str:
         """Why a draft lived or fell, in plain text."""
-        return explanation(node, self._nodes(), self.subject.semantic_ids, self.subject.dataset)
+        subject, codes = self.subject, torch.tensor(node.codes)
+        same = (subject.semantic_ids.codes[:, : node.level] == codes).all(dim=1)
+        items = same.nonzero()[:, 0].tolist()
+        text = f"Draft {code_text(node.codes)}: {node.fate.value}"
+        if node.fate is Fate.PRUNED:
+            same_level = (other for other in self._nodes() if other.level == node.level)
+            beam = [other.log_prob for other in same_level if other.position >= 0]
+            text += f" ({min(beam):.2f})" if beam else ""
+        text += f". Probability {percent(node.log_prob)} (log-probability {node.log_prob:.2f}). "
+        text += f"{len(items)} item{' begins' if len(items) == 1 else 's begin'} with these codes"
+        titles = some_titles(subject.dataset, items, SHOWN_TITLES)
+        return f"{text}: {titles}." if titles else f"{text}."
 
     def _nodes(self) -> list[Node]:
         return [row.node for row in self.placed]
@@ -211,67 +237,9 @@ class DecodeExplorer(DecodePanel):
         return [*blocks, self._list().lines()] if self._list_is_ready() else blocks
 
 
-def step_sentence(result: DecodeResult, nodes: Sequence[Node], step: int, levels: int) -> str:
-    """What a step shows, in plain text.
-
-    Args:
-        result: the whole decode.
-        nodes: its drafts, from `beam_nodes`.
-        step: 0 after the prompt was read, l after level l, L + 1 when the list is ready.
-        levels: L.
-    """
-    if step == 0:
-        return "The backbone has read the prompt, once. No code is drafted yet."
-    if step <= levels:
-        counts = {fate: _count(nodes, step, fate) for fate in Fate}
-        kept, unchecked = counts[Fate.KEPT], counts[Fate.UNCHECKED]
-        return (
-            f"Level {step}: {kept + unchecked} drafts kept"
-            + (f", {unchecked} of them although no item has such a prefix" if unchecked else "")
-            + f"; {counts[Fate.REJECTED]} rejected because no item has such a prefix."
-        )
-    lost = [_count(nodes, level, Fate.REJECTED) for level in range(1, levels + 1)]
-    by_level = ", ".join(f"level {n}: {count}" for n, count in enumerate(lost, 1) if count)
-    return f"Backbone calls: {result.backbone_calls}. Hallucinations rejected: {sum(lost)}" + (
-        f" ({by_level})." if by_level else "."
-    )
-
-
-def explanation(
-    node: Node, nodes: Sequence[Node], semantic_ids: SemanticIds, dataset: InteractionDataset
-) -> str:
-    """Why a draft lived or fell, in plain text.
-
-    Args:
-        node: the draft.
-        nodes: all drafts of the decode, for the worst score of the beam.
-        semantic_ids: the catalogue.
-        dataset: for the titles of the items that begin with these codes.
-    """
-    codes = torch.tensor(node.codes)
-    items = (semantic_ids.codes[:, : node.level] == codes).all(dim=1).nonzero()[:, 0]
-    titles = "; ".join(dataset.title(int(item)) for item in items[:SHOWN_TITLES])
-    text = f"Draft {_codes(node)}: {node.fate.value}"
-    if node.fate is Fate.PRUNED:
-        same_level = (other for other in nodes if other.level == node.level)
-        beam = [other.log_prob for other in same_level if other.position >= 0]
-        text += f" ({min(beam):.2f})" if beam else ""
-    text += f". Probability {percent(node.log_prob)} (log-probability {node.log_prob:.2f}). "
-    text += f"{len(items)} item{' begins' if len(items) == 1 else 's begin'} with these codes"
-    return text + (f": {titles}{'; …' if len(items) > SHOWN_TITLES else ''}." if titles else ".")
-
-
-def _count(nodes: Sequence[Node], level: int, fate: Fate) -> int:
-    return sum(node.level == level and node.fate is fate for node in nodes)
-
-
 def _name(node: Node) -> tuple[int, int]:
     return node.level, node.candidate
 
 
-def _codes(node: Node) -> str:
-    return "-".join(map(str, node.codes))
-
-
 def _label(node: Node) -> str:
-    return f"level {node.level}: {_codes(node)}"
+    return f"level {node.level}: {code_text(node.codes)}"

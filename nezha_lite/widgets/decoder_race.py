@@ -16,7 +16,7 @@ from nezha_lite.plots.race_figures import race_figure
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.background_task import BackgroundTask, Progress
-from nezha_lite.widgets.panel import WRAPPED, paragraphs, some_of
+from nezha_lite.widgets.panel import WRAPPED, paragraph, some_of
 from nezha_lite.widgets.race_results import Raced, racer_name
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
 
@@ -76,7 +76,7 @@ class DecoderRace(DecodePanel):
 
     def build(self) -> list[widgets.Widget]:
         """Controls, sentences, bars and lists."""
-        self.table, self.figure = widgets.HTML(), self.live(self._figure)
+        self.figure = self.live(self._figure)
         self.work = BackgroundTask(
             "Start the race",
             lambda: self._pieces(self.decoders),
@@ -128,12 +128,14 @@ class DecoderRace(DecodePanel):
 
     def tell(self) -> None:
         """Show the sentences and the lists."""
-        lines = self.sentences()
+        super().tell()
         settings = self.decoders, self.user, self.beam, self.verification
         if not self.problem and not self.raced.was(*settings):
-            lines.append(PENDING)
-        self.summary.value = paragraphs(lines)
-        self.table.value = self.raced.lists_html() if self.raced.entrants else ""
+            self.summary.value += paragraph(PENDING)
+
+    def table_html(self) -> str:
+        """The lists side by side."""
+        return self.raced.lists_html() if self.raced.entrants else ""
 
     def sentences(self) -> list[str]:
         """The race on show but for the times, or what went wrong, in plain text."""

@@ -18,8 +18,9 @@ from nezha_lite.model.prompts import Prompts
 from nezha_lite.plots.agreement_figures import shares_figure
 from nezha_lite.plots.beam_figures import percent
 from nezha_lite.plots.style import Figure
-from nezha_lite.widgets.panel import ChoiceBox
+from nezha_lite.widgets.panel import ChoiceBox, check_trait
 from nezha_lite.widgets.subject import SubjectPanel
+from nezha_lite.widgets.tables import code_text, some_titles
 
 SHOWN_CODES, SHOWN_TITLES = 10, 3
 BEGINNINGS = 1000  # that an average is over: the width of the beam that searches them
@@ -64,21 +65,16 @@ class DraftHeadExplorer(SubjectPanel):
         self.figure.data[0].on_click(self._clicked)
         self.next_choice = ChoiceBox("Next code", {"Take this code": self._take})
         self.back = widgets.Button(description="One code back")
-        self.back.on_click(lambda _: self._go_back())
+        self.back.on_click(lambda _: setattr(self, "codes", self.codes[:-1]))
         controls = [self.user_control(), self.next_choice, self.back]
         return [*controls, self.summary, self.figure]
 
     @traitlets.validate("codes")
     def _codes_of_an_id(self, proposal: Any) -> tuple[int, ...]:
         codes, radices = tuple(proposal.value), self.subject.semantic_ids.radices
-        if len(codes) > len(radices) or not all(
-            isinstance(code, int) and 0 <= code < radix
-            for code, radix in zip(codes, radices, strict=False)
-        ):
-            raise traitlets.TraitError(
-                f"codes is {codes}, but must be at most {len(radices)} whole numbers from 0, "
-                f"below {', '.join(map(str, radices))}."
-            )
+        below = [isinstance(c, int) and 0 <= c < r for c, r in zip(codes, radices, strict=False)]
+        rule = f"at most {len(radices)} whole numbers from 0, below {', '.join(map(str, radices))}"
+        check_trait(proposal, len(codes) <= len(radices) and all(below), rule)
         return codes
 
     # ---- reactions --------------------------------------------------------------------------
@@ -114,16 +110,13 @@ class DraftHeadExplorer(SubjectPanel):
         self.next_choice.offer([] if self._complete() else options)
         self.next_choice.slider.index = 0  # the likeliest
         self.back.disabled = not self.codes
-        self.summarize()
+        super().tell()
 
     def _complete(self) -> bool:
         return len(self.codes) == self.subject.semantic_ids.levels
 
     def _take(self) -> None:
         self.codes = (*self.codes, self.next_choice.slider.value)
-
-    def _go_back(self) -> None:
-        self.codes = self.codes[:-1]
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
@@ -159,9 +152,8 @@ class DraftHeadExplorer(SubjectPanel):
         if complete:
             log_prob += float(self.steps.after(self.before)[1][self.codes[-1]])
         items = self._items_after(self.codes).tolist()
-        written = f"{_joined(self.codes)} has probability {percent(log_prob)}"
-        titles = "; ".join(self.subject.dataset.title(item) for item in items[:SHOWN_TITLES])
-        titles += "; …" if len(items) > SHOWN_TITLES else ""
+        written = f"{code_text(self.codes)} has probability {percent(log_prob)}"
+        titles = some_titles(self.subject.dataset, items, SHOWN_TITLES)
         if complete:
             return f"{written} and names {titles or 'no item'}."
         begin = "1 item begins" if len(items) == 1 else f"{len(items) or 'no'} items begin"
@@ -175,7 +167,7 @@ class DraftHeadExplorer(SubjectPanel):
         given = "from the history alone"
         averages: list[float] = []
         if level:
-            given = f"after {_joined(self.before)}"
+            given = f"after {code_text(self.before)}"
             averages = [one.average for one in self.nexts]
             caption += f" Hatched: the average over {self._beginnings(level)}."
         chances = [math.exp(one.log_prob) for one in self.nexts]
@@ -242,7 +234,3 @@ class HeadSteps:
 
 def _label(one: NextCode) -> str:
     return f"{one.code}: {percent(one.log_prob)}{'' if one.items else ', no item'}"
-
-
-def _joined(codes: Sequence[int]) -> str:
-    return "-".join(map(str, codes))

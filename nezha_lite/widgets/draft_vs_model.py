@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,7 +29,7 @@ from nezha_lite.plots.prefix_agreement import (
 from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraphs, times
 from nezha_lite.widgets.subject import DecodePanel, Subject, verification_sentence
-from nezha_lite.widgets.tables import COMPARED, shared_items
+from nezha_lite.widgets.tables import COMPARED, code_text, shared_items
 
 SELECTED, MARKS = 1, {True: 2, False: 3}  # traces of the first figure, by whether both keep them
 NO_PREFIX: tuple[str, tuple[int, ...]] = (NO_OPTION[0], ())
@@ -95,13 +94,13 @@ class DraftAgainstModel(DecodePanel):
         try:
             if change is None or change.name != "user" or self.searches is None:
                 self.searches = TwoSearches(self.subject, self.beam, self.verification)
-            self.agreement, self.problem = self.searches.of(self.user), ""
+            self.agreement, self.problem = UserAgreement(self.searches, self.user), ""
         except ValueError as error:
             self.searches, self.agreement, self.problem = None, None, str(error)
 
     def tell(self) -> None:
         """Show everything but the figures."""
-        self.summarize()
+        super().tell()
         self._offer()
 
     def _offer(self, change: Any = None) -> None:
@@ -114,8 +113,7 @@ class DraftAgainstModel(DecodePanel):
 
     def _explain(self, change: Any = None) -> None:
         self.prefix_choice.choose(self.prefix)
-        selected = self._selected()
-        xs, ys = agreement_figures.chosen_ends(selected)
+        xs, ys = agreement_figures.chosen_ends(self._selected())
         self.ranks.data[SELECTED].update(x=xs, y=ys)
         self.explanation.value = paragraphs(self._description())
 
@@ -176,7 +174,7 @@ class DraftAgainstModel(DecodePanel):
 
     def _options(self) -> list[tuple[str, tuple[int, ...]]]:
         prefixes = self._levels()[self.level - 1].prefixes
-        return [("-".join(map(str, one.codes)), one.codes) for one in prefixes] or [NO_PREFIX]
+        return [(code_text(one.codes), one.codes) for one in prefixes] or [NO_PREFIX]
 
     def _selected(self) -> ComparedPrefix | None:
         prefixes = self._levels()[self.level - 1].prefixes
@@ -200,9 +198,8 @@ class DraftAgainstModel(DecodePanel):
         return [words, self._ranks(), self._description(), self._bars()]
 
 
-@dataclass(frozen=True, eq=False)
 class UserAgreement:
-    """Where both searches agree for one user.
+    """Where both searches agree for one user, and what that saves a speculative decoder.
 
     Attributes:
         levels: their prefixes, level by level.
@@ -212,26 +209,27 @@ class UserAgreement:
         autoregressive_calls: how often the autoregressive one did.
         head_items: NEZHA's list, best first; NOT_FOUND for an ID without item.
         model_items: the autoregressive decoder's.
+        shared_items: how many of their first ten items both lists have in common.
+        same_first: whether both lists begin with the same item.
     """
 
-    levels: list[LevelAgreement]
-    shares: list[float]
-    accepted: list[float]
-    speculative_calls: int
-    autoregressive_calls: int
-    head_items: list[int]
-    model_items: list[int]
-
-    @property
-    def shared_items(self) -> int:
-        """How many of the first items both lists have in common."""
-        return shared_items(self.head_items, self.model_items)
-
-    @property
-    def same_first(self) -> bool:
-        """Whether both lists begin with the same item."""
+    def __init__(self, searches: TwoSearches, user: int) -> None:
+        subject, row = searches.subject, searches.subject.users.index(user)
+        # On its own: a batch takes as many passes as its hardest prompt.
+        speculative = searches.speculative.decode(subject.prompts(user), searches.beam)
+        assert speculative.accepted is not None  # this decoder always reports it
+        self.levels = compare_prefixes(_trace(searches.head), _trace(searches.model), row)
+        self.shares: list[float] = searches.shares[row].tolist()
+        self.accepted: list[float] = speculative.accepted[0].tolist()
+        self.speculative_calls = speculative.backbone_calls
+        self.autoregressive_calls = searches.model.backbone_calls
+        self.head_items, self.model_items = (
+            item_lists(result.keys[row : row + 1], subject.semantic_ids, subject.popularity)[0]
+            for result in (searches.head, searches.model)
+        )
+        self.shared_items = shared_items(self.head_items, self.model_items)
         first = self.head_items[:1]
-        return first == self.model_items[:1] and first != [NOT_FOUND]
+        self.same_first = first == self.model_items[:1] and first != [NOT_FOUND]
 
 
 class TwoSearches:
@@ -241,6 +239,10 @@ class TwoSearches:
         subject: the model, its catalogue, and the users.
         beam: K.
         verification: of both searches and of the speculative decoder.
+
+    Attributes:
+        shares: (users, L), of the prefixes that the model kept, the share that the head kept.
+        mean_shares: their means over the users.
 
     Raises:
         ValueError: if one of the two cannot decode this model.
@@ -254,31 +256,7 @@ class TwoSearches:
         self.head = NezhaDecoder(*parts).decode(prompts, beam, trace=True)
         self.model = AutoregressiveDecoder(*parts).decode(prompts, beam, trace=True)
         self.shares: Tensor = shared_shares(_trace(self.head), _trace(self.model))  # (users, L)
-
-    @property
-    def mean_shares(self) -> list[float]:
-        """Per level, the mean over the users of the share that the head kept."""
-        return [float(share) for share in self.shares.mean(dim=0)]
-
-    def of(self, user: int) -> UserAgreement:
-        """One user's part of it, and what it saves a speculative decoder."""
-        subject, row = self.subject, self.subject.users.index(user)
-        # On its own: a batch takes as many passes as its hardest prompt.
-        speculative = self.speculative.decode(subject.prompts(user), self.beam)
-        assert speculative.accepted is not None  # this decoder always reports it
-        head, model = (
-            item_lists(result.keys[row : row + 1], subject.semantic_ids, subject.popularity)[0]
-            for result in (self.head, self.model)
-        )
-        return UserAgreement(
-            compare_prefixes(_trace(self.head), _trace(self.model), row),
-            self.shares[row].tolist(),
-            speculative.accepted[0].tolist(),
-            speculative.backbone_calls,
-            self.model.backbone_calls,
-            head,
-            model,
-        )
+        self.mean_shares = [float(share) for share in self.shares.mean(dim=0)]
 
 
 def _trace(result: DecodeResult) -> DecodeTrace:

@@ -15,9 +15,9 @@ from nezha_lite.plots.id_map_figures import Landed, id_map_figure
 from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.dynamic_catalogue import DynamicCatalogue, Served
-from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, figure_widget, redraw
+from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, check_trait, figure_widget, redraw
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
-from nezha_lite.widgets.tables import ItemList
+from nezha_lite.widgets.tables import ItemList, code_text
 
 BEST, FURTHER = 10, 10  # rows shown of the list: the best, and those below with a remark
 LABEL = 145  # pixels, as wide as a slider writes its value
@@ -54,7 +54,6 @@ class HallucinationLab(DecodePanel):
     def build(self) -> list[widgets.Widget]:
         """Controls, map, list, and the square looked into."""
         self.deep = self.subject.semantic_ids.levels > 2  # a square of the map holds several IDs
-        self.table = widgets.HTML()
         self.map, self.inside = self.live(self._map), figure_widget(self._inside())
         self.item_choice = ChoiceBox("Item of the list", {"Remove this item": self._remove})
         self.removed_choice = ChoiceBox(
@@ -86,25 +85,16 @@ class HallucinationLab(DecodePanel):
         return tuple(dict.fromkeys(items))
 
     @traitlets.validate("forbidden")
-    def _known_category(self, proposal: Any) -> str:
-        name: str = proposal.value
-        if name and name not in self.catalogue.categories:
-            raise traitlets.TraitError(
-                f"{name!r} is no category of {self.subject.dataset.name!r}, which has "
-                f"{len(self.catalogue.categories)}."
-            )
-        return name
+    def _known_category(self, proposal: Any) -> Any:
+        valid = proposal.value in ("", *self.catalogue.categories)
+        return check_trait(proposal, valid, f"a category of {self.subject.dataset.name!r}")
 
     @traitlets.validate("square")
     def _known_codes(self, proposal: Any) -> tuple[int, ...]:
         codes, radices = tuple(proposal.value), self.subject.semantic_ids.radices[:2]
-        if codes and (
-            len(codes) != 2 or not all(0 <= c < r for c, r in zip(codes, radices, strict=True))
-        ):
-            raise traitlets.TraitError(
-                f"square is {codes}, but must be () or two codes, below {radices[0]} and "
-                f"{radices[-1]}."
-            )
+        within = len(codes) == 2 and all(0 <= c < r for c, r in zip(codes, radices, strict=True))
+        rule = f"() or two codes, below {radices[0]} and {radices[-1]}"
+        check_trait(proposal, not codes or within, rule)
         return codes
 
     # ---- reactions --------------------------------------------------------------------------
@@ -128,8 +118,11 @@ class HallucinationLab(DecodePanel):
         self._offer_items()
         if self.deep:
             self._offer_squares()
-        self.summarize()
-        self.table.value = self._list().html() if self.rows else ""
+        super().tell()
+
+    def table_html(self) -> str:
+        """The list."""
+        return self._list().html() if self.rows else ""
 
     def _mark_new(self, before: set[int]) -> None:
         now = set(self.served.items)
@@ -149,9 +142,7 @@ class HallucinationLab(DecodePanel):
 
     def _offer_squares(self) -> None:
         counts = Counter(mark.codes[:2] for mark in self._landed()).most_common()
-        self.square_choice.offer(
-            [(f"{'-'.join(map(str, codes))}: {count}", codes) for codes, count in counts]
-        )
+        self.square_choice.offer([(f"{code_text(key)}: {count}", key) for key, count in counts])
         squares = [codes for codes, _ in counts]
         if self.square not in squares:
             self.square = squares[0] if squares else ()
@@ -196,11 +187,8 @@ class HallucinationLab(DecodePanel):
         return [*lines, self.news] if self.news else lines
 
     def _list(self) -> ItemList:
-        missing = sum(not row.items for row in self.rows)
-        caption = f"{len(self.rows)} of {self.beam} places are filled; {missing} name no item."
         further = [row for row in self.rows[BEST:] if row.note or not row.items][:FURTHER]
-        target = self.subject.targets[self.user]
-        return ItemList([*self.rows[:BEST], *further], self.subject.dataset, caption, target)
+        return self.item_list(self.rows, [*self.rows[:BEST], *further], "name no item")
 
     # ---- what is drawn ----------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class Panel(widgets.VBox):
     def __init__(self, **traits: Any) -> None:
         self._keys = KeyKeeper()
         self._figures: list[tuple[go.FigureWidget, Callable[[], go.Figure]]] = []
-        self.summary = widgets.HTML()
+        self.summary, self.table = widgets.HTML(), widgets.HTML()
         super().__init__(**traits)
         self.add_class(CLASS)
         self.compute()
@@ -89,7 +89,8 @@ class Panel(widgets.VBox):
 
     def tell(self) -> None:
         """Show everything but the figures."""
-        self.summarize()
+        self.summary.value = paragraphs(self.sentences())
+        self.table.value = self.table_html()
 
     def refresh(self, change: Any = None) -> None:
         """Show the state after a change."""
@@ -169,13 +170,13 @@ class Panel(widgets.VBox):
         for figure, draw in self._figures:
             redraw(figure, draw())
 
-    def summarize(self) -> None:
-        """Show the sentences."""
-        self.summary.value = paragraphs(self.sentences())
-
     def sentences(self) -> list[str]:
         """The state on show, in plain text."""
         return []
+
+    def table_html(self) -> str:
+        """The table on show, if there is one."""
+        return ""
 
     def blocks(self) -> list[Any]:
         """The state on show without controls: figures, and lists of plain-text lines."""
@@ -336,30 +337,26 @@ def times(count: int) -> str:
 # ---- checks of traits ---------------------------------------------------------------------------
 
 
-def at_most(proposal: Any, limit: int) -> int:
-    """The number proposed for a trait, or a TraitError if it is above the limit."""
-    if proposal.value > limit:
+def check_trait(proposal: Any, valid: bool, rule: str) -> Any:
+    """The value proposed for a trait, or a TraitError that states the rule."""
+    if not valid:
         raise traitlets.TraitError(
-            f"{proposal.trait.name} is {proposal.value}, but must be at most {limit}."
-        )
-    return int(proposal.value)
-
-
-def one_of(proposal: Any, values: Sequence[Any]) -> Any:
-    """The value proposed for a trait, or a TraitError if it is not among these."""
-    if proposal.value not in values:
-        raise traitlets.TraitError(
-            f"{proposal.trait.name} is {proposal.value!r}, but must be one of "
-            f"{', '.join(map(str, values))}."
+            f"{proposal.trait.name} is {proposal.value!r}, but must be {rule}."
         )
     return proposal.value
 
 
+def at_most(proposal: Any, limit: int) -> Any:
+    """The number proposed for a trait, or a TraitError if it is above the limit."""
+    return check_trait(proposal, proposal.value <= limit, f"at most {limit}")
+
+
+def one_of(proposal: Any, values: Collection[Any]) -> Any:
+    """The value proposed for a trait, or a TraitError if it is not among these."""
+    return check_trait(proposal, proposal.value in values, f"one of {', '.join(map(str, values))}")
+
+
 def some_of(proposal: Any, values: Collection[str]) -> tuple[str, ...]:
     """The tuple proposed for a trait, in the order of these values; a TraitError for others."""
-    for value in proposal.value:
-        if value not in values:
-            raise traitlets.TraitError(
-                f"{proposal.trait.name} holds {value!r}, but must hold only {', '.join(values)}."
-            )
+    check_trait(proposal, {*proposal.value} <= {*values}, f"some of {', '.join(values)}")
     return tuple(value for value in values if value in proposal.value)

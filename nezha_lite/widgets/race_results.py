@@ -12,14 +12,7 @@ from nezha_lite.plots.race_figures import RaceBar
 from nezha_lite.plots.speed_figures import decoder_style
 from nezha_lite.widgets.panel import count_of, times
 from nezha_lite.widgets.subject import Subject
-from nezha_lite.widgets.tables import (
-    COMPARED,
-    NARROW,
-    ItemList,
-    ListRow,
-    html_table,
-    shared_items,
-)
+from nezha_lite.widgets.tables import COMPARED, NARROW, ItemList, ListRow, html_table, shared_items
 
 EXACT_NAMES = {"exact-draft": "exact, draft head", "exact-backbone": "exact, backbone"}
 NEZHA, REFERENCE = "nezha", "autoregressive"
@@ -32,36 +25,25 @@ class Entrant:
     Attributes:
         decoder: its name in the bench.
         verification: how its drafts were checked.
+        name: its name in figures.
+        ms: median of the timed calls, in milliseconds.
         calls: forward passes of the backbone.
         rows: all filled places of the list.
+        missing: how many of the listed IDs no item has.
+        bar: for the figure.
         items: the list as items, best first and by popularity where they share an ID; NOT_FOUND
             for an ID without item.
     """
 
     def __init__(self, subject: Subject, finish: Finish, result: DecodeResult) -> None:
-        self.decoder, self.verification, self.ms = (
-            finish.decoder,
-            finish.verification,
-            finish.median_ms,
-        )
-        self.calls, self.rows = result.backbone_calls, subject.list_rows(result)
+        self.decoder, self.verification = finish.decoder, finish.verification
+        self.ms, self.calls = finish.median_ms, result.backbone_calls
+        self.name = racer_name(finish.decoder, finish.verification)
+        self.rows = subject.list_rows(result)
+        self.missing = sum(not row.items for row in self.rows)
+        self.bar = RaceBar(self.name, self.ms, self.calls, len(self.rows), self.missing)
         ids, popularity = subject.semantic_ids, subject.popularity
         self.items = item_lists(result.keys[:1], ids, popularity)[0]
-
-    @property
-    def name(self) -> str:
-        """Its name in figures."""
-        return racer_name(self.decoder, self.verification)
-
-    @property
-    def missing(self) -> int:
-        """How many of the listed IDs no item has."""
-        return sum(not row.items for row in self.rows)
-
-    @property
-    def bar(self) -> RaceBar:
-        """For the figure."""
-        return RaceBar(self.name, self.ms, self.calls, len(self.rows), self.missing)
 
     def shared_with(self, other: Entrant) -> int:
         """How many of their first ten items both lists have in common."""
@@ -73,6 +55,7 @@ class Raced:
 
     Attributes:
         entrants: the decoders that did not fail.
+        reference: the autoregressive one, with whose list the others are compared, or None.
 
     Args:
         subject: the model, its catalogue and its users.
@@ -94,17 +77,13 @@ class Raced:
         self.finishes = tuple(finishes)
         results = [(finish, finish.result) for finish in finishes if finish.result is not None]
         self.entrants = tuple(Entrant(subject, *result) for result in results)
+        self.reference = self.entrant(REFERENCE)
 
     def entrant(self, name: str) -> Entrant | None:
         """The one of this name of `bench.race.RACERS`, if it did not fail."""
         racer = entry(name, self.verification)
         same = (one for one in self.entrants if (one.decoder, one.verification) == racer)
         return next(same, None)
-
-    @property
-    def reference(self) -> Entrant | None:
-        """The autoregressive decoder, with whose list the others are compared."""
-        return self.entrant(REFERENCE)
 
     def was(self, names: Sequence[str], user: int, beam: int, verification: Verification) -> bool:
         """Whether it was run with these names of `bench.race.RACERS` and these settings."""

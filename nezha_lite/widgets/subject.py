@@ -8,14 +8,9 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
+from nezha_lite.common.checks import check
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import (
-    VERIFICATIONS,
-    DecodeResult,
-    DecodeTrace,
-    NezhaDecoder,
-    Verification,
-)
+from nezha_lite.decoding import VERIFICATIONS, DecodeResult, DecodeTrace, NezhaDecoder, Verification
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
@@ -51,24 +46,15 @@ class Subject:
         dataset: InteractionDataset,
         users: Sequence[int] | None = None,
     ) -> None:
-        if dataset.n_items != semantic_ids.n_items:
-            raise ValueError(
-                f"Data set {dataset.name!r} has {dataset.n_items} items, but the semantic IDs name "
-                f"{semantic_ids.n_items}: load the two that belong together."
-            )
+        check_same_items(f"data set {dataset.name!r}", dataset.n_items, semantic_ids)
         split = dataset.split("test")
         rows = {user: row for row, user in enumerate(split.users)}
         if users is None:
             users = split.sample(min(8, len(split)), seed=0).users
+        rule = f"one of the {len(split)} users of {dataset.name!r} with three interactions or more"
         for user in users:
-            if user not in rows:
-                raise ValueError(
-                    f"User {user} is not in the test split of {dataset.name!r}: it has "
-                    f"{len(split)} users with at least three interactions, out of "
-                    f"{dataset.n_users}."
-                )
-        if not users:
-            raise ValueError(f"No user of {dataset.name!r} has three interactions or more.")
+            check(user in rows, "user", user, rule)
+        check(len(users) > 0, "users", users, f"at least {rule}")
         self.model, self.semantic_ids, self.dataset = model.eval(), semantic_ids, dataset
         self.verifier = SortedVerifier(semantic_ids, model.device)
         self.popularity = dataset.popularity()
@@ -183,17 +169,24 @@ class DecodePanel(SubjectPanel):
             return None
         return self.result.trace
 
-    def item_list(self, rows: list[ListRow], shown: list[ListRow]) -> ItemList:
+    def item_list(
+        self, rows: list[ListRow], shown: list[ListRow], missing: str = "of them name no item"
+    ) -> ItemList:
         """Some rows of a list, under a caption about all of them."""
-        missing = sum(not row.items for row in rows)
-        caption = f"{len(rows)} of {self.beam} places are filled; {missing} of them name no item."
+        filled = f"{len(rows)} of {self.beam} places are filled"
+        caption = f"{filled}; {sum(not row.items for row in rows)} {missing}."
         return ItemList(shown, self.subject.dataset, caption, self.subject.targets[self.user])
+
+
+def check_same_items(what: str, count: int, semantic_ids: SemanticIds) -> None:
+    """ValueError unless something has as many items as the semantic IDs name."""
+    rule = f"{semantic_ids.n_items}, as the semantic IDs name"
+    check(count == semantic_ids.n_items, f"number of items of the {what}", count, rule)
 
 
 def verification_control() -> widgets.ToggleButtons:
     """off, final or prefix."""
-    tooltips = [MODES[mode] for mode in VERIFICATIONS]
-    return toggle_buttons("Verification", VERIFICATIONS, "80px", tooltips)
+    return toggle_buttons("Verification", VERIFICATIONS, "80px", [*MODES.values()])
 
 
 def verification_sentence(verification: Verification) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -58,6 +58,17 @@ def html_table(
     return str(table.format(above, titles, body))
 
 
+def code_text(codes: Iterable[int]) -> str:
+    """Codes as they are written everywhere: 1-2-3."""
+    return "-".join(map(str, codes))
+
+
+def some_titles(dataset: InteractionDataset, items: Sequence[int], limit: int) -> str:
+    """The titles of the first items, and a mark if there are more."""
+    titles = "; ".join(dataset.title(int(item)) for item in items[:limit])
+    return titles + ("; …" if len(items) > limit else "")
+
+
 @dataclass(frozen=True)
 class ListRow:
     """One filled place of a decoded list.
@@ -78,7 +89,7 @@ class ListRow:
 
     def text(self, dataset: InteractionDataset) -> str:
         """The title, or that there is none, and the note, in plain text."""
-        missing = f"✕ does not exist (codes {'-'.join(map(str, self.codes))})"
+        missing = f"✕ does not exist (codes {code_text(self.codes)})"
         text = item_label(list(self.items), dataset) if self.items else missing
         return f"{text} ← {self.note}" if self.note else text
 
@@ -144,8 +155,7 @@ class ItemList:
             else (GAP, GAP, "")
             for row in self._with_gaps()
         ]
-        heads = ("place", "item", "log-probability")
-        return html_table(self.caption, heads, cells, numbers=(0, 2))
+        return html_table(self.caption, ("place", "item", "log-probability"), cells, numbers=(0, 2))
 
     def lines(self) -> list[str]:
         """The same table as lines of plain text, for the static form."""

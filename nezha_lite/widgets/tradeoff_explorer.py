@@ -69,10 +69,6 @@ class TradeoffExplorer(Panel):
         self.everything = {
             name: tradeoff_points(speed_rows, quality_rows, name) for name in METRICS
         }
-        self.values = {
-            name: {_key(point): point.value for point in points}
-            for name, points in self.everything.items()
-        }
         self.device = speed_rows[0].device
         self.users = quality_rows[0].settings.get("users")
         measured = self.everything["recall@10"]
@@ -89,7 +85,7 @@ class TradeoffExplorer(Panel):
 
     def build(self) -> list[widgets.Widget]:
         """Controls, sentences, figure and table."""
-        self.table, self.figure = widgets.HTML(), self.live(self._figure)
+        self.figure = self.live(self._figure)
         names = {name: decoder_style(name, "prefix").name for name in self.names}
         spaced = {"width": "auto", "margin": "2px 12px 2px 0"}
         self.boxes = self.checkboxes("decoders", names, spaced)
@@ -127,10 +123,9 @@ class TradeoffExplorer(Panel):
         affordable = [point for point in self.points if point.milliseconds <= self.budget]
         self.best = max(affordable, key=lambda point: point.value, default=None)
 
-    def tell(self) -> None:
-        """Show the sentences and the table."""
-        self.summarize()
-        self.table.value = html_table("", HEADS, self._cells(), NUMBERS) if self.points else ""
+    def table_html(self) -> str:
+        """The points on show."""
+        return html_table("", HEADS, self._cells(), NUMBERS) if self.points else ""
 
     # ---- what is said -----------------------------------------------------------------------
 
@@ -172,8 +167,8 @@ class TradeoffExplorer(Panel):
         ]
 
     def _value(self, metric: str, point: TradeoffPoint) -> str:
-        value = self.values[metric].get(_key(point))
-        return "" if value is None else number(value)
+        same = (one for one in self.everything[metric] if _key(one) == _key(point))
+        return next((number(one.value) for one in same), "")
 
     # ---- what is drawn ----------------------------------------------------------------------
 

@@ -45,13 +45,12 @@ class VerifierLab(DecodePanel):
 
     def build(self) -> list[widgets.Widget]:
         """Controls, bars and the list."""
-        self.table, self.figure = widgets.HTML(), self.live(self._figure)
+        self.figure = self.live(self._figure)
         return [*self.decode_controls(), self.summary, self.figure, self.table]
 
-    def tell(self) -> None:
-        """Show the sentences and the list."""
-        self.summarize()
-        self.table.value = self._list().html() if self.result else ""
+    def table_html(self) -> str:
+        """The list."""
+        return self._list().html() if self.result else ""
 
     def sentences(self) -> list[str]:
         """The state on show, or what went wrong, in plain text."""

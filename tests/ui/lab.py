@@ -98,7 +98,7 @@ class Notebook:
         bundles = [output.get("data", {}) for output in outputs]
         stored = sum("image/svg+xml" in data and PLOTLY not in data for data in bundles)
         pictures = self.page.locator(".jp-OutputArea-output img[src^='data:image/svg+xml']")
-        expect(pictures).to_have_count(stored)
+        expect(pictures).to_have_count(stored, timeout=OPEN_MILLISECONDS)
         assert pictures.evaluate_all(LOADED), f"{self.name}: a picture is broken"
         for picture in pictures.all():
             expect(picture).to_be_visible()

@@ -122,10 +122,10 @@ def test_prefixes_that_no_item_has_are_refused() -> None:
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="vectors has 79 items, but the semantic IDs name 80"):
+    with pytest.raises(ValueError, match="of the vectors is 79, but must be 80, as the semantic"):
         CodebookExplorer(dataset(), IDS, VECTORS[:-1])
     fewer = SemanticIds.from_codes(IDS.codes[:-1], IDS.radices)
-    with pytest.raises(ValueError, match="data set has 80 items, but the semantic IDs name 79"):
+    with pytest.raises(ValueError, match="of the data set is 80, but must be 79, as the semantic"):
         CodebookExplorer(dataset(), fewer)
 
 

@@ -366,7 +366,7 @@ def test_a_fit_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_bad_input_is_refused(simulator: CollisionSimulator) -> None:
-    with pytest.raises(ValueError, match=r"vectors has shape \(0, 4\)"):
+    with pytest.raises(ValueError, match=r"shape of vectors is \(0, 4\), but must be \(N, D\)"):
         CollisionSimulator(torch.zeros(0, 4))
     with pytest.raises(traitlets.TraitError, match="items is 250"):
         choose(simulator, items=250)

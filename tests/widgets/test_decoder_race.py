@@ -192,7 +192,7 @@ def test_ticks_and_the_trait_follow_each_other(model: NezhaModel) -> None:
     assert race.decoders == ("autoregressive", "speculative")
     race.decoders = ("exact-draft", "nezha-unchecked")
     assert {name for name, box in race.boxes.items() if box.value} == {*race.decoders}
-    with pytest.raises(traitlets.TraitError, match="decoders holds 'beam'"):
+    with pytest.raises(traitlets.TraitError, match=r"'beam',., but must be some of nezha"):
         race.decoders = ("beam",)
     with pytest.raises(traitlets.TraitError, match="beam"):
         race.beam = 129

@@ -257,7 +257,7 @@ def test_looking_inside_follows_the_drafts(lab: HallucinationLab) -> None:
     [
         ("removed", (60,), "removed holds item 60, but"),
         ("removed", (-1,), "removed holds item -1, but"),
-        ("forbidden", "Cars", "'Cars' is no category of 'toy'"),
+        ("forbidden", "Cars", "forbidden is 'Cars', but must be a category of 'toy'"),
         ("square", (1, 6), "below 6 and 6"),
         ("beam", 0, "beam"),
     ],

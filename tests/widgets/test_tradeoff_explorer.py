@@ -193,7 +193,7 @@ def test_every_control_has_a_name_and_follows_its_trait(explorer: TradeoffExplor
         ("beam", 11, "beam is 11, but must be one of"),
         ("verifier", "final", "verifier is 'final'"),
         ("budget", 1.23, "budget is 1.23"),
-        ("decoders", ("magic",), "decoders holds 'magic'"),
+        ("decoders", ("magic",), "'magic',., but must be some of nezha"),
         ("metric", "mrr", "metric"),
     ],
 )

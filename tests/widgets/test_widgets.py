@@ -138,11 +138,11 @@ class TestBoth:
 
     def test_parts_that_do_not_fit_are_refused(self, kind: type, model: NezhaModel) -> None:
         fewer = SemanticIds.from_codes(IDS.codes[:-1], IDS.radices)
-        with pytest.raises(ValueError, match="60 items, but the semantic IDs name 59"):
+        with pytest.raises(ValueError, match="'toy' is 60, but must be 59, as the semantic"):
             kind(model, fewer, dataset())
-        with pytest.raises(ValueError, match="User 99 is not in the test split"):
+        with pytest.raises(ValueError, match="user is 99, but must be one of the 12 users"):
             kind(model, IDS, dataset(), users=[99])
-        with pytest.raises(ValueError, match="No user"):
+        with pytest.raises(ValueError, match="but must be at least one of the 12 users"):
             kind(model, IDS, dataset(), users=[])
         with pytest.raises(traitlets.TraitError, match="beam"):
             kind(model, IDS, dataset(), beam=0)
