@@ -201,7 +201,7 @@ class HallucinationLab(DecodePanel):
     def _inside(self) -> Figure:
         """The square looked into; the whole map where IDs end with two codes."""
         ids = self.subject.semantic_ids
-        default = tuple(ids.codes[0, :2].tolist())  # for when no square is chosen: without drafts
+        default = tuple(ids.codes[0, :2].tolist())  # without drafts no square is selected
         prefix = (self.square or default) if self.deep else ()
         return id_map_figure(ids, self._landed(), self.removed, prefix)
 
