@@ -14,7 +14,7 @@ import numpy as np
 from nezha_lite.common.results import ResultRow
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers.hash_table import LOAD
-from nezha_lite.verifiers.sorted_ops import key_type, smallest_type
+from nezha_lite.verifiers.sorted_ops import key_type, smallest_type, with_room
 
 FITTED = 3  # of the largest measured sizes: small ones are another regime, inside the caches
 TIMES = ("build_seconds", "step_ms", "candidates_ms", "ranked_ms", "add_ms", "remove_ms")
@@ -69,9 +69,11 @@ def expected_bytes(kind: str, items: int, radices: Sequence[int]) -> float | Non
     inner = range(len(radices) - 1)  # levels that keep a number of continuations
     if kind == "isin":
         return 8 * sum(prefixes)
+    # Capacities of structures that have room to grow.
+    room = [min(with_room(int(n)), size) for n, size in zip(prefixes, level_sizes, strict=True)]
     if kind == "sorted":
-        keys = sum(n * width for n, width in zip(prefixes, key_bytes, strict=True))
-        return keys + 4 * sum(prefixes[level] for level in inner)
+        keys = sum(n * width for n, width in zip(room, key_bytes, strict=True))
+        return keys + 4 * sum(room[level] for level in inner)
     if kind == "bitset":
         strides = radix_strides(radices)
         return sum(
@@ -83,9 +85,9 @@ def expected_bytes(kind: str, items: int, radices: Sequence[int]) -> float | Non
         return keys + 4 * sum(places[level] for level in inner)
     if kind == "trie":
         total = 0.0
-        parents, space = 1.0, 1
-        for n, radix, size in zip(prefixes, radices, level_sizes, strict=True):
-            total += parents * (key_type(space).itemsize + smallest_type(int(n)).itemsize)
+        parents, space = 1, 1
+        for n, radix, size in zip(room, radices, level_sizes, strict=True):
+            total += parents * (key_type(space).itemsize + smallest_type(n).itemsize)
             total += n * smallest_type(radix - 1).itemsize
             parents, space = n, size
         return total

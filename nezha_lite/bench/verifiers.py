@@ -302,7 +302,8 @@ def _decode(
     model.to(device)
     histories, _ = histories_of(model.config.max_items, N_BEAMS, ids.n_items, None, seed)
     prompts = prompts_of(model, ids, histories, batch=1)
-    decoder = CapturedDecoder(NezhaDecoder(model, make_verifier("auto", ids, device)), compile)
+    eager = NezhaDecoder(model, make_verifier("auto", ids, device))
+    decoder = CapturedDecoder(eager, compile, background=False)
     times = time_calls(
         lambda i: decoder.decode(prompts[i % N_BEAMS], beam), repeats, 3, device, SECONDS
     )

@@ -36,7 +36,7 @@ DecoderFactory = Callable[[NezhaModel, Verifier, Verification], CatalogueDecoder
 def captured_nezha(
     model: NezhaModel, verifier: Verifier, verification: Verification
 ) -> CapturedDecoder:
-    """The fast path: NEZHA as compiled programs, which the first call of each shape compiles."""
+    """The fast path: NEZHA as compiled programs, made in the background for each new shape."""
     return CapturedDecoder(NezhaDecoder(model, verifier, verification))
 
 

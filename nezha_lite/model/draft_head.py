@@ -63,6 +63,8 @@ class DraftHead(nn.Module):
         self.cells = nn.ModuleList(cell(width, width) for _ in inner)
         self.dropout = nn.Dropout(dropout)
         self.placeholders = placeholders
+        self._tables: list[Tensor] = []  # see `refresh_tables`
+        self._table_versions: list[tuple[int, int]] = []
 
     @property
     def levels(self) -> int:
@@ -91,14 +93,38 @@ class DraftHead(nn.Module):
         next_state = self.cells[level](embedded.flatten(0, -2), state.flatten(0, -2))
         return next_state.view_as(state)
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def refresh_tables(self) -> None:
+        """Compute the cells' products with the code embeddings again if weights have changed.
+
+        They depend on weights alone: computed for all codes of a level, half of a cell's work
+        becomes a lookup. Compiled programs read them where this was called. Tables of one shape
+        stay at one address, where CUDA graphs read them.
+        """
+        inputs: list[tuple[Tensor, Tensor, Tensor]] = [
+            (embedding.weight, cell.weight_ih, cell.bias_ih)  # type: ignore[misc]
+            for embedding, cell in zip(self.embeddings, self.cells, strict=True)
+        ]
+        weights = [weight for level in inputs for weight in level]
+        versions = [(weight.data_ptr(), weight._version) for weight in weights]
+        if versions == self._table_versions:
+            return
+        tables = [F.linear(*level) for level in inputs]  # L − 1 of (C, D), for a GRU (C, 3·D)
+        for index, (old, new) in enumerate(zip(self._tables, tables, strict=False)):
+            if old.dtype == new.dtype and old.device == new.device:
+                tables[index] = old.copy_(new)
+        self._tables, self._table_versions = tables, versions
+
     def _advance_by_table(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
-        # The cell's product with e_l depends on weights alone. Computed for all codes of the level,
-        # half of the cell's work becomes a lookup. Where weights are part of the program (on a
-        # CPU) the table is too; elsewhere each run computes it once for all beams.
         cell, embedding = self.cells[level], self.embeddings[level]
         assert isinstance(cell, nn.RNNCell | nn.GRUCell)
         assert isinstance(embedding, nn.Embedding)
-        table = F.linear(embedding.weight, cell.weight_ih, cell.bias_ih)  # (C, D or 3·D)
+        table = (
+            self._tables[level]
+            if self._tables
+            else F.linear(embedding.weight, cell.weight_ih, cell.bias_ih)
+        )
         from_code = table[codes]  # (..., D), for a GRU (..., 3·D)
         from_state = F.linear(state, cell.weight_hh, cell.bias_hh)
         if self.transition == "rnn":

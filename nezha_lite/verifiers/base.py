@@ -1,10 +1,10 @@
-"""The one interface of all verifiers, and what a beam step asks of it."""
+"""The interface of all verifiers, and the candidates that they give to a beam step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ class Catalogue(Protocol):
 class CatalogueKeys:
     """A catalogue as bare keys, for those too large to name every item.
 
+    >>> CatalogueKeys(torch.tensor([3, 5]), (4, 6)).radices
+    (4, 6)
+
     Attributes:
         keys: (N,) int64.
         radices: T_1 … T_L.
@@ -41,12 +44,12 @@ class CatalogueKeys:
 class Candidates:
     """The continuations that a verifier offers to a beam step.
 
-    Candidates are numbered k · C + c: code c after beam k. The count F depends on the catalogue,
-    the level and K only, never on the beams' contents, so that shapes stay static.
+    Candidates are numbered k · C + c: code c after beam k. Their count F depends on the verifier,
+    the level and K only, never on the beams' contents, so shapes are static.
 
     Attributes:
-        exists: (B, F) bool, which of them begin an existing ID; None if nobody asked.
-        index: (B, F) int64, their numbers in rising order where they exist, any valid number
+        exists: (B, F) bool, which of them begin an existing ID; None where this was not checked.
+        index: (B, F) int64, their numbers in ascending order where they exist, any valid number
             elsewhere; None for all K · C in order.
     """
 
@@ -57,69 +60,82 @@ class Candidates:
 class Verifier(Protocol):
     """Membership of keys in the catalogue, exact: no false accept, no false reject.
 
-    Threads may ask at once, but not while another one adds or removes: change a copy then, and ask
-    that from there on, as `Recommender` does.
+    Threads may query a verifier together, but not while another thread adds or removes keys: change
+    a copy (`copy.deepcopy`) instead and query the copy from then on, as `Recommender` does.
     """
 
     @property
+    def tensors(self) -> Sequence[Tensor]:
+        """Every tensor that queries read. A compiled program takes them as inputs."""
+
+    @property
     def radices(self) -> tuple[int, ...]:
-        """T_1 … T_L of the IDs it knows."""
+        """T_1 … T_L of its IDs."""
 
     @property
     def n_ids(self) -> int:
-        """How many different IDs exist now."""
+        """The current number of distinct IDs."""
 
     @property
     def nbytes(self) -> int:
         """Memory of the structure, in bytes."""
 
     @property
-    def generation(self) -> int:
-        """Grows whenever a change replaced tensors, so that programs compiled on them are stale.
+    def signature(self) -> Hashable:
+        """Verifiers of one signature differ in the values of `tensors` alone.
 
-        Changes made in place leave it as it is: a captured program sees them by itself.
+        They can therefore run in the same compiled program. A copy has its original's signature,
+        and a change made in place keeps it. Where a change needs larger tensors, the signature is
+        new.
         """
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
+        """The same verifier for queries on other `tensors` of the same shapes and types."""
 
     def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
         """Which prefixes of `level` codes (1 … L) begin an existing ID: int64 (...) → bool (...).
 
-        Negative keys, the mark of an empty slot, never exist.
+        Negative keys, which mark padding, never exist.
         """
 
     def contains(self, keys: Tensor) -> Tensor:
         """Which finished IDs exist: int64 (...) → bool (...)."""
 
     def candidates(self, level: int, prefixes: Tensor) -> Candidates:
-        """The continuations by a code of `level` (1 … L) of prefixes of level − 1 codes.
+        """The continuations of prefixes of level − 1 codes by a code of `level` (1 … L).
 
         Args:
-            level: of the code to be chosen.
-            prefixes: (B, K) int64 keys, those of a row all different; 0 at level 1; negative ones,
-                of which there may be several, have no continuation.
+            level: of the next code.
+            prefixes: (B, K) int64 keys, different within a row; 0 at level 1. Negative ones, of
+                which a row may hold several, have no continuation.
         """
 
     def add(self, keys: Tensor) -> None:
-        """Let these IDs exist: (M,) int64 keys; those that already do stay as they are.
+        """Insert IDs: (M,) int64 keys; those that exist already stay.
 
         Raises:
-            ValueError: for a key outside the ID space; nothing is changed then.
+            ValueError: for a key outside the ID space; then nothing is changed.
         """
 
     def remove(self, keys: Tensor) -> None:
-        """Let these IDs exist no more: (M,) int64 keys; those that do not stay as they are.
+        """Delete IDs: (M,) int64 keys; those that do not exist are ignored.
 
         Raises:
-            ValueError: for a key outside the ID space; nothing is changed then.
+            ValueError: for a key outside the ID space; then nothing is changed.
         """
 
 
 def child_keys(prefixes: Tensor, level: int, radices: Sequence[int]) -> Tensor:
-    """Keys of all continuations at `level`: (B, K) → (B, K, C) int64, -1 after what is no prefix.
+    """Keys of all continuations at `level`: (B, K) → (B, K, C) int64.
 
-    That is a negative number, or one too large for level − 1 codes, whose continuations would
-    carry the keys of others.
+    -1 follows a number that is no prefix: a negative one, or one too large for level − 1 codes,
+    whose continuations would have the keys of other prefixes.
+
+    >>> child_keys(torch.tensor([[1, -1]]), 2, (2, 3))
+    tensor([[[ 1,  3,  5],
+             [-1, -1, -1]]])
     """
     stride = radix_strides(radices)[level - 1]
     codes = torch.arange(radices[level - 1], device=prefixes.device)
-    keys = prefixes.unsqueeze(-1) + codes * stride
+    keys = prefixes.unsqueeze(-1) + codes * stride  # (B, K, C)
     return keys.masked_fill(((prefixes < 0) | (prefixes >= stride)).unsqueeze(-1), -1)

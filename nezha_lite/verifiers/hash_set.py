@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor
@@ -11,13 +12,18 @@ from nezha_lite.verifiers.incremental import IncrementalVerifier
 
 
 class HashSetVerifier(IncrementalVerifier):
-    """The definition itself: one Python set of keys per level. Readable, and slow on tensors.
+    """The definition itself: one Python set of keys per level. Readable, but slow on tensors.
 
-    Answers keys on any device, at the price of a synchronisation: it cannot be captured.
+    It answers keys on any device, but waits for the device: it cannot be captured.
+
+    >>> from nezha_lite.verifiers import CatalogueKeys
+    >>> verifier = HashSetVerifier(CatalogueKeys(torch.tensor([3, 5]), radices=(4, 6)))
+    >>> verifier.prefix_contains(1, torch.tensor([0, 1, 3])).tolist()  # 5 = 1 + 4 · 1
+    [False, True, True]
     """
 
     def _build(self, keys: Tensor) -> None:
-        # Every prefix with its number of continuations, so that it can go with the last of them.
+        # Every prefix with its number of continuations: it goes with the last of them.
         self.prefixes: list[dict[int, int]] = [{} for _ in self.radices]
         self.n_ids = 0
         self.add(keys)
@@ -25,13 +31,18 @@ class HashSetVerifier(IncrementalVerifier):
     def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
         """See `Verifier.prefix_contains`."""
         existing = self.prefixes[level - 1]
-        found = [key in existing for key in keys.flatten().tolist()]
-        return torch.tensor(found, dtype=torch.bool, device=keys.device).view(keys.shape)
+        exists = [key in existing for key in keys.flatten().tolist()]
+        return torch.tensor(exists, dtype=torch.bool, device=keys.device).view(keys.shape)
 
     @property
     def nbytes(self) -> int:
         """See `Verifier.nbytes`: the tables and their keys, as Python reports them."""
         return sum(sys.getsizeof(keys) + sum(map(sys.getsizeof, keys)) for keys in self.prefixes)
+
+    @property
+    def signature(self) -> Hashable:
+        """See `Verifier.signature`: queries read no tensor, so it has no substitute."""
+        return self
 
     def _insert(self, level: int, keys: Tensor, children: Tensor) -> None:
         self.prefixes[level - 1].update(zip(keys.tolist(), children.tolist(), strict=True))
@@ -44,5 +55,5 @@ class HashSetVerifier(IncrementalVerifier):
         children = self.prefixes[level - 1]
         for key, change in zip(keys.tolist(), more.tolist(), strict=True):
             children[key] += change
-        some = [children[key] > 0 for key in keys.tolist()]
-        return torch.tensor(some, dtype=torch.bool, device=keys.device)
+        remain = [children[key] > 0 for key in keys.tolist()]
+        return torch.tensor(remain, dtype=torch.bool, device=keys.device)

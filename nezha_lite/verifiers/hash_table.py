@@ -27,35 +27,37 @@ class HashTableVerifier(IncrementalVerifier):
     """
 
     def _build(self, keys: Tensor) -> None:
-        self._tables: list[_Table] = []
+        tables: list[_Table] = []
         children = None
         for level in range(len(self.radices), 0, -1):
-            self._tables.insert(0, _Table(keys, children, key_type(self._n_prefixes(level))))
+            tables.insert(0, _Table(keys, children, key_type(self._n_prefixes(level))))
             keys, children = self._parents(level, keys)
-
-    @property
-    def nbytes(self) -> int:
-        """See `Verifier.nbytes`."""
-        return sum(table.nbytes for table in self._tables)
+        self._use(tuple(tables))
 
     def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
         """See `Verifier.prefix_contains`."""
         inside = (keys >= 0) & (keys < self._n_prefixes(level))
-        found = self._tables[level - 1].hits(keys.flatten()).any(dim=1)
-        return found.view(keys.shape) & inside
+        hits = self._tables[level - 1].hits(self.tensors[level - 1], keys.flatten())
+        return hits.any(dim=1).view(keys.shape) & inside
 
     def _insert(self, level: int, keys: Tensor, children: Tensor) -> None:
-        table = self._tables[level - 1]
-        keys, children = table.insert(keys, children)
+        old = self._tables[level - 1]
+        keys, children = old.insert(keys, children)
         if keys.numel():
-            self._tables[level - 1] = table.rebuilt(keys, children)
-            self.generation += 1
+            new = old.rebuilt(keys, children)
+            self._use(tuple(new if table is old else table for table in self._tables))
 
     def _erase(self, level: int, keys: Tensor) -> None:
         self._tables[level - 1].erase(keys)
 
     def _count(self, level: int, keys: Tensor, more: Tensor) -> Tensor:
         return self._tables[level - 1].count(keys, more)
+
+    def _use(self, tables: tuple[_Table, ...]) -> None:
+        self._tables = tables
+        self.tensors = [table.slots for table in tables]
+        self._children = [table.children for table in tables if table.children is not None]
+        self._renew_signature()
 
 
 class _Table:
@@ -91,13 +93,9 @@ class _Table:
             self.children = torch.zeros(size, dtype=torch.int32, device=keys.device)
             self.children[places] = children[order].int()
 
-    @property
-    def nbytes(self) -> int:
-        return self.slots.nbytes + (0 if self.children is None else self.children.nbytes)
-
-    def hits(self, keys: Tensor) -> Tensor:
-        """Which place of its window each key lies in: (M,) int64 → (M, window) bool."""
-        return self._windows(keys) == keys.to(self.slots.dtype).unsqueeze(-1)
+    def hits(self, slots: Tensor, keys: Tensor) -> Tensor:
+        """Which slot of its window each key lies in: (M,) int64 → (M, window) bool."""
+        return self._windows(slots, keys) == keys.to(slots.dtype).unsqueeze(-1)
 
     def count(self, keys: Tensor, more: Tensor) -> Tensor:
         """Count `more` continuations of keys that are here, and say which have any now."""
@@ -117,7 +115,7 @@ class _Table:
             return keys, children
         self.n_keys += keys.numel()
         while keys.numel():
-            windows, homes = self._windows(keys).long(), self._homes(keys)
+            windows, homes = self._windows(self.slots, keys).long(), self._homes(keys)
             # Whoever lives here with the latest home moves on: its own window reaches furthest.
             # An empty place is better than any of them.
             latest = self._homes(windows).masked_fill(windows == EMPTY, self.capacity)
@@ -148,11 +146,11 @@ class _Table:
             return _Table(keys, None, self.slots.dtype)
         return _Table(keys, torch.cat([self.children[here].long(), children]), self.slots.dtype)
 
-    def _windows(self, keys: Tensor) -> Tensor:
-        return self.slots.unfold(0, self.window, 1).index_select(0, self._homes(keys))
+    def _windows(self, slots: Tensor, keys: Tensor) -> Tensor:
+        return slots.unfold(0, self.window, 1).index_select(0, self._homes(keys))
 
     def _places(self, keys: Tensor) -> Tensor:
-        return self._homes(keys) + self.hits(keys).to(torch.uint8).argmax(dim=1)
+        return self._homes(keys) + self.hits(self.slots, keys).to(torch.uint8).argmax(dim=1)
 
     def _homes(self, keys: Tensor) -> Tensor:
         return _mixed(keys) & (self.capacity - 1)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,26 +15,35 @@ from torch import Tensor
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers.base import Candidates, Catalogue, child_keys
 
+_signatures = itertools.count()  # unique in this process; a copy shares its original's
+
 
 class IncrementalVerifier(ABC):
-    """A catalogue of existing IDs whose members come and go.
+    """A catalogue whose IDs can be added and removed.
 
     A structure answers `prefix_contains` and holds, at every level, exactly the prefixes that have
-    an ID below them. It says how one level takes in new prefixes and lets go of old ones; which
-    prefixes these are is worked out here, from the finished IDs upwards.
+    an ID below them. A subclass says how one level inserts and erases prefixes; which prefixes
+    these are is worked out here, from the finished IDs upwards.
 
-    Build it on the model's device, where the keys it is asked for must be too.
+    Build it on the model's device; queries must be on that device too.
+
+    >>> from nezha_lite.verifiers import CatalogueKeys, TrieVerifier
+    >>> verifier = TrieVerifier(CatalogueKeys(torch.tensor([3, 5]), radices=(4, 6)))
+    >>> verifier.add(torch.tensor([7]))
+    >>> verifier.remove(torch.tensor([3]))
+    >>> verifier.n_ids, verifier.contains(torch.tensor([3, 5, 7])).tolist()
+    (2, [False, True, True])
 
     Args:
-        catalogue: the keys to begin with; several items may share one, and there may be none.
-        device: where the tensors live.
+        catalogue: the initial keys; several items may share one, and there may be none.
+        device: of the tensors.
 
     Raises:
         ValueError: for keys that are not (N,) int64 inside the ID space, or an ID space too large
             for int64 keys.
     """
 
-    # Inside inference mode PyTorch makes tensors that nothing outside it may change in place.
+    # PyTorch does not let tensors made in inference mode change in place outside it.
     @torch.inference_mode(False)
     def __init__(self, catalogue: Catalogue, device: torch.device | str = "cpu") -> None:
         self.radices = tuple(catalogue.radices)
@@ -42,15 +55,28 @@ class IncrementalVerifier(ABC):
                 f"most {2**63 - 1}: use fewer levels or smaller codebooks."
             )
         self.device = torch.empty(0, device=device).device  # "cuda" by its number
-        self.generation = 0
+        self.tensors: list[Tensor] = []
+        self._children: list[Tensor] = []  # numbers of continuations, which no query reads
         keys = self._distinct(catalogue.keys)
         self.n_ids = keys.numel()
         self._build(keys)
+        self._renew_signature()
 
     @property
-    @abstractmethod
     def nbytes(self) -> int:
-        """Memory of the structure, in bytes."""
+        """See `Verifier.nbytes`."""
+        return sum(tensor.nbytes for tensor in (*self.tensors, *self._children))
+
+    @property
+    def signature(self) -> Hashable:
+        """See `Verifier.signature`."""
+        return self._signature
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
+        """See `Verifier.with_tensors`. The result must not be changed."""
+        other = copy.copy(self)
+        other.tensors = list(tensors)
+        return other
 
     @abstractmethod
     def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
@@ -100,38 +126,42 @@ class IncrementalVerifier(ABC):
 
     @abstractmethod
     def _build(self, keys: Tensor) -> None:
-        """Lay out the structure for these finished IDs: (N,) int64, sorted, all different."""
+        """Build the structure for finished IDs: (N,) int64, sorted, distinct."""
 
     @abstractmethod
     def _insert(self, level: int, keys: Tensor, children: Tensor) -> None:
-        """Let prefixes that do not exist yet exist, after the levels below have changed.
+        """Insert prefixes that do not exist yet, after the levels below have changed.
 
         Args:
-            level: 1 … L, how many codes they have.
-            keys: (M,) int64, sorted, all different, at least one.
+            level: 1 … L, their number of codes.
+            keys: (M,) int64, sorted, distinct, at least one.
             children: (M,) int64, their numbers of continuations; 0 for finished IDs.
         """
 
     @abstractmethod
     def _erase(self, level: int, keys: Tensor) -> None:
-        """Let existing prefixes go, after the levels below have changed; `keys` as above."""
+        """Erase existing prefixes, after the levels below have changed; `keys` as above."""
 
     @abstractmethod
     def _count(self, level: int, keys: Tensor, more: Tensor) -> Tensor:
-        """Count (M,) `more` continuations of existing prefixes: negative numbers for fewer.
+        """Add (M,) `more` to the numbers of continuations of existing prefixes.
 
         Returns:
-            (M,) bool, which of them have any now.
+            (M,) bool, which of them have a continuation now.
         """
 
+    def _renew_signature(self) -> None:
+        """Call this after replacing one of `tensors` by one of another shape."""
+        self._signature: Hashable = next(_signatures)
+
     def _n_prefixes(self, level: int) -> int:
-        """How many prefixes of `level` codes could be written."""
+        """The number of prefixes of `level` codes that can be written."""
         return self.strides[level - 1] * self.radices[level - 1]
 
     def _split(self, level: int, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which keys of `level` lie in the space, and their parents and codes: all (...).
 
-        What lies outside counts as key 0, so that it can be looked up at all.
+        A key outside is replaced by 0, so that it can be looked up.
         """
         stride = self.strides[level - 1]
         inside = (keys >= 0) & (keys < self._n_prefixes(level))
@@ -157,8 +187,3 @@ class IncrementalVerifier(ABC):
                 f"{self.radices}, where keys are 0 to {self.space - 1}."
             )
         return torch.unique(keys.to(self.device))
-
-
-def taken(values: Tensor, index: Tensor) -> Tensor:
-    """values[index] for a 1-D tensor: (N,), (...) int64 → (...). Faster so, by far on a CPU."""
-    return values.index_select(0, index.flatten()).view(index.shape)

@@ -1,65 +1,111 @@
-"""Sorted keys and binary search."""
+"""Sorted keys: found by binary search, or, as the baseline, by `torch.isin`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import IncrementalVerifier, taken
-from nezha_lite.verifiers.sorted_ops import deleted, inserted, key_type
+from nezha_lite.verifiers.incremental import IncrementalVerifier
+from nezha_lite.verifiers.sorted_ops import (
+    deleted,
+    fill,
+    gather_1d,
+    inserted,
+    key_type,
+    with_room,
+)
 
 
 class SortedVerifier(IncrementalVerifier):
     """Every level's keys as one sorted tensor, found by binary search.
 
-    Adding and removing costs one linear pass over the level.
+    Adding and removing costs one linear pass over the level, in place while there is room.
 
-    Memory: 4 bytes a finished ID and 8 a shorter prefix, which has its number of continuations
-    beside it; 4 more for each where the level's keys need more than 32 bits.
+    Memory: 5 bytes a finished ID and 10 a shorter prefix, whose number of continuations is stored
+    too; 5 more for each where the level's keys need more than 32 bits.
     """
 
     def _build(self, keys: Tensor) -> None:
-        self._keys: list[Tensor] = []
-        self._children: list[Tensor] = []  # none for finished IDs
-        children = keys[:0]
+        self.tensors = [keys[:0]] * len(self.radices)
+        self._children = [keys[:0]] * (len(self.radices) - 1)  # none for finished IDs
+        self._sizes = [0] * len(self.radices)
+        children = torch.zeros_like(keys)
         for level in range(len(self.radices), 0, -1):
-            self._keys.insert(0, keys.to(key_type(self._n_prefixes(level))))
-            self._children.insert(0, children.to(torch.int32))
+            self._store(level, keys, children)
             keys, children = self._parents(level, keys)
-
-    @property
-    def nbytes(self) -> int:
-        """See `Verifier.nbytes`."""
-        return sum(tensor.nbytes for tensor in self._keys + self._children)
 
     def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
         """See `Verifier.prefix_contains`."""
-        existing = self._keys[level - 1]
-        if existing.numel() == 0:
-            return torch.zeros_like(keys, dtype=torch.bool)
-        wanted = keys.clamp(-1, self._n_prefixes(level))
-        place = self._places(level, wanted).clamp_max(existing.numel() - 1)
-        return taken(existing, place) == wanted
+        existing = self.tensors[level - 1]
+        keys = keys.masked_fill(keys >= self._n_prefixes(level), -1).clamp_min(-1)
+        place = self._places(level, keys).clamp_max(existing.numel() - 1)
+        return gather_1d(existing, place) == keys
 
     def _insert(self, level: int, keys: Tensor, children: Tensor) -> None:
-        places = self._places(level, keys)
-        self._keys[level - 1] = inserted(self._keys[level - 1], places, keys)
+        places, size = self._places(level, keys), self._sizes[level - 1]
         if level < len(self.radices):
-            self._children[level - 1] = inserted(self._children[level - 1], places, children)
-        self.generation += 1
+            children = inserted(self._children[level - 1][:size], places, children)
+        self._store(level, inserted(self.tensors[level - 1][:size], places, keys), children)
 
     def _erase(self, level: int, keys: Tensor) -> None:
-        places = self._places(level, keys)
-        self._keys[level - 1] = deleted(self._keys[level - 1], places)
+        places, size = self._places(level, keys), self._sizes[level - 1]
         if level < len(self.radices):
-            self._children[level - 1] = deleted(self._children[level - 1], places)
-        self.generation += 1
+            keys = deleted(self._children[level - 1][:size], places)
+        self._store(level, deleted(self.tensors[level - 1][:size], places), keys)
 
     def _count(self, level: int, keys: Tensor, more: Tensor) -> Tensor:
         children, places = self._children[level - 1], self._places(level, keys)
         children[places] += more.to(children.dtype)
         return children[places] > 0
 
+    def _store(self, level: int, keys: Tensor, children: Tensor) -> None:
+        """Replace a level's sorted keys, and their numbers of continuations."""
+        n_prefixes = self._n_prefixes(level)
+        self._sizes[level - 1] = keys.numel()
+        capacity = self.tensors[level - 1].numel()
+        if capacity == 0 or keys.numel() > capacity:
+            capacity = min(with_room(keys.numel()), n_prefixes)
+            self.tensors[level - 1] = keys.new_empty(capacity, dtype=key_type(n_prefixes))
+            if level < len(self.radices):
+                self._children[level - 1] = keys.new_empty(capacity, dtype=torch.int32)
+            self._renew_signature()
+        fill(self.tensors[level - 1], keys, padding=n_prefixes)  # above every key
+        if level < len(self.radices):
+            fill(self._children[level - 1], children, padding=0)
+
     def _places(self, level: int, keys: Tensor) -> Tensor:
-        existing = self._keys[level - 1]
+        existing = self.tensors[level - 1]
         return torch.searchsorted(existing, keys.to(existing.dtype).contiguous())
+
+
+class IsinVerifier(IncrementalVerifier):
+    """What the authors' released code does: `torch.isin(keys, existing)`, level by level.
+
+    Every query reads the whole catalogue, and on CUDA waits for the device: there it cannot be
+    captured. Every change replaces the tensors.
+
+    Memory: 8 bytes a key and level.
+    """
+
+    def _build(self, keys: Tensor) -> None:
+        for level in range(len(self.radices), 0, -1):
+            self.tensors.insert(0, keys)
+            keys, _ = self._parents(level, keys)
+
+    def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
+        """See `Verifier.prefix_contains`."""
+        return torch.isin(keys, self.tensors[level - 1])
+
+    def _insert(self, level: int, keys: Tensor, children: Tensor) -> None:
+        self._replace(level, torch.cat([self.tensors[level - 1], keys]))
+
+    def _erase(self, level: int, keys: Tensor) -> None:
+        existing = self.tensors[level - 1]
+        self._replace(level, existing[~torch.isin(existing, keys)])
+
+    def _count(self, level: int, keys: Tensor, more: Tensor) -> Tensor:
+        return torch.isin(keys, self.tensors[level] % self.strides[level])
+
+    def _replace(self, level: int, keys: Tensor) -> None:
+        self.tensors[level - 1] = keys
+        self._renew_signature()

@@ -1,5 +1,6 @@
 """A living catalogue: items come and go, and every structure stays exact."""
 
+import copy
 import math
 
 import pytest
@@ -19,7 +20,7 @@ from tests.helpers.id_spaces import (
     key_lists,
 )
 
-IN_PLACE = ("hash-set", "bitset")  # the hash table too, as long as there is room
+IN_PLACE = ("bitset", "sorted", "hash-table", "trie")  # all but the first while there is room
 
 
 class ChangingCatalogue(RuleBasedStateMachine):
@@ -100,26 +101,81 @@ def test_the_same_answers_as_built_anew(kind: str) -> None:
     assert torch.equal(was.exists, now.exists)
     if was.index is not None:
         assert torch.equal(was.index[was.exists], now.index[now.exists])
-    if kind != "hash-table":  # its tables do not shrink
-        assert rebuilt.nbytes == verifier.nbytes or kind == "hash-set"
+
+
+@pytest.mark.parametrize("kind", ["bitset", "sorted", "trie"])  # the hash table has its own test
+def test_changes_are_in_place_while_there_is_room(kind: str) -> None:
+    draw = torch.Generator().manual_seed(4)
+    keys = torch.randperm(30**3, generator=draw)
+    verifier = make_verifier(kind, CatalogueKeys(keys[:2_000], (30, 30, 30)))
+    prefixes = torch.arange(30).unsqueeze(0)
+    tensors, signature = [*verifier.tensors], verifier.signature
+    shape = verifier.candidates(2, prefixes).exists.shape
+    exists = set(keys[:2_000].tolist())
+    for first in range(2_000, 4_000, 100):
+        verifier.add(keys[first : first + 100])
+        verifier.remove(keys[first - 2_000 : first - 1_900])
+        exists |= set(keys[first : first + 100].tolist())
+        exists -= set(keys[first - 2_000 : first - 1_900].tolist())
+        check_answers(verifier, exists, keys[first - 100 : first].tolist())
+        assert verifier.candidates(2, prefixes).exists.shape == shape
+    verifier.add(keys[4_000:4_200])
+    assert verifier.signature == signature
+    assert len(verifier.tensors) == len(tensors)
+    assert all(now is before for now, before in zip(verifier.tensors, tensors, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["sorted", "trie", "hash-table"])
+def test_without_room_tensors_and_signature_are_new(kind: str) -> None:
+    keys = torch.randperm(30**3, generator=torch.Generator().manual_seed(5))
+    verifier = make_verifier(kind, CatalogueKeys(keys[:1_000], (30, 30, 30)))
+    seen = {verifier.signature}
+    for size in (3_000, 9_000, 27_000):
+        verifier.add(keys[:size])
+        assert verifier.signature not in seen
+        seen.add(verifier.signature)
+        check_answers(verifier, keys[:size].tolist(), keys[size : size + 50].tolist())
+        verifier.remove(keys[10:])
+        verifier.add(keys[5:size])
+        assert verifier.signature in seen, "the room that was made remains"
+
+
+def test_a_trie_counts_the_children_of_any_prefixes() -> None:
+    # 99 prefixes with one child and a prefix with 40: all further children come to another one.
+    keys = torch.cat([torch.arange(100), torch.arange(1, 40) * 100])
+    verifier = make_verifier("trie", CatalogueKeys(keys, (100, 100)))
+    signature = verifier.signature
+    shape = verifier.candidates(2, torch.tensor([[7, 3]])).exists.shape
+    verifier.add(torch.arange(1, 9) * 100 + 7)
+    assert verifier.candidates(2, torch.tensor([[7, 3]])).exists.shape == shape
+    assert verifier.signature == signature
+    verifier.add(torch.arange(1, 40) * 100 + 7)  # room for 139 IDs is 173, but not for these two
+    assert verifier.signature != signature
+    assert int(verifier.candidates(2, torch.tensor([[7, 0]])).exists.sum()) == 80
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_generation_tells_replaced_tensors(kind: str) -> None:
+def test_a_copy_runs_in_its_originals_programs(kind: str) -> None:
     verifier = make_verifier(kind, CatalogueKeys(torch.arange(0, 400, 4), (10, 40)))
-    assert verifier.generation == 0
-    verifier.add(torch.tensor([0, 4, 4]))  # there already
-    verifier.remove(torch.tensor([1, 2]))  # not there
-    verifier.add(torch.tensor([], dtype=torch.int64))
-    verifier.remove(torch.tensor([], dtype=torch.int64))
-    assert verifier.generation == 0
-    verifier.add(torch.tensor([1]))
-    added = verifier.generation
-    verifier.remove(torch.tensor([1]))
-    if kind in (*IN_PLACE, "hash-table"):
-        assert verifier.generation == added == 0
-    else:
-        assert verifier.generation > added > 0
+    rebuilt = make_verifier(kind, CatalogueKeys(torch.arange(0, 400, 4), (10, 40)))
+    assert verifier.signature != rebuilt.signature
+    changed = copy.deepcopy(verifier)
+    for change, keys in (
+        (changed.add, as_keys([0, 4, 4])),  # there already
+        (changed.remove, as_keys([1, 2])),  # not there
+        (changed.add, as_keys([])),
+        (changed.remove, as_keys([])),
+    ):
+        change(keys)
+        assert (changed.signature == verifier.signature) == (kind != "hash-set")
+    changed.remove(as_keys([0, 8]))
+    changed.add(as_keys([1]))
+    assert (changed.signature == verifier.signature) == (kind in IN_PLACE)
+    if kind in IN_PLACE:
+        asked = torch.arange(400)
+        replaced = verifier.with_tensors(changed.tensors)
+        assert torch.equal(replaced.contains(asked), changed.contains(asked))
+        assert verifier.contains(as_keys([0, 1])).tolist() == [True, False], "the original stays"
 
 
 @pytest.mark.parametrize("kind", KINDS)
