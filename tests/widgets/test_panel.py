@@ -4,7 +4,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 from nezha_lite.widgets import CodebookExplorer
-from nezha_lite.widgets.panel import ChoiceBox
+from nezha_lite.widgets.panel import ChoiceBox, Panel
 from tests.widgets.test_codebook_explorer import IDS, VECTORS, dataset
 
 
@@ -46,3 +46,20 @@ def test_the_slider_stays_at_its_place_as_far_as_it_can(length: int, index: int)
     box.slider.index = 2
     box.offer([(f"other {number}", -number) for number in range(length)])
     assert box.slider.index == index
+
+
+class Words(Panel):
+    def sentences(self) -> list[str]:
+        return ["a < b", "c & d"]
+
+
+def test_sentences_alone_make_a_panel() -> None:
+    panel = Words()
+    assert panel.children[0] is panel.summary
+    assert panel.summary.value.count("<p ") == 2
+    assert "a &lt; b" in panel.summary.value
+    assert panel.table.value == ""
+    bundle = panel._repr_mimebundle_()
+    assert bundle["text/plain"] == "a < b c & d"
+    assert "a &lt; b" in bundle["image/svg+xml"]
+    assert Panel().summary.value == ""
