@@ -116,7 +116,7 @@ def make_decoder(
     if not kind.captured:
         return decoder
     assert isinstance(decoder, BeamSearchDecoder)
-    return CapturedDecoder(decoder, compile)
+    return CapturedDecoder(decoder, compile, background=False)
 
 
 def forward_ratio(row: ResultRow) -> tuple[float | None, str]:

@@ -206,8 +206,10 @@ class Recommender:
         requests = None
         if allowed is not None or denied is not None:
             requests = self._filter(catalogue, allowed, denied)
-        # A beam wider than the number of IDs would hold padding, and cost memory.
-        widest = catalogue.verifier.n_ids if verification == "prefix" else self.semantic_ids.space
+        # A beam wider than the number of IDs would hold padding, and cost memory. Removed items
+        # count too: otherwise every size of the catalogue would need a compiled program of its own.
+        ids = self.semantic_ids
+        widest = ids.n_distinct if verification == "prefix" else ids.space
         result = self._decoder(catalogue, verification).decode(
             prompts, max(1, min(max(beam, k), widest)), requests=requests
         )

@@ -27,6 +27,7 @@ def soak(
     minutes: Annotated[int, typer.Option(help="how long")] = 60,
     threads: Workers = 2,
     seed: Seed = 0,
+    compile: Annotated[bool, typer.Option("--compile", help="by the captured decoder")] = False,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
@@ -38,7 +39,7 @@ def soak(
 
     found, trained = load(dataset, folder, device)
     with using_threads(1):  # of PyTorch, in each thread that recommends
-        for row in bench_soak(trained, found, minutes, threads, seed):
+        for row in bench_soak(trained, found, minutes, threads, seed, compile=compile):
             keep(results, [row], json=True)
     print(listed([row], lambda row: row.dataset))
 

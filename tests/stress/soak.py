@@ -20,15 +20,17 @@ from nezha_lite.bench.timing import Latency
 from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import CapturedDecoder, NezhaDecoder
-from nezha_lite.decoding.recommender import Recommender
+from nezha_lite.decoding.captured import SHORTEST_BUCKET
+from nezha_lite.decoding.recommender import Recommender, captured_nezha
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.verifiers import Verifier, make_verifier
+from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
 from tests.stress.random_calls import RandomCall
 
 log = logging.getLogger("nezha_lite")
 WARM_UP = 200  # calls before the clock starts
 PAUSE = 0.01  # seconds between two changes of the catalogue
 CAPTURED_EVERY = 50  # calls; then a captured decoder is asked too
+BEAM = 50  # of compiled programs
 REMEMBERED = 500  # states of the catalogue: more than it goes through during one call
 
 
@@ -113,6 +115,7 @@ class _Soak:
     states: deque[tuple[int, frozenset[int]]] = field(
         default_factory=lambda: deque([(0, frozenset())], maxlen=REMEMBERED)
     )
+    narrow: bool = False  # calls of few shapes, which compiled programs are made for beforehand
     made: int = 0
     now: Minute = field(default_factory=Minute)
     tried: int = 0
@@ -148,6 +151,8 @@ class _Soak:
         calls = 0
         while not self.stop.is_set():
             call = RandomCall.draw(draw, self.dataset)
+            if self.narrow:
+                call = _narrow(call)
             calls += 1
             try:
                 if calls % CAPTURED_EVERY == 0:
@@ -190,6 +195,7 @@ def bench_soak(
     threads: int = 2,
     seed: int = 0,
     minute: float = 60.0,
+    compile: bool = False,
 ) -> Iterator[ResultRow]:
     """Recommend from several threads while one more removes and restores items.
 
@@ -198,6 +204,7 @@ def bench_soak(
 
     Args:
         minute: seconds after which figures are taken.
+        compile: recommend by `CapturedDecoder`. Calls then have few shapes, compiled beforehand.
 
     Returns:
         After every minute, one row of all minutes so far. Metrics: `tried` lists or calls and those
@@ -205,7 +212,8 @@ def bench_soak(
         and `cpu_p95_ms`, where CPU time is the calling thread's own, whatever else runs on the
         machine; `rss_mib` at the end; `rss_slope_mib_per_hour`, a straight line through the last
         three quarters of the minutes; `wall_ratio` and `cpu_ratio`, the median of the last quarter
-        over that of the first. The minutes themselves are in the settings.
+        over that of the first; with `compile`, `recompilations` after the warm-up. The minutes
+        themselves are in the settings.
 
     Raises:
         ValueError: for no minutes or threads, or a system without /proc.
@@ -215,10 +223,15 @@ def bench_soak(
     if not STATM.exists():
         raise ValueError(f"There is no {STATM} here, where resident memory is read: use Linux.")
     started = time.perf_counter()
-    soak = _Soak(trained, dataset)
+    captured: list[CapturedDecoder] = []
+    if compile:
+        trained = _compiled(trained, captured)
+    soak = _Soak(trained, dataset, narrow=compile)
     warm = random.Random(seed)
     for _ in range(WARM_UP):
-        RandomCall.draw(warm, dataset).ask(trained)
+        call = RandomCall.draw(warm, dataset)
+        (_narrow(call) if compile else call).ask(trained)
+    warmed = _made(captured)
     series: dict[str, list[float]] = {}
     with _running(soak, threads, seed):
         for _ in range(minutes):
@@ -233,12 +246,18 @@ def bench_soak(
                 model=trained.model.describe(),
                 decoder="nezha",
                 verifier="prefix, final and off",
-                metrics={"tried": soak.tried, "kept": soak.kept, **summary(series, minute)},
+                metrics={
+                    "tried": soak.tried,
+                    "kept": soak.kept,
+                    **summary(series, minute),
+                    **({"recompilations": _made(captured) - warmed} if compile else {}),
+                },
                 settings={
                     "fault_class": "soak: recommending while the catalogue changes",
                     "minutes": len(series["calls"]),
                     "threads": threads,
                     "seed": seed,
+                    "compile": compile,
                     "items": dataset.n_items,
                     "cores": os.cpu_count(),
                     "niceness": os.nice(0),
@@ -247,6 +266,29 @@ def bench_soak(
                 **provenance(trained.model.device),
                 seconds=round(time.perf_counter() - started, 1),
             )
+
+
+def _narrow(call: RandomCall) -> RandomCall:
+    """The same call with few possible shapes: a short history, one beam, and small deny sets."""
+    history = call.histories[0][-SHORTEST_BUCKET:]
+    deny = None if call.deny is None else (frozenset(sorted(call.deny[0] or ())[:20]),)
+    return RandomCall((history,), 10, BEAM, "prefix", allow=None, deny=deny, exclude_seen=False)
+
+
+def _compiled(trained: Recommender, captured: list[CapturedDecoder]) -> Recommender:
+    """A recommender by compiled programs of all shapes of `_narrow`; its decoder is appended."""
+    verifier = trained.verifier
+    decoder = captured_nezha(trained.model, verifier, "prefix")
+    shape = (1, SHORTEST_BUCKET, min(BEAM, trained.semantic_ids.n_distinct))
+    deny = RequestFilter.build(trained.semantic_ids, verifier, deny=[[0]])
+    for requests in (None, deny.to(trained.model.device)):
+        decoder.warm_up([shape], requests)
+    captured.append(decoder)
+    return Recommender(trained.model, trained.semantic_ids, lambda *_: decoder)
+
+
+def _made(captured: Sequence[CapturedDecoder]) -> int:
+    return sum(decoder.compilations for decoder in captured)
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 import itertools
 import math
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from nezha_lite.common.results import read_results
 from nezha_lite.decoding.recommender import Recommender
@@ -102,6 +104,24 @@ def test_a_captured_decoder_that_misses_a_change_is_counted(
     (row,) = bench_soak(recommender(), DATASET, 1, minute=1.0)
     assert row.metrics["kept"] < row.metrics["tried"]
     assert all(line.startswith("captured: ") for line in caplog.messages)
+
+
+@pytest.mark.slow
+def test_compiled_programs_outlive_the_changes_of_the_catalogue(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compile_ = torch.compile
+
+    def trace(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        return compile_(function, fullgraph=True, dynamic=False, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", trace)  # no compiler: the graphs run step by step
+    caplog.set_level("INFO", "nezha_lite")
+    (row,) = bench_soak(recommender(), DATASET, 1, minute=1.5, compile=True)
+    assert [line for line in caplog.messages if "torch" not in line] == []
+    assert row.metrics["kept"] == row.metrics["tried"] > 0
+    assert row.metrics["changes"] > 0
+    assert row.metrics["recompilations"] == 0
 
 
 @pytest.mark.parametrize(("minutes", "threads"), [(0, 2), (5, 0)])
