@@ -23,7 +23,7 @@ from nezha_lite.decoding import CapturedDecoder, NezhaDecoder
 from nezha_lite.decoding.captured import SHORTEST_BUCKET
 from nezha_lite.decoding.recommender import Recommender, captured_nezha
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
+from nezha_lite.verifiers import Verifier, make_verifier
 from tests.stress.random_calls import RandomCall
 
 log = logging.getLogger("nezha_lite")
@@ -277,14 +277,14 @@ def _narrow(call: RandomCall) -> RandomCall:
 
 def _compiled(trained: Recommender, captured: list[CapturedDecoder]) -> Recommender:
     """A recommender by compiled programs of all shapes of `_narrow`; its decoder is appended."""
-    verifier = trained.verifier
-    decoder = captured_nezha(trained.model, verifier, "prefix")
+    decoder = captured_nezha(trained.model, trained.verifier, "prefix")
+    compiled = Recommender(trained.model, trained.semantic_ids, lambda *_: decoder)
     shape = (1, SHORTEST_BUCKET, min(BEAM, trained.semantic_ids.n_distinct))
-    deny = RequestFilter.build(trained.semantic_ids, verifier, deny=[[0]])
-    for requests in (None, deny.to(trained.model.device)):
-        decoder.warm_up([shape], requests)
+    for requests in (None, compiled.request_filter(deny=[[0]])):
+        # Its own verifier: another one of the same catalogue has another signature.
+        decoder.with_verifier(compiled.verifier).warm_up([shape], requests)
     captured.append(decoder)
-    return Recommender(trained.model, trained.semantic_ids, lambda *_: decoder)
+    return compiled
 
 
 def _made(captured: Sequence[CapturedDecoder]) -> int:
