@@ -81,3 +81,8 @@ def _list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"{name} is {value!r:.40}, but must be a list.")
     return value
+
+
+def without_lists(fields: dict[str, Any]) -> dict[str, Any]:
+    """A config's fields read from JSON, with tuples for lists: JSON has no tuples."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}

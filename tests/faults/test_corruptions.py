@@ -17,8 +17,7 @@ from nezha_lite.common.results import ResultRow, provenance, read_results, write
 from nezha_lite.datasets import load_folder, read_tables
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.semantic_ids.quantizers import make_quantizer
-from nezha_lite.semantic_ids.quantizers.registry import load_quantizer
+from nezha_lite.semantic_ids.quantizers import load_quantizer, make_quantizer
 from nezha_lite.semantic_ids.spreadsheet import read_sid_map, write_sid_map
 from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
 from nezha_lite.training import read_training_record

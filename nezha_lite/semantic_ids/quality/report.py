@@ -21,7 +21,7 @@ from nezha_lite.semantic_ids.quality.code_usage import (
 from nezha_lite.semantic_ids.quality.neighbours import neighbour_shares
 from nezha_lite.semantic_ids.quality.problems import Problem, find_problems
 from nezha_lite.semantic_ids.quality.purity import category_purity, partition_stability
-from nezha_lite.semantic_ids.quantizers.validation import check_vectors
+from nezha_lite.semantic_ids.quantizers.base import check_vectors
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,47 @@
 """Balanced RQ-KMeans: residual k-means whose clusters at each level are equally large.
 
 Plain k-means gives dense regions few, large clusters: many items share those codes, and collide.
-Here each code carries a price, and a vector takes the code of least squared distance plus price.
-The prices are those that balance the fitted vectors (see `transport`); for a new vector they are
-as good as for the fitted ones, and its codes are as plain a function of it.
+Here each code has a price, and a vector takes the code of least squared distance plus price. The
+prices balance the fitted vectors: at the right prices every code is taken equally often, and no
+assignment with equal counts costs less in total. Such prices are the dual solution of an optimal
+transport problem. The code of a new vector is the same function of its distances.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from itertools import pairwise
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from nezha_lite.semantic_ids.quantizers.balanced_assignment import balance
-from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
-from nezha_lite.semantic_ids.quantizers.files import (
-    StoredQuantizer,
+from nezha_lite.common.checks import check_counts
+from nezha_lite.semantic_ids.quantizers.base import (
+    QuantizerConfig,
+    by_level,
+    check_rows,
     check_shape,
-    codebooks_of,
-    named_codebooks,
 )
 from nezha_lite.semantic_ids.quantizers.numerics import cluster, means
 from nezha_lite.semantic_ids.quantizers.residual import (
-    encode_residuals,
+    ResidualQuantizer,
     nearest_codes,
-    residual_costs,
     squared_distances,
-    sum_codewords,
 )
-from nezha_lite.semantic_ids.quantizers.validation import check_range, check_rows, check_vectors
 
 
 @dataclass(frozen=True)
 class BalancedRQKMeansConfig(QuantizerConfig):
     """How to fit a `BalancedRQKMeans`.
 
-    At each level, `rounds` times, the rows are assigned in balance and the centroids moved to the
-    means of their rows. At most `sample` rows are used for that, drawn by the seed.
-    Raises ValueError naming the field for values out of range.
+    Attributes:
+        rounds: at each level, so many times the rows are assigned in balance and the centroids
+            moved to the means of their rows.
+        sample: at most so many rows are used for that, drawn by the seed.
+
+    Raises:
+        ValueError: naming the field that is out of range.
     """
 
     rounds: int = 6
@@ -46,11 +49,10 @@ class BalancedRQKMeansConfig(QuantizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("rounds", "sample"):
-            check_range(name, getattr(self, name), 1)
+        check_counts(self, "rounds", "sample")
 
 
-class BalancedRQKMeans(StoredQuantizer[BalancedRQKMeansConfig]):
+class BalancedRQKMeans(ResidualQuantizer[BalancedRQKMeansConfig]):
     """Residual k-means with equally large clusters.
 
     Guarantee: at each level, of M distinct fitted residuals each of the C codes gets floor(M / C)
@@ -63,25 +65,10 @@ class BalancedRQKMeans(StoredQuantizer[BalancedRQKMeansConfig]):
     kind: ClassVar[str] = "balanced-rq-kmeans"
     config_class = BalancedRQKMeansConfig
 
-    def __init__(self, config: BalancedRQKMeansConfig | None = None) -> None:
-        super().__init__(config)
-        self._levels: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None = None
-
-    @property
-    def _fitted(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        if self._levels is None:
-            raise RuntimeError("this BalancedRQKMeans has no codebooks yet: call fit or load first")
-        return self._levels
-
-    @property
-    def codebooks(self) -> tuple[Tensor, ...]:
-        """Centroids per level: float32 (at most C_l, D) each. RuntimeError before `fit`."""
-        return self._fitted[0]
-
     @property
     def prices(self) -> tuple[Tensor, ...]:
         """What each code adds to the squared distance: float64 (rows of the codebook,), >= 0."""
-        return self._fitted[1]
+        return self.of_levels("prices")
 
     def fit(self, vectors: Tensor, progress: bool = False) -> Self:
         """Fit centroids and prices to `vectors` (N, D), level by level, on the CPU; returns self.
@@ -89,8 +76,6 @@ class BalancedRQKMeans(StoredQuantizer[BalancedRQKMeansConfig]):
         `progress` shows a bar over the rounds of all levels.
         Raises ValueError for an empty or non-2-D tensor, or naming the first row with NaN or inf.
         """
-        from tqdm import tqdm
-
         config = self.config
         vectors = check_rows(vectors)
         random = np.random.RandomState(config.seed)
@@ -109,49 +94,119 @@ class BalancedRQKMeans(StoredQuantizer[BalancedRQKMeansConfig]):
                 book = cluster(residual.numpy()[first], radix, random, iterations=20).float()
                 price = torch.zeros(len(book), dtype=torch.float64)
                 if len(book) < len(first):
-                    rows = residual[first]
-                    for _ in range(config.rounds):
-                        price = balance(squared_distances(rows, book.double()), price)
-                        codes = nearest_codes(rows, book, price)
-                        book = means(rows, codes, book)
-                        bar.update()
-                    price = balance(squared_distances(rows, book.double()), price)
+                    book, price = _in_balance(residual[first], book, price, config.rounds, bar)
                 residual = residual - book[nearest_codes(residual, book, price)]
                 codebooks.append(book)
                 prices.append(price)
-        self._levels = tuple(codebooks), tuple(prices)
+        self._state = by_level("codebook", codebooks) | by_level("prices", prices)
         return self
 
-    def encode(self, vectors: Tensor) -> Tensor:
-        """Per level the code of least squared distance plus price, ties to the lowest: (N, L)."""
-        books, prices = self._fitted
-        return encode_residuals(check_vectors(vectors, books[0].shape[1]), books, prices)
-
-    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
-        """Squared distance plus price of each code for what `prefix` (N, l) leaves of `vectors`.
-
-        float64 (N, C_{l+1}), computed as `encode` does; inf for a code without a centroid.
-        Raises ValueError for a wrong shape or a code that its codebook does not have.
-        """
-        books, prices = self._fitted
-        vectors = check_vectors(vectors, books[0].shape[1])
-        return residual_costs(vectors, prefix, books, self.radices, prices)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Sum of the chosen centroids: float32 (N, D) for `codes` (N, l), 1 <= l <= L.
-
-        Raises ValueError for a wrong shape or a code that its codebook does not have.
-        """
-        return sum_codewords(codes, self.codebooks)
-
-    def state(self) -> dict[str, Tensor]:
-        """Codebooks and prices, by name."""
-        return named_codebooks(self.codebooks) | named_codebooks(self.prices, "prices")
-
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state` gave; LookupError or ValueError if it is damaged."""
-        books = codebooks_of(self.config, tensors)
-        prices = tuple(tensors[f"prices.{level}"] for level in range(len(books)))
-        for level, (book, price) in enumerate(zip(books, prices, strict=True)):
+        """See `StoredQuantizer.restore`."""
+        super().restore(tensors)
+        for level, (book, price) in enumerate(zip(self.codebooks, self.prices, strict=True)):
             check_shape(f"prices.{level}", price, len(book))
-        self._levels = (books, prices)
+
+
+def _in_balance(
+    rows: Tensor, book: Tensor, price: Tensor, rounds: int, bar: "tqdm[Any]"
+) -> tuple[Tensor, Tensor]:
+    """Centroids and prices after `rounds` of assigning `rows` (M, D) in balance."""
+    for _ in range(rounds):
+        price = balance(squared_distances(rows, book.double()), price)
+        book = means(rows, nearest_codes(rows, book, price), book)
+        bar.update()
+    return book, balance(squared_distances(rows, book.double()), price)
+
+
+def balance(costs: Tensor, prices: Tensor) -> Tensor:
+    """Prices (C,), all >= 0, at which each code is the cheapest for floor or ceil of M / C rows.
+
+    `costs` is float64 (M, C), M >= C. Exact if no two rows tie; `prices` is a guess, and a better
+    guess takes less time. Rows move along shortest paths between codes, the
+    successive-shortest-paths method for transport problems: each assignment on the way is the
+    cheapest for its own counts.
+    """
+    low, high = len(costs) // costs.shape[1], -(-len(costs) // costs.shape[1])
+
+    def excess(guess: Tensor) -> int:
+        counts = torch.bincount((costs + guess).argmin(1), minlength=costs.shape[1])
+        return int((counts - high).clamp(min=0).sum() + (low - counts).clamp(min=0).sum())
+
+    # Prices made for other centroids can be far too strong; weakened ones then start closer.
+    start = min((prices * share for share in (1.0, 0.75, 0.5, 0.25, 0.0)), key=excess)
+    moves = _Moves(costs.numpy(), start.numpy().copy())
+    while (full := moves.counts > high).any():
+        moves.along_path(full, moves.counts < high)
+    while (empty := moves.counts < low).any():
+        moves.along_path(moves.counts > low, empty)
+    return torch.from_numpy(moves.untied_prices())
+
+
+class _Moves:
+    """The state of `balance`: each row's code, and what moving a row between codes costs.
+
+    `least[a, b]` is the least loss, at current prices, of any row that moves from code a to b;
+    `mover[a, b]` is that row. All losses are >= 0 as long as every row is at its cheapest code.
+    """
+
+    def __init__(self, costs: np.ndarray, prices: np.ndarray) -> None:
+        self.costs, self.prices = costs, prices
+        self.labels = (costs + prices).argmin(1)
+        codes = costs.shape[1]
+        self.counts = np.bincount(self.labels, minlength=codes)
+        # Without the prices, which change with every path: they are added where needed.
+        self.least = np.full((codes, codes), np.inf)
+        self.mover = np.zeros((codes, codes), dtype=np.int64)
+        for code in range(codes):
+            self._refresh(code)
+
+    def _refresh(self, code: int) -> None:
+        rows = np.flatnonzero(self.labels == code)
+        if not len(rows):
+            self.least[code] = np.inf
+            return
+        losses = self.costs[rows] - self.costs[rows, code, None]  # (rows, C)
+        best = losses.argmin(0)
+        self.mover[code] = rows[best]
+        self.least[code] = losses[best, np.arange(losses.shape[1])]
+
+    def along_path(self, sources: np.ndarray, targets: np.ndarray) -> None:
+        """Move one row from code to code along the cheapest path from a source to a target."""
+        # Dijkstra's algorithm on a dense graph of C codes.
+        distance = np.where(sources, 0.0, np.inf)
+        parent = np.full(len(distance), -1)
+        unvisited = np.ones(len(distance), dtype=bool)
+        while True:
+            code = int(np.where(unvisited, distance, np.inf).argmin())
+            unvisited[code] = False
+            if targets[code]:
+                break
+            step = self.least[code] + self.prices - self.prices[code]
+            through = distance[code] + np.maximum(step, 0.0)  # below 0 by rounding only
+            shorter = unvisited & (through < distance)
+            distance[shorter] = through[shorter]
+            parent[shorter] = code
+        # At these prices the path's moves cost nothing and all others still cost >= 0.
+        self.prices -= np.minimum(distance, distance[code])
+        path = [code]
+        while parent[path[-1]] >= 0:
+            path.append(int(parent[path[-1]]))
+        path.reverse()
+        movers = [self.mover[a, b] for a, b in pairwise(path)]
+        self.labels[movers] = path[1:]
+        self.counts[path[0]] -= 1
+        self.counts[path[-1]] += 1
+        for changed in path:
+            self._refresh(changed)
+
+    def untied_prices(self) -> np.ndarray:
+        """Prices for the present assignment that lie inside the set of all that support it."""
+        # Those are p with p_a - p_b <= least[a, b]. Each column of the shortest paths' lengths is
+        # an extreme solution, where some rows tie; their mean is tight only where all of them are.
+        lengths = self.least + self.prices - self.prices[:, None]
+        np.fill_diagonal(lengths, 0.0)
+        for code in range(len(lengths)):
+            np.minimum(lengths, lengths[:, code, None] + lengths[code], out=lengths)
+        prices: np.ndarray = self.prices + lengths.mean(1)
+        return prices - prices.min()

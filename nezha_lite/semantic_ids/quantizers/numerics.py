@@ -1,6 +1,7 @@
-"""One k-means with the edges taken care of: duplicates, fewer rows than codes, many rows."""
+"""One k-means that handles duplicates, fewer rows than codes and many rows; means; projections."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,33 +27,36 @@ def cluster(
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    distinct = distinct_rows(rows, codes)
-    if distinct is not None:
+    if (distinct := _distinct_rows(rows, codes)) is not None:
         return torch.from_numpy(distinct)
-    settings: dict[str, Any] = {
-        "n_clusters": codes,
-        "n_init": restarts,
-        "max_iter": iterations,
-        "random_state": random,
-    }
-    scale = 1.0
-    if start is not None and len(start) == codes:
-        settings |= {"n_init": 1, "init": start}
+    algorithm, scale = KMeans, 1.0
     if len(rows) > minibatch_above:
+        algorithm = partial(MiniBatchKMeans, batch_size=max(4096, 4 * codes))
         # float32 halves the memory; a common scale keeps its squares in range.
         scale = float(np.abs(rows).max())
         rows = (rows / scale).astype(np.float32)
-        if "init" in settings:
-            settings["init"] = (settings["init"] / scale).astype(np.float32)
-        kmeans = MiniBatchKMeans(batch_size=max(4096, 4 * codes), **settings)
-    else:
-        kmeans = KMeans(**settings)
+    init: Any = "k-means++"
+    if start is not None and len(start) == codes:
+        init = np.asarray(start / scale, rows.dtype)
+    kmeans = algorithm(codes, init=init, n_init=restarts, max_iter=iterations, random_state=random)
     # One thread: with several, the order in which partial sums are added varies between runs.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         # Near-equal rows can merge into fewer clusters; the codebook's size tells, no warning does.
         warnings.simplefilter("ignore", ConvergenceWarning)
         labels = kmeans.fit(rows).labels_
     return torch.from_numpy(kmeans.cluster_centers_[np.unique(labels)].astype(np.float64) * scale)
+
+
+def _distinct_rows(rows: np.ndarray, limit: int) -> np.ndarray | None:
+    """The distinct rows of `rows` (N, D), sorted, if there are at most `limit`; otherwise None."""
+    # Sorting a million rows costs more than clustering them; a few thousand usually tell.
+    distinct = rows[:0]
+    step = 4 * limit + 1024
+    for first in range(0, len(rows), step):
+        distinct = np.unique(np.concatenate([distinct, rows[first : first + step]]), axis=0)
+        if len(distinct) > limit:
+            return None
+    return distinct
 
 
 def means(rows: Tensor, codes: Tensor, book: Tensor) -> Tensor:
@@ -62,21 +66,9 @@ def means(rows: Tensor, codes: Tensor, book: Tensor) -> Tensor:
     return torch.where(counts > 0, sums / counts.clamp(min=1), book.double()).float()
 
 
-def distinct_rows(rows: np.ndarray, limit: int) -> np.ndarray | None:
-    """The distinct rows of `rows` (N, D), sorted, if there are at most `limit`; otherwise None."""
-    # Sorting a million rows costs more than clustering them; a few thousand usually tell.
-    found = rows[:0]
-    step = 4 * limit + 1024
-    for first in range(0, len(rows), step):
-        found = np.unique(np.concatenate([found, rows[first : first + step]]), axis=0)
-        if len(found) > limit:
-            return None
-    return found
-
-
 def project(vectors: Tensor, mean: Tensor, matrix: Tensor) -> Tensor:
     """`(vectors - mean) @ matrix` of (N, D), (D,) and float64 (D, E): float32 (N, E)."""
     # A matrix product adds in an order that depends on the batch's shape. Rounding the float64
-    # product to float32 hides that, so that equal vectors get equal outputs in any company.
+    # product to float32 hides that, so that equal vectors get equal outputs in any batch.
     parts = [(rows.double() - mean) @ matrix for rows in torch.split(vectors, 2**16)]
     return torch.cat([part.float() for part in parts])

@@ -6,42 +6,40 @@ does (arXiv 2506.05781); codes that begin alike are no more alike than codes tha
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
-from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
-from nezha_lite.semantic_ids.quantizers.files import (
-    StoredQuantizer,
+from nezha_lite.common.checks import check_counts
+from nezha_lite.semantic_ids.quantizers.base import (
+    CodebookQuantizer,
+    QuantizerConfig,
+    by_level,
+    check_rows,
     check_shape,
-    codebooks_of,
-    named_codebooks,
+    check_vectors,
 )
 from nezha_lite.semantic_ids.quantizers.numerics import cluster, means, project
 from nezha_lite.semantic_ids.quantizers.residual import nearest_codes, squared_distances
-from nezha_lite.semantic_ids.quantizers.validation import (
-    check_known,
-    check_prefix,
-    check_range,
-    check_rows,
-    check_vectors,
-)
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 
 @dataclass(frozen=True)
 class OPQConfig(QuantizerConfig):
     """How to fit an `OPQ`.
 
-    `rounds` times, each codebook takes one of Lloyd's iterations and the rotation follows, on at
-    most `sample` rows; the final codebooks take at most `iterations` of Lloyd's iterations, in
-    mini-batches above `sample` rows.
-    Raises ValueError naming the field for values out of range.
+    Attributes:
+        rounds: so many times each codebook takes one of Lloyd's iterations and the rotation
+            follows.
+        iterations: at most so many of Lloyd's iterations for the final codebooks.
+        sample: at most so many rows take part in the rounds; with more rows, the final codebooks
+            are made by mini-batch k-means.
+
+    Raises:
+        ValueError: naming the field that is out of range.
     """
 
     rounds: int = 20
@@ -50,11 +48,10 @@ class OPQConfig(QuantizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("rounds", "iterations", "sample"):
-            check_range(name, getattr(self, name), 1)
+        check_counts(self, "rounds", "iterations", "sample")
 
 
-class OPQ(StoredQuantizer[OPQConfig]):
+class OPQ(CodebookQuantizer[OPQConfig]):
     """Optimised product quantization over item vectors.
 
     Vectors whose width L does not divide are padded with zeros before the rotation. Where a part
@@ -64,31 +61,16 @@ class OPQ(StoredQuantizer[OPQConfig]):
     kind: ClassVar[str] = "opq"
     config_class = OPQConfig
 
-    def __init__(self, config: OPQConfig | None = None) -> None:
-        super().__init__(config)
-        self._codebooks: tuple[Tensor, ...] | None = None
-        self._mean = torch.empty(0)
-        self._rotation = torch.empty(0, 0)
-
-    @property
-    def codebooks(self) -> tuple[Tensor, ...]:
-        """Centroids per level: float32 (at most C_l, ceil(D / L)). RuntimeError before `fit`."""
-        if self._codebooks is None:
-            raise RuntimeError("this OPQ has no codebooks yet: call fit or load first")
-        return self._codebooks
-
     @property
     def rotation(self) -> Tensor:
         """Orthonormal rows: float64 (D, L * ceil(D / L)). RuntimeError before `fit`."""
-        return self._rotation if self.codebooks else torch.empty(0)
+        return self.state["rotation"]
 
     def fit(self, vectors: Tensor, progress: bool = False) -> Self:
         """Fit rotation and codebooks to `vectors` (N, D); `progress` shows a bar over the rounds.
 
         Raises ValueError for an empty or non-2-D tensor, or naming the first row with NaN or inf.
         """
-        from tqdm import tqdm
-
         config = self.config
         vectors = check_rows(vectors)
         mean = vectors.mean(0, dtype=torch.float64).float()
@@ -100,14 +82,11 @@ class OPQ(StoredQuantizer[OPQConfig]):
         # Alternating ends in the optimum nearest to its start, so it starts twice: from the
         # vectors as they are, so that rotating does not hurt, and from their principal axes.
         starts = (_pad(centred, config.levels), _allocate(centred, config.levels))
-        best = float("inf")
         with tqdm(total=2 * config.rounds, desc="OPQ", unit="round", disable=not progress) as bar:
-            for start in starts:
-                error, turned, found = _alternate(centred, start, config, random, bar)
-                if error < best:
-                    best, rotation, books = error, turned, found
-        self._mean, self._rotation = mean, rotation
-        self._codebooks = tuple(
+            fits = [_alternate(centred, start, config, random, bar) for start in starts]
+        _, rotation, books = min(fits, key=lambda fit: fit[0])
+        parts = project(vectors, mean, rotation).chunk(config.levels, dim=1)
+        codebooks = [
             cluster(
                 part.double().numpy(),
                 radix,
@@ -116,66 +95,37 @@ class OPQ(StoredQuantizer[OPQConfig]):
                 minibatch_above=config.sample,
                 start=book.double().numpy(),
             ).float()
-            for part, radix, book in zip(
-                project(vectors, mean, rotation).chunk(config.levels, dim=1),
-                self.radices,
-                books,
-                strict=True,
-            )
-        )
+            for part, radix, book in zip(parts, self.radices, books, strict=True)
+        ]
+        self._state = by_level("codebook", codebooks) | {"mean": mean, "rotation": rotation}
         return self
-
-    def _parts(self, vectors: Tensor) -> tuple[Tensor, ...]:
-        """The rotated parts of `vectors` (N, D): L of float32 (N, ceil(D / L))."""
-        levels = len(self.codebooks)
-        vectors = check_vectors(vectors, len(self._mean))
-        return project(vectors, self._mean, self._rotation).chunk(levels, dim=1)
 
     def encode(self, vectors: Tensor) -> Tensor:
         """Nearest centroid of each part, ties to the lowest code: int64 (N, L) on the CPU."""
         pairs = zip(self._parts(vectors), self.codebooks, strict=True)
-        return torch.stack([nearest_codes(part.double(), book) for part, book in pairs], dim=1)
-
-    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
-        """Squared distance of part l + 1 of `vectors` to each of its centroids.
-
-        float64 (N, C_{l+1}) whatever the codes of `prefix` (N, l) are; inf for a code without a
-        centroid. Raises ValueError for a wrong shape or a code that its codebook does not have.
-        """
-        sizes = [len(book) for book in self.codebooks]
-        level = check_prefix(prefix, len(vectors), sizes).shape[1]
-        part = self._parts(vectors)[level].double()
-        missing = self.radices[level] - sizes[level]
-        return F.pad(squared_distances(part, self.codebooks[level]), (0, missing), value=torch.inf)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """The chosen centroids, rotated back: float32 (N, D) for `codes` (N, l), 1 <= l <= L.
-
-        Parts without a code are taken at the mean of the fitted vectors.
-        Raises ValueError for a wrong shape or a code that its codebook does not have.
-        """
-        books = self.codebooks
-        if codes.ndim != 2 or not 1 <= codes.shape[1] <= len(books):
-            shape = tuple(codes.shape)
-            raise ValueError(f"codes has shape {shape}: (N, l) with l in 1..{len(books)} needed")
-        codes = check_known(codes, [len(book) for book in books])
-        chosen = [book[column] for book, column in zip(books, codes.unbind(1), strict=False)]
-        rotated = torch.cat(chosen, dim=1).double()  # (N, l * D' / L)
-        return (rotated @ self._rotation[:, : rotated.shape[1]].T + self._mean).float()
-
-    def state(self) -> dict[str, Tensor]:
-        """Codebooks, mean and rotation, by name."""
-        books = named_codebooks(self.codebooks)
-        return books | {"mean": self._mean, "rotation": self._rotation}
+        return torch.stack([nearest_codes(part, book) for part, book in pairs], dim=1)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state` gave; LookupError or ValueError if it is damaged."""
-        books = codebooks_of(self.config, tensors)
-        mean, rotation = tensors["mean"], tensors["rotation"]
-        parts, width = len(books), books[0].shape[1]
-        check_shape("mean", mean, range(1, parts * width + 1))
-        check_shape("rotation", rotation, len(mean), parts * width)
-        self._codebooks, self._mean, self._rotation = books, mean, rotation
+        """See `StoredQuantizer.restore`."""
+        super().restore(tensors)
+        mean, width = tensors["mean"], self.config.levels * self.codebooks[0].shape[1]
+        check_shape("mean", mean, range(1, width + 1))
+        check_shape("rotation", tensors["rotation"], len(mean), width)
+
+    def _parts(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        """The rotated parts of `vectors` (N, D): L of float64 (N, ceil(D / L))."""
+        mean, rotation = self.state["mean"], self.rotation
+        rotated = project(check_vectors(vectors, len(mean)), mean, rotation).double()
+        return rotated.chunk(self.config.levels, dim=1)
+
+    def _level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
+        level = prefix.shape[1]  # the codes of the prefix do not matter
+        return squared_distances(self._parts(vectors)[level], self.codebooks[level])
+
+    def _reconstruct(self, codewords: list[Tensor]) -> Tensor:
+        # Parts without a code are taken at the mean of the fitted vectors.
+        rotated = torch.cat(codewords, dim=1).double()  # (N, l * ceil(D / L))
+        return (rotated @ self.rotation[:, : rotated.shape[1]].T + self.state["mean"]).float()
 
 
 def _alternate(
@@ -210,22 +160,20 @@ def _pad(centred: Tensor, levels: int) -> Tensor:
 
 
 def _allocate(centred: Tensor, levels: int) -> Tensor:
-    """A first rotation (D, D'): principal axes, dealt out so that parts vary alike (sec. 3.2)."""
+    """A first rotation (D, D'): principal axes, distributed so that parts vary alike (sec. 3.2)."""
     width = centred.shape[1]
     share = -(-width // levels)
     values, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
     parts: list[list[int]] = [[] for _ in range(levels)]
     logs = [0.0] * levels
-    floor = float(values[-1].clamp(min=1e-300)) * 1e-12
+    lowest = float(values[-1].clamp(min=1e-300)) * 1e-12
     for axis in range(width - 1, -1, -1):
-        # The next axis goes to the part of least volume (product of variances) with room left.
+        # The next axis goes to the part of least volume (product of variances) that is not full.
         part = min((p for p in range(levels) if len(parts[p]) < share), key=logs.__getitem__)
         parts[part].append(axis)
-        logs[part] += float(values[axis].clamp(min=floor).log() - np.log(floor))
-    columns = [
-        F.pad(axes[:, part], (0, share - len(part))) for part in parts
-    ]  # each (D, share); zero columns where the vectors are padded
-    return torch.cat(columns, dim=1)
+        logs[part] += float(values[axis].clamp(min=lowest).log() - np.log(lowest))
+    # Zero columns where the vectors are padded: each part is (D, share).
+    return torch.cat([F.pad(axes[:, part], (0, share - len(part))) for part in parts], dim=1)
 
 
 def _procrustes(centred: Tensor, quantized: Tensor) -> Tensor:

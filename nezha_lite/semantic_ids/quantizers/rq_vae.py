@@ -15,20 +15,17 @@ from typing import ClassVar, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig
-from nezha_lite.semantic_ids.quantizers.files import (
-    StoredQuantizer,
+from nezha_lite.common.checks import check, check_counts
+from nezha_lite.semantic_ids.quantizers.base import (
+    QuantizerConfig,
+    check_rows,
     check_shape,
+    check_vectors,
 )
-from nezha_lite.semantic_ids.quantizers.residual import (
-    encode_residuals,
-    nearest_codes,
-    residual_costs,
-    sum_codewords,
-)
+from nezha_lite.semantic_ids.quantizers.residual import ResidualQuantizer, nearest_codes
 from nezha_lite.semantic_ids.quantizers.rq_kmeans import RQKMeans, RQKMeansConfig
-from nezha_lite.semantic_ids.quantizers.validation import check_range, check_rows, check_vectors
 
 
 @dataclass(frozen=True)
@@ -52,19 +49,16 @@ class RQVAEConfig(QuantizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for width in self.hidden:
-            check_range("hidden", width, 1)
-        for name in ("latent", "epochs", "batch_size"):
-            check_range(name, getattr(self, name), 1)
-        check_range("revive_every", self.revive_every, 0)
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr is {self.lr!r}: a finite number > 0 is needed")
-        if not 0 <= self.beta < math.inf:
-            raise ValueError(f"beta is {self.beta!r}: a finite number >= 0 is needed")
+        check_counts(self, "latent", "epochs", "batch_size")
+        check_counts(self, "revive_every", low=0)
+        whole = all(type(width) is int and width >= 1 for width in self.hidden)
+        check(whole, "hidden", self.hidden, "whole numbers of at least 1")
+        check(0 < self.lr < math.inf, "lr", self.lr, "a finite number above 0")
+        check(0 <= self.beta < math.inf, "beta", self.beta, "a finite number of at least 0")
 
 
-class RQVAE(StoredQuantizer[RQVAEConfig]):
-    """A residual-quantized autoencoder with the interface of `RQKMeans`.
+class RQVAE(ResidualQuantizer[RQVAEConfig]):
+    """A residual-quantized autoencoder; its codebooks (C_l, latent) lie in the latent space.
 
     Trains and encodes on the CPU, where a seed fixes the result (for one machine and number of
     threads); the global random state is left as it was.
@@ -72,21 +66,8 @@ class RQVAE(StoredQuantizer[RQVAEConfig]):
 
     kind: ClassVar[str] = "rq-vae"
     config_class = RQVAEConfig
-
-    def __init__(self, config: RQVAEConfig | None = None) -> None:
-        super().__init__(config)
-        self._network: _Network | None = None
-
-    @property
-    def codebooks(self) -> tuple[Tensor, ...]:
-        """Codebooks in the latent space: float32 (C_l, latent) each. RuntimeError before `fit`."""
-        return tuple(book.detach() for book in self._trained.codebooks)
-
-    @property
-    def _trained(self) -> "_Network":
-        if self._network is None:
-            raise RuntimeError("this RQVAE has no codebooks yet: call fit or load first")
-        return self._network
+    codebook_name: ClassVar[str] = "codebooks"
+    _network: "_Network"
 
     def fit(self, vectors: Tensor, progress: bool = False) -> Self:
         """Train on `vectors` (N, D) and return self; `progress` shows a bar over the epochs.
@@ -94,8 +75,6 @@ class RQVAE(StoredQuantizer[RQVAEConfig]):
         Raises ValueError for an empty or non-2-D tensor, or naming the first row with NaN or inf;
         FloatingPointError if the loss stops being finite.
         """
-        from tqdm import tqdm
-
         config = self.config
         vectors = check_rows(vectors)
         generator = torch.Generator().manual_seed(config.seed)
@@ -109,14 +88,7 @@ class RQVAE(StoredQuantizer[RQVAEConfig]):
             optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
             bar = tqdm(range(1, config.epochs + 1), "RQ-VAE", unit="epoch", disable=not progress)
             for epoch in bar:
-                total = 0.0
-                order = torch.randperm(len(vectors), generator=generator)
-                for batch in torch.split(order, config.batch_size):
-                    loss = network.loss(vectors[batch], config.beta)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    total += loss.item() * len(batch)
+                total = network.train_epoch(vectors, config, optimizer, generator)
                 if not math.isfinite(total):
                     raise FloatingPointError(
                         f"RQ-VAE diverged in epoch {epoch} (loss {total}): "
@@ -126,54 +98,29 @@ class RQVAE(StoredQuantizer[RQVAEConfig]):
                 if config.revive_every and epoch % config.revive_every == 0 < config.epochs - epoch:
                     network.revive(vectors, generator)
             if config.revive_every:
-                # Nothing trains after this, so each code must find an item where it is put.
+                # No training follows, so each code must be the nearest of an item where it is put.
                 network.revive(vectors, generator, tries=20)
-        self._network = network
+        self._network, self._state = network, network.state_dict()
         return self
 
-    @torch.no_grad()
-    def encode(self, vectors: Tensor) -> Tensor:
-        """Greedy nearest code of the latent per level, ties to the lowest: int64 (N, L)."""
-        return encode_residuals(self._latents(vectors), self.codebooks)
-
-    @torch.no_grad()
-    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
-        """Squared latent distance of what `prefix` (N, l) leaves of `vectors` to each code next.
-
-        float64 (N, C_{l+1}), computed as `encode` does.
-        Raises ValueError for a wrong shape or a code that its codebook does not have.
-        """
-        return residual_costs(self._latents(vectors), prefix, self.codebooks, self.radices)
-
-    def _latents(self, vectors: Tensor) -> Tensor:
-        network = self._trained
-        vectors = check_vectors(vectors, len(network.mean))
-        parts = torch.split(vectors, 2**16)
-        return torch.cat(
-            [network.latents((x.double() - network.mean) / network.scale) for x in parts]
-        )
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """The decoder's float32 vectors (N, D) for `codes` (N, l), 1 <= l <= L.
-
-        Raises ValueError for a wrong shape or a code that its codebook does not have.
-        """
-        network = self._trained
-        output: Tensor = network.decoder(sum_codewords(codes, self.codebooks))
-        return output * network.scale + network.mean
-
-    def state(self) -> dict[str, Tensor]:
-        """The network's weights and buffers, by name."""
-        return self._trained.state_dict()
-
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state` gave; LookupError, ValueError or RuntimeError if it is damaged."""
+        """See `StoredQuantizer.restore`."""
         check_shape("mean", tensors["mean"], range(1, 2**31))
-        with torch.device("meta"):  # nothing is drawn for weights about to be replaced
+        with torch.device("meta"):  # no weights are drawn, since they are replaced at once
             network = _Network(len(tensors["mean"]), self.config)
         network.load_state_dict(tensors, assign=True)
-        self._network = network
+        self._network, self._state = network, network.state_dict()
+
+    @torch.no_grad()
+    def _inputs(self, vectors: Tensor) -> Tensor:
+        mean, scale = self.state["mean"], self.state["scale"]
+        parts = torch.split(check_vectors(vectors, len(mean)), 2**16)
+        return torch.cat([self._network.latents((x.double() - mean) / scale) for x in parts])
+
+    @torch.no_grad()
+    def _reconstruct(self, codewords: list[Tensor]) -> Tensor:
+        output: Tensor = self._network.decoder(super()._reconstruct(codewords))
+        return output * self.state["scale"] + self.state["mean"]
 
 
 class _Network(nn.Module):
@@ -213,6 +160,24 @@ class _Network(nn.Module):
             book.normal_(std=float(latents.square().mean().sqrt()), generator=generator)
             book[: len(start)] = start
 
+    def train_epoch(
+        self,
+        vectors: Tensor,
+        config: RQVAEConfig,
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+    ) -> float:
+        """One pass over standardised `vectors` (N, D) in random order: the sum of their losses."""
+        total = 0.0
+        order = torch.randperm(len(vectors), generator=generator)
+        for batch in torch.split(order, config.batch_size):
+            loss = self.loss(vectors[batch], config.beta)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(batch)
+        return total
+
     def loss(self, vectors: Tensor, beta: float) -> Tensor:
         """Mean reconstruction, codebook and commitment loss of standardised `vectors` (B, D)."""
         latents = self.encoder(vectors)  # (B, latent)
@@ -221,11 +186,11 @@ class _Network(nn.Module):
         for book in self.codebooks:
             with torch.no_grad():  # squared distances, less a term that all codes share
                 costs = book.square().sum(1) - 2 * residual @ book.T  # (B, C)
-            chosen = book[costs.argmin(1)]  # (B, latent)
-            loss = loss + F.mse_loss(chosen, residual.detach())
-            loss = loss + beta * F.mse_loss(residual, chosen.detach())
-            residual = residual - chosen.detach()
-            quantized = quantized + chosen.detach()
+            codewords = book[costs.argmin(1)]  # (B, latent)
+            loss = loss + F.mse_loss(codewords, residual.detach())
+            loss = loss + beta * F.mse_loss(residual, codewords.detach())
+            residual = residual - codewords.detach()
+            quantized = quantized + codewords.detach()
         # Straight-through: forward uses the codes, backward passes the latent's gradient.
         straight = latents + (quantized - latents).detach()
         return loss + F.mse_loss(self.decoder(straight), vectors)
@@ -234,7 +199,7 @@ class _Network(nn.Module):
     def latents(self, vectors: Tensor) -> Tensor:
         """What the encoder makes of standardised `vectors` (N, D): float32 (N, latent)."""
         # A matrix product adds in an order that depends on the batch's shape. Rounding a float64
-        # product to float32 hides that, so that equal vectors get equal latents in any company.
+        # product to float32 hides that, so that equal vectors get equal latents in any batch.
         output = vectors.double()
         for layer in self.encoder:
             if isinstance(layer, nn.Linear):

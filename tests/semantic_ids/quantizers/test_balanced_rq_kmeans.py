@@ -13,7 +13,7 @@ from nezha_lite.semantic_ids.quantizers import (
     RQKMeans,
     RQKMeansConfig,
 )
-from nezha_lite.semantic_ids.quantizers.balanced_assignment import balance
+from nezha_lite.semantic_ids.quantizers.balanced_rq_kmeans import balance
 from tests.helpers.slow_quantizing import clustered, error
 
 

@@ -61,7 +61,7 @@ def test_all_kinds_are_made_by_name() -> None:
         assert type(made) is QUANTIZERS[kind]
         assert made.config == CONFIGS[kind](levels=2, codes=(4, 8), seed=3)
         assert make_quantizer(kind).radices == (64, 64, 64)
-    with pytest.raises(ValueError, match=r"quantizer is 'pq': one of 'rq-kmeans', .*'random'"):
+    with pytest.raises(ValueError, match=r"quantizer is 'pq', .* one of 'rq-kmeans', .*'random'"):
         make_quantizer("pq")
     with pytest.raises(ValueError, match="levels is 0"):
         make_quantizer("opq", levels=0)
@@ -111,11 +111,11 @@ def test_level_costs_say_what_is_wrong(quantizer: Quantizer) -> None:
         quantizer.level_costs(vectors, none)
     quantizer.fit(vectors)
     for shape in ((29, 1), (30, 2), (30,)):
-        with pytest.raises(ValueError, match=r"prefix has shape .* \(30, l\) with l in 0\.\.1"):
+        with pytest.raises(ValueError, match=r"shape of prefix is .* \(30, l\) with l in 0\.\.1"):
             quantizer.level_costs(vectors, torch.zeros(shape, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"code 4 at level 0 .* 0\.\.3"):
         quantizer.level_costs(vectors, torch.full((30, 1), 4))
-    with pytest.raises(ValueError, match=r"shape \(30, 5\): \(N, 16\) needed"):
+    with pytest.raises(ValueError, match=r"shape of vectors is \(30, 5\), .* \(N, 16\)"):
         quantizer.level_costs(torch.zeros(30, 5), none)
 
 
@@ -243,7 +243,7 @@ def test_load_quantizer_says_what_is_wrong(tmp_path: Path) -> None:
     for kind in (None, "pq"):
         metadata = {"quantizer": kind, "config": json.dumps({})} if kind else None
         save_file({"x": torch.zeros(1)}, path, metadata)
-        with pytest.raises(ValueError, match=f"kind {kind!r}: 'rq-kmeans'.* are valid"):
+        with pytest.raises(ValueError, match=f"kind of .* is {kind!r}, .*'rq-kmeans'"):
             load_quantizer(path)
 
 
@@ -315,12 +315,12 @@ def test_wrong_inputs_are_named(quantizer: Quantizer, tmp_path: Path) -> None:
             unfitted()
     assert not list(tmp_path.iterdir())
     for shape in ((5,), (5, 0), (2, 3, 4)):
-        with pytest.raises(ValueError, match=r"shape .*: \(N, D\) needed"):
+        with pytest.raises(ValueError, match=r"shape of vectors is .*\(N, D\)"):
             quantizer.fit(torch.zeros(shape))
     with pytest.raises(ValueError, match="vectors has no rows"):
         quantizer.fit(torch.zeros(0, 4))
     quantizer.fit(clustered(30))
-    with pytest.raises(ValueError, match=r"shape \(2, 5\): \(N, 16\) needed"):
+    with pytest.raises(ValueError, match=r"shape of vectors is \(2, 5\), .* \(N, 16\)"):
         quantizer.encode(torch.zeros(2, 5))
 
 
@@ -354,7 +354,7 @@ def test_the_bar_is_shown_on_request_only(
         ({"levels": 0}, "levels is 0"),
         ({"codes": 0}, "codes is 0"),
         ({"codes": 2.5}, "codes is 2.5"),
-        ({"codes": (4, 4)}, r"codes is \(4, 4\): one number, or one per level \(3\)"),
+        ({"codes": (4, 4)}, r"codes is \(4, 4\), .* one number, or one per level \(3\)"),
         ({"codes": (4, 0, 4)}, "codes is 0"),
         ({"seed": -1}, "seed is -1"),
     ],

@@ -65,10 +65,10 @@ def test_rq_vae_does_not_depend_on_the_vectors_scale_or_offset(
 
 def test_rq_vae_codes_equal_a_slow_loop_over_its_latents(trained: tuple[Tensor, RQVAE]) -> None:
     vectors, quantizer = trained
-    network = quantizer._trained
+    network = quantizer._network
     with torch.no_grad():
         float32 = network.encoder((vectors[:40] - network.mean) / network.scale)
-        latents = quantizer._latents(vectors[:40])
+        latents = quantizer._inputs(vectors[:40])
     torch.testing.assert_close(latents, float32)
     assert torch.equal(quantizer.encode(vectors[:40]), slow_codes(latents, quantizer.codebooks))
 
