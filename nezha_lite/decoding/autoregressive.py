@@ -67,6 +67,5 @@ def next_code_log_probs(model: NezhaModel, level: int, hidden: Tensor) -> Tensor
     """
     logits = model.backbone.get_output_embeddings()(hidden)
     logits = logits.to(at_least_float32(logits.dtype))  # (B, K, V)
-    first = model.vocabulary.level_offsets[level]
-    codes = logits[..., first : first + model.vocabulary.radices[level]]
-    return codes - logits.logsumexp(dim=-1, keepdim=True)
+    tokens = model.vocabulary.level_tokens(level)
+    return logits[..., tokens.start : tokens.stop] - logits.logsumexp(dim=-1, keepdim=True)

@@ -116,7 +116,11 @@ class BeamSearch:
             numbers, scores = numbers.gather(1, order), scores.gather(1, order)
             keys, dead = keys.gather(1, order), dead.gather(1, order)
         if self.levels is not None:
-            self.levels.append(self._record(totals, exists, numbers.masked_fill(dead, -1)))
+            grid = totals.view(*self.keys.shape, n_codes)  # (B, K, C)
+            kept = numbers.masked_fill(dead, -1)
+            self.levels.append(
+                LevelTrace.of(self.level, self.radices, self.keys, grid, exists, kept)
+            )
         self.scores = scores.masked_fill(dead, -torch.inf)
         self.keys = keys.masked_fill(dead, -1)
         self.on_phase("select")
@@ -171,19 +175,6 @@ class BeamSearch:
         n_codes, stride = self.radices[self.level - 1], radix_strides(self.radices)[self.level - 1]
         parents = self.keys.gather(1, numbers // n_codes)
         return (parents + numbers % n_codes * stride).masked_fill(parents < 0, -1)
-
-    def _record(self, totals: Tensor, exists: Tensor | None, kept: Tensor) -> LevelTrace:
-        if exists is None:
-            exists = torch.ones_like(totals, dtype=torch.bool)
-        grid = (*self.keys.shape, self.radices[self.level - 1])  # (B, K, C)
-        return LevelTrace(
-            level=self.level,
-            scores=totals.view(grid),
-            keys=child_keys(self.keys, self.level, self.radices),
-            exists=exists.view(grid),
-            proposed=totals.topk(kept.shape[1]).indices,
-            kept=kept,
-        )
 
 
 class BeamSearchDecoder(ModelDecoder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from nezha_lite.decoding.base import (
     check_numbers,
     check_verifier,
 )
+from nezha_lite.decoding.beam_search import gather_rows
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, Vocabulary
@@ -69,10 +71,9 @@ class GenerateDecoder(ModelDecoder):
         # and None cannot be given. This copy shares all weights, and has an empty one.
         self.backbone = copy.copy(model.backbone)
         self.backbone.generation_config = GenerationConfig()
-        self.keys: Tensor | None = None  # (M,) int64, the existing IDs
+        self.following: Following | None = None  # None lets all codes of a level follow
         if verifier is not None and verification == "prefix":
-            self.keys = _existing_keys(verifier, model.device)
-            self.following = _following_tokens(self.keys, model.vocabulary)
+            self.following = _following_tokens(verifier, model.vocabulary, model.device)
 
     def _decode(
         self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
@@ -81,21 +82,20 @@ class GenerateDecoder(ModelDecoder):
         # the codes after them; beams that hold anything else are padding.
         vocabulary, batch = self.model.vocabulary, len(prompts)
         width = prompts.input_ids.shape[1] - prompts.levels
-        watcher = _Watcher(width)
-        output = self._generate(prompts.without_placeholders(), beam, trace, requests, watcher)
+        output, running = self._generate(prompts.without_placeholders(), beam, trace, requests)
         tokens = output.sequences[:, width:]  # (B·K, L)
         scores = output.sequences_scores if beam > 1 else _greedy_scores(output.logits, tokens)
         scores = scores.view(batch, beam)
-        _, keys = _codes_and_keys(tokens.view(batch, beam, -1), vocabulary)
+        keys = _keys_of(tokens.view(batch, beam, -1), vocabulary)
         dead = (keys < 0) | (scores <= _LEAST_SCORE)
         if self.verifier is not None and self.verification == "final":
             dead |= ~self.verifier.contains(keys)
         order = dead.byte().argsort(dim=1, stable=True)  # padding comes last
         record = None
         if trace:
-            running = [before.view(batch, beam, -1) for before in watcher.tokens[1:]]
             last = tokens.view(batch, beam, -1).masked_fill(dead.unsqueeze(-1), -1)
-            record = self._rebuilt_trace([*running, last], output.logits, requests)
+            hypotheses = [before.view(batch, beam, -1) for before in running[1:]]
+            record = self._rebuilt_trace([*hypotheses, last], output.logits, requests)
         return DecodeResult(
             keys.masked_fill(dead, -1).gather(1, order),
             scores.masked_fill(dead, -torch.inf).gather(1, order),
@@ -104,55 +104,49 @@ class GenerateDecoder(ModelDecoder):
         )
 
     def _generate(
-        self,
-        history: Prompts,
-        beam: int,
-        trace: bool,
-        requests: RequestFilter | None,
-        watcher: _Watcher,
-    ) -> Any:
-        pad = self.model.vocabulary.pad
+        self, history: Prompts, beam: int, trace: bool, requests: RequestFilter | None
+    ) -> tuple[Any, list[Tensor]]:
+        """What `generate` returns, and the tokens that it held before each level (B·K, l−1)."""
+        width = history.input_ids.shape[1]
+        watcher = _Watcher(width)
         # One beam is greedy search to `generate`: it has no length penalty and returns no score.
         many = {"num_beams": beam, "num_return_sequences": beam, "length_penalty": 0.0}
-        return self.backbone.generate(
+        output = self.backbone.generate(
             history.input_ids,
             attention_mask=history.attention_mask,
-            prefix_allowed_tokens_fn=self._constraint(history.input_ids.shape[1], requests),
+            prefix_allowed_tokens_fn=self._constraint(width, requests),
             logits_processor=LogitsProcessorList([watcher]),
             generation_config=GenerationConfig(
                 max_new_tokens=self.model.head.levels,
                 do_sample=False,
                 use_cache=True,
-                pad_token_id=pad,
+                pad_token_id=self.model.vocabulary.pad,
                 return_dict_in_generate=True,
                 output_scores=beam > 1,
                 output_logits=beam == 1 or trace,
                 **(many if beam > 1 else {}),
             ),
         )
+        return output, watcher.tokens
 
     def _constraint(
         self, width: int, requests: RequestFilter | None
     ) -> Callable[[int, Tensor], Sequence[int]] | None:
         """A `prefix_allowed_tokens_fn` for prompts of this width; None if all tokens may follow."""
-        if self.keys is None and requests is None:
+        if self.following is None and requests is None:
             return None
-        vocabulary = self.model.vocabulary
-        rows = [] if self.keys is None else [self.following]
-        if self.keys is not None and requests is not None:
-            keys = self.keys.expand(len(requests), -1)
-            admitted = requests.admits(vocabulary.levels, keys)  # (B, M)
-            rows = [_following_tokens(self.keys[row], vocabulary) for row in admitted]
+        vocabulary, following = self.model.vocabulary, self.following
 
         def next_tokens(prompt: int, tokens: Tensor) -> Sequence[int]:
-            prefix = tuple(tokens[width:].tolist())
-            if rows:  # a single row serves all prompts
-                following: Sequence[int] = rows[prompt % len(rows)].get(prefix, ())
+            prefix = tokens[width:]
+            if following is None:
+                allowed: Sequence[int] = vocabulary.level_tokens(len(prefix))
             else:
-                assert requests is not None
-                following = _admitted_tokens(vocabulary, requests, prompt, prefix, tokens.device)
+                allowed = following.get(tuple(prefix.tolist()), [])
+            if requests is not None:
+                allowed = _admitted_tokens(allowed, prefix, vocabulary, requests, prompt)
             # `generate` refuses an empty list, which only a prompt with nothing left gets.
-            return following or [vocabulary.pad]
+            return allowed or [vocabulary.pad]
 
         return next_tokens
 
@@ -173,43 +167,27 @@ class GenerateDecoder(ModelDecoder):
             requests: for `exists`, where there is a verifier.
         """
         vocabulary, batch = self.model.vocabulary, len(hypotheses[0])
+        radices = vocabulary.radices
         keys = hypotheses[0].new_zeros(batch, 1)  # of the live beams, (B, W)
         scores = torch.zeros(batch, 1, device=keys.device)  # (B, W)
         sources = keys  # (B, W), the hypothesis that each beam is
         levels = []
-        for level, (tokens, radix) in enumerate(
-            zip(hypotheses, vocabulary.radices, strict=True), start=1
-        ):
-            first = vocabulary.level_offsets[level - 1]
-            log_probs = logits[level - 1].log_softmax(dim=-1)[:, first : first + radix]
-            log_probs = log_probs.view(batch, -1, radix)  # (B, K, C)
-            log_probs = log_probs.gather(1, sources.unsqueeze(-1).expand(-1, -1, radix))
+        for level, tokens in enumerate(hypotheses, start=1):
+            codes = vocabulary.level_tokens(level - 1)
+            log_probs = logits[level - 1].log_softmax(dim=-1)[:, codes.start : codes.stop]
+            log_probs = gather_rows(log_probs.view(batch, -1, radices[level - 1]), sources)
             totals = scores.unsqueeze(-1) + log_probs  # (B, W, C)
-            grid = child_keys(keys, level, vocabulary.radices)
+            grid = child_keys(keys, level, radices)  # (B, W, C)
             width = min(tokens.shape[1], grid[0].numel())
             sources, kept = _survivors(tokens, keys, vocabulary, width)
-            levels.append(
-                LevelTrace(
-                    level,
-                    totals,
-                    grid,
-                    self._exists(level, grid, requests),
-                    totals.flatten(1).topk(width).indices,
-                    kept,
-                )
-            )
-            numbers = kept.clamp_min(0)
-            scores = totals.flatten(1).gather(1, numbers).masked_fill(kept < 0, -torch.inf)
-            keys = grid.flatten(1).gather(1, numbers).masked_fill(kept < 0, -1)
+            exists = None if self.verifier is None else self.verifier.prefix_contains(level, grid)
+            if exists is not None and requests is not None:
+                exists &= requests.admits(level, grid.flatten(1)).view_as(exists)
+            levels.append(LevelTrace.of(level, radices, keys, totals, exists, kept))
+            dead, numbers = kept < 0, kept.clamp_min(0)
+            scores = totals.flatten(1).gather(1, numbers).masked_fill(dead, -torch.inf)
+            keys = grid.flatten(1).gather(1, numbers).masked_fill(dead, -1)
         return DecodeTrace(tuple(levels), len(levels), verified=self.verifier is not None)
-
-    def _exists(self, level: int, grid: Tensor, requests: RequestFilter | None) -> Tensor:
-        if self.verifier is None:
-            return torch.ones_like(grid, dtype=torch.bool)
-        exists = self.verifier.prefix_contains(level, grid)
-        if requests is None:
-            return exists
-        return exists & requests.admits(level, grid.flatten(1)).view_as(exists)
 
 
 class _Watcher(LogitsProcessor):
@@ -225,14 +203,16 @@ class _Watcher(LogitsProcessor):
         return scores
 
 
-def _codes_and_keys(tokens: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """(..., l) int64 tokens → codes (..., l) and keys (...); keys are -1 for other tokens."""
-    levels, device = tokens.shape[-1], tokens.device
-    codes = tokens - torch.tensor(vocabulary.level_offsets[:levels], device=device)
-    radices = torch.tensor(vocabulary.radices[:levels], device=device)
+def _keys_of(tokens: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """(..., l) int64 tokens → (...) int64 keys; -1 for tokens that are no codes of the levels."""
+    length, device = tokens.shape[-1], tokens.device
+    offsets, radices, strides = torch.tensor(
+        [vocabulary.level_offsets, vocabulary.radices, radix_strides(vocabulary.radices)],
+        device=device,
+    )[:, :length]
+    codes = tokens - offsets
     valid = ((codes >= 0) & (codes < radices)).all(dim=-1)
-    strides = torch.tensor(radix_strides(vocabulary.radices)[:levels], device=device)
-    return codes, (codes * strides).sum(dim=-1).masked_fill(~valid, -1)
+    return (codes * strides).sum(dim=-1).masked_fill(~valid, -1)
 
 
 def _survivors(
@@ -250,63 +230,53 @@ def _survivors(
         Their positions among the hypotheses and their numbers among the candidates, both (B, width)
         int64; numbers are padded with -1.
     """
-    codes, keys = _codes_and_keys(tokens, vocabulary)
-    level = tokens.shape[-1]
-    parents = keys % radix_strides(vocabulary.radices)[level - 1]  # (B, K)
+    keys, level = _keys_of(tokens, vocabulary), tokens.shape[-1]
+    stride, n_codes = radix_strides(vocabulary.radices)[level - 1], vocabulary.radices[level - 1]
+    parents = keys % stride  # (B, K)
     same = parents.unsqueeze(2) == beams.unsqueeze(1)  # (B, K, W)
     copies = (keys.unsqueeze(2) == keys.unsqueeze(1)).tril(-1).any(dim=2)
     lost = (keys < 0) | ~same.any(dim=2) | copies
-    numbers = same.byte().argmax(dim=2) * vocabulary.radices[level - 1] + codes[..., -1]
+    numbers = same.byte().argmax(dim=2) * n_codes + keys // stride
     order = lost.byte().argsort(dim=1, stable=True)[:, :width]
     return order, numbers.masked_fill(lost, -1).gather(1, order)
 
 
-def _greedy_scores(logits: Sequence[Tensor], tokens: Tensor) -> Tensor:
+def _greedy_scores(logits: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
     """Σ_l log p, which greedy search does not return: L × (B, V), (B, L) → (B,)."""
-    log_probs = [
-        step.log_softmax(dim=-1).gather(1, tokens[:, level, None])
-        for level, step in enumerate(logits)
-    ]
-    return torch.cat(log_probs, dim=1).sum(dim=1)
+    log_probs = torch.stack(logits, dim=1).log_softmax(dim=-1)  # (B, L, V)
+    return log_probs.gather(2, tokens.unsqueeze(-1)).sum(dim=(1, 2))
 
 
-def _existing_keys(verifier: Verifier, device: torch.device) -> Tensor:
-    """All IDs of a verifier, level by level: (M,) int64."""
-    prefixes = torch.zeros(1, dtype=torch.int64, device=device)
-    for level in range(1, len(verifier.radices) + 1):
-        existing = []
-        for chunk in prefixes.split(_CHUNK):
-            children = child_keys(chunk, level, verifier.radices).flatten()
-            existing.append(children[verifier.prefix_contains(level, children)])
-        prefixes = torch.cat(existing)
-    return prefixes
-
-
-def _following_tokens(keys: Tensor, vocabulary: Vocabulary) -> Following:
-    """Every prefix of these IDs (M,) → the tokens that continue it to one of them."""
-    strides = torch.tensor(radix_strides(vocabulary.radices), device=keys.device)
-    radices = torch.tensor(vocabulary.radices, device=keys.device)
-    tokens = vocabulary.tokens_of(keys.unsqueeze(-1) // strides % radices)  # (M, L)
+def _following_tokens(
+    verifier: Verifier, vocabulary: Vocabulary, device: torch.device
+) -> Following:
+    """Every prefix of an existing ID → the tokens that continue it to one."""
+    rows = torch.zeros(1, 0, dtype=torch.int64, device=device)  # (P, l), all existing prefixes
+    for level, first in enumerate(vocabulary.level_offsets, start=1):
+        longer = []
+        for chunk in rows.split(_CHUNK):
+            children = child_keys(_keys_of(chunk, vocabulary), level, vocabulary.radices)
+            parents, codes = verifier.prefix_contains(level, children).nonzero().unbind(dim=1)
+            longer.append(torch.cat([chunk[parents], first + codes.unsqueeze(1)], dim=1))
+        rows = torch.cat(longer)
     following: dict[Prefix, dict[int, None]] = {}
-    for row in tokens.tolist():
+    for row in rows.tolist():
         for level, token in enumerate(row):
             following.setdefault(tuple(row[:level]), {})[token] = None
-    return {prefix: list(after) for prefix, after in following.items()}
+    return {prefix: list(tokens) for prefix, tokens in following.items()}
 
 
 def _admitted_tokens(
+    tokens: Sequence[int],
+    prefix: Tensor,
     vocabulary: Vocabulary,
     requests: RequestFilter,
     prompt: int,
-    prefix: Prefix,
-    device: torch.device,
 ) -> list[int]:
-    """Without a catalogue: the tokens of the next level that the prompt's request admits."""
-    level = len(prefix) + 1
-    tokens = torch.tensor(prefix, dtype=torch.int64, device=device)
-    _, key = _codes_and_keys(tokens, vocabulary)
-    children = child_keys(key.view(1), level, vocabulary.radices)  # (1, C), -1 after padding
-    admitted = requests.admits(level, children.expand(len(requests), -1))
-    admitted = (admitted & (children >= 0))[prompt % len(requests)]
-    first = vocabulary.level_offsets[level - 1]
-    return [first + code for code in admitted.nonzero().flatten().tolist()]
+    """Those of the tokens after a prefix (l,) that begin an ID which the request admits."""
+    rows = [[*prefix.tolist(), token] for token in tokens]
+    if not rows:
+        return []
+    keys = _keys_of(torch.tensor(rows, device=prefix.device), vocabulary)  # (F,)
+    admitted = requests.admits(len(prefix) + 1, keys.expand(len(requests), -1)) & (keys >= 0)
+    return list(compress(tokens, admitted[prompt % len(requests)].tolist()))

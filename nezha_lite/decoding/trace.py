@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
+from nezha_lite.verifiers import child_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,25 @@ class LevelTrace:
     exists: Tensor
     proposed: Tensor
     kept: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        level: int,
+        radices: tuple[int, ...],
+        beams: Tensor,
+        scores: Tensor,
+        exists: Tensor | None,
+        kept: Tensor,
+    ) -> LevelTrace:
+        """The record of one step, from the beams (B, K) int64 before it; `exists` None is all True.
+
+        The candidates' keys follow from the beams' keys, and what was proposed from the scores.
+        """
+        exists = torch.ones_like(scores, dtype=torch.bool) if exists is None else exists
+        proposed = scores.flatten(1).topk(kept.shape[1]).indices
+        keys = child_keys(beams, level, radices)  # (B, K, C)
+        return cls(level, scores, keys, exists.view_as(keys), proposed, kept)
 
     @property
     def n_codes(self) -> int:

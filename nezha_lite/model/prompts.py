@@ -71,9 +71,15 @@ class Vocabulary:
         """Number of tokens, the backbone's own included."""
         return self.offset + 2 + self.levels + sum(self.radices)
 
+    def level_tokens(self, level: int) -> range:
+        """The tokens of all codes of level 0 … L−1."""
+        first = self.level_offsets[level]
+        return range(first, first + self.radices[level])
+
     def tokens_of(self, codes: Tensor) -> Tensor:
-        """(..., L) int64 codes → (..., L) int64 tokens."""
-        return codes + torch.tensor(self.level_offsets, device=codes.device)
+        """Codes of the first l levels → their tokens, both (..., l) int64."""
+        offsets = self.level_offsets[: codes.shape[-1]]
+        return codes + torch.tensor(offsets, dtype=torch.int64, device=codes.device)
 
 
 @dataclass(frozen=True, eq=False)
