@@ -139,7 +139,8 @@ def hallucination(
     rows = list(by_beam(trained, data, split, widths, epochs))
     rows += by_removal(trained, data, split, widths[0], removed or [0.1, 0.2, 0.5], epochs)
     for checkpoint in earlier or []:
-        young = Recommender.of(checkpoint, trained.semantic_ids, str(trained.model.device))
+        ids, same_device = trained.semantic_ids, str(trained.model.device)
+        young = Recommender.load(checkpoint, same_device, semantic_ids=ids)
         rows += by_beam(young, data, split, widths, epochs_trained(checkpoint))
     for row in rows:
         figures = "  ".join(f"{key} {value:.4f}" for key, value in row.metrics.items())

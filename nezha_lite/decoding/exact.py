@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, check_same_space
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.verifiers import RequestFilter, child_keys
+from nezha_lite.verifiers import RequestFilter
 
 Under = Literal["draft", "backbone"]
 UNDER: tuple[Under, ...] = get_args(Under)
@@ -91,20 +91,25 @@ class ExactDecoder(ModelDecoder):
         )
 
     def _extended(
-        self, before: _Ranking, prefixes: _Prefixes, scorer: _Scorer, keep: bool
+        self,
+        before: _Ranking,
+        prefixes: _Prefixes,
+        scorer: _DraftScorer | _BackboneScorer,
+        keep: bool,
     ) -> tuple[Tensor, list[Tensor]]:
         """Scores of these prefixes, (B, P_l), and all log-probabilities (B, P, C) if `keep`."""
         rows = max(1, self.chunk // len(before.scores))
-        starts = range(0, len(before.prefixes.keys) + rows, rows)
-        edges = torch.searchsorted(
-            prefixes.parents, torch.tensor(starts, device=prefixes.parents.device)
-        ).tolist()
+        sizes = (prefixes.parents // rows).bincount().tolist()  # each parent has a child
+        chunks = zip(
+            before.prefixes.codes.split(rows),
+            prefixes.parents.split(sizes),
+            prefixes.codes[:, -1].split(sizes),
+            strict=True,
+        )
         scores, all_log_probs = [], []
-        for chunk, codes in enumerate(before.prefixes.codes.split(rows)):
+        for chunk, (codes, parents, last_codes) in enumerate(chunks):
             log_probs = scorer.log_probs(codes)  # (B, P, C)
-            children = slice(edges[chunk], edges[chunk + 1])
-            parents, last_codes = prefixes.parents[children], prefixes.codes[children, -1]
-            added = log_probs[:, parents - starts[chunk], last_codes]
+            added = log_probs[:, parents - chunk * rows, last_codes]
             scores.append(before.scores[:, parents] + added)
             if keep:
                 all_log_probs.append(log_probs)
@@ -114,25 +119,15 @@ class ExactDecoder(ModelDecoder):
 # ---- log-probabilities by teacher forcing -------------------------------------------------------
 
 
-class _Scorer(Protocol):
-    """Log-probabilities of the next code after any prefix, for a batch of prompts."""
-
-    @property
-    def passes(self) -> int:
-        """Passes of the backbone so far."""
-
-    def log_probs(self, codes: Tensor) -> Tensor:
-        """(P, l) int64 codes → (B, P, T_{l+1}), float32 at least."""
-
-
 class _DraftScorer:
-    """Under the draft head."""
+    """Log-probabilities of the next code after any prefix, under the draft head."""
 
     def __init__(self, model: NezhaModel, prompts: Prompts) -> None:
         self.head, self.hidden = model.head, model.draft_states(prompts)  # (B, L+1, D)
         self.passes = 1
 
     def log_probs(self, codes: Tensor) -> Tensor:
+        """(P, l) int64 codes → (B, P, T_{l+1}), float32 at least."""
         n_prefixes, length = codes.shape
         state = self.hidden[:, :1].repeat(1, n_prefixes, 1)  # (B, P, D)
         for level in range(length):
@@ -141,7 +136,7 @@ class _DraftScorer:
 
 
 class _BackboneScorer:
-    """Under the backbone: every prefix is a chain of nodes below each prompt."""
+    """The same under the backbone: every prefix is a chain of nodes below each prompt."""
 
     def __init__(self, model: NezhaModel, prompts: Prompts) -> None:
         self.model = model
@@ -155,14 +150,12 @@ class _BackboneScorer:
         n_prefixes, length = codes.shape
         if length == 0:
             return next_code_log_probs(self.model, 0, self.tree.prompt_states)
-        offsets = torch.tensor(self.model.vocabulary.level_offsets[:length], device=codes.device)
         numbers = torch.arange(codes.numel(), device=codes.device).view(n_prefixes, 1, length)
         later = torch.ones(length, length, dtype=torch.bool, device=codes.device).triu(1)
         ancestors = numbers.masked_fill(later, -1).flatten(0, 1)  # (P·l, l)
         batch = len(self.tree.prompt_states)
-        hidden = self.tree.read(
-            (codes + offsets).flatten().expand(batch, -1), ancestors.expand(batch, -1, -1)
-        )  # (B, P·l, D)
+        tokens = self.model.vocabulary.tokens_of(codes).flatten().expand(batch, -1)  # (B, P·l)
+        hidden = self.tree.read(tokens, ancestors.expand(batch, -1, -1))  # (B, P·l, D)
         self.tree.clear()
         return next_code_log_probs(self.model, length, hidden[:, length - 1 :: length])
 
@@ -235,11 +228,6 @@ def _level_trace(
     exists[:, prefixes.parents, codes] = after.scores.isfinite()
     beam_of = before.order.argsort(dim=1)  # (B, P): which beam each prefix is
     numbers = (beam_of[:, prefixes.parents] * n_codes + codes).gather(1, after.order)
-    return LevelTrace(
-        level,
-        scores,
-        child_keys(before.ordered_keys(), level, radices),
-        exists.gather(1, beams),
-        scores.flatten(1).topk(numbers.shape[1]).indices,
-        numbers.masked_fill(after.ordered_scores().isneginf(), -1),
-    )
+    kept = numbers.masked_fill(after.ordered_scores().isneginf(), -1)
+    parents = before.ordered_keys()
+    return LevelTrace.of(level, radices, parents, scores, exists.gather(1, beams), kept)

@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,12 @@ from nezha_lite.model.loading import MODEL_FILES, load_model
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
-from nezha_lite.verifiers.request_filter import ItemSets, item_set, sorted_isin
+from nezha_lite.verifiers.request_filter import (
+    ItemSets,
+    item_set,
+    keys_without_items,
+    sorted_isin,
+)
 
 
 class CatalogueDecoder(Decoder, Protocol):
@@ -99,31 +105,33 @@ class Recommender:
         self._decoders: dict[Verification, tuple[Verifier, CatalogueDecoder]] = {}
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", compile: bool = False) -> Recommender:
+    def load(
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        compile: bool = False,
+        semantic_ids: SemanticIds | None = None,
+    ) -> Recommender:
         """Read what `training.train` wrote.
 
         Args:
+            folder: holds the model and its semantic IDs.
             device: "cpu", "cuda", "cuda:1", "mps" …, or "auto" for the best one of this machine.
             compile: decode by `captured_nezha`: the first lists take longer, later ones are faster.
+            semantic_ids: the catalogue of a folder that holds a model alone, such as a checkpoint.
 
         Raises:
             FileNotFoundError: if the folder or one of its files is missing.
             ValueError: if a file is damaged, or this machine has no such device.
         """
-        _check_files(Path(folder), *MODEL_FILES, SEMANTIC_IDS_FILE)
-        semantic_ids = SemanticIds.load(Path(folder) / SEMANTIC_IDS_FILE)
-        return cls.of(folder, semantic_ids, device, compile)
-
-    @classmethod
-    def of(
-        cls,
-        folder: str | Path,
-        semantic_ids: SemanticIds,
-        device: str = "cpu",
-        compile: bool = False,
-    ) -> Recommender:
-        """Read only a model, such as a run's checkpoint, for these semantic IDs; see `load`."""
-        _check_files(Path(folder), *MODEL_FILES)
+        folder = Path(folder)
+        for name in (*MODEL_FILES, *([SEMANTIC_IDS_FILE] if semantic_ids is None else [])):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(
+                    f"{folder} has no {name}: expected a folder written by `nezha-lite train`."
+                )
+        if semantic_ids is None:
+            semantic_ids = SemanticIds.load(folder / SEMANTIC_IDS_FILE)
         target = find_device(device)
         model = load_model(folder)
         model.to(target)  # type: ignore[arg-type]  # transformers wraps the signature
@@ -196,15 +204,18 @@ class Recommender:
                 f"popularity is of {len(popularity)} items, but the catalogue has "
                 f"{self.semantic_ids.n_items}."
             )
-        allowed = None if allow is None else self._sets("allow", allow, histories)
-        denied = None if deny is None else self._sets("deny", deny, histories)
+        allowed = self._sets("allow", allow, len(histories))
+        denied = self._sets("deny", deny, len(histories))
         if exclude_seen:
-            seen = self._sets("history", histories, histories)
-            denied = seen if denied is None else _unions(denied, seen)
+            seen = self._sets("history", histories, len(histories))
+            denied = [
+                torch.cat([items for items in pair if items is not None]).unique()
+                for pair in zip(cycle(denied), seen, strict=False)
+            ]
         prompts = self.model.build_prompts(histories, self.semantic_ids)
         catalogue = self._now  # one for the whole call
         requests = None
-        if allowed is not None or denied is not None:
+        if any(items is not None for items in (*allowed, *denied)):
             requests = self._filter(catalogue, allowed, denied)
         # A beam wider than the number of IDs would hold padding, and cost memory. Removed items
         # count too: otherwise every size of the catalogue would need a compiled program of its own.
@@ -217,9 +228,9 @@ class Recommender:
         rows = (slots // result.keys.shape[1]).bincount(minlength=len(histories)).tolist()
         scores = result.scores.cpu().flatten()[slots]
         return [
-            self._best(k, row_items, row_scores, _row(allowed, row), _row(denied, row))
-            for row, (row_items, row_scores) in enumerate(
-                zip(items.split(rows), scores.split(rows), strict=True)
+            self._best(k, *row)
+            for row in zip(
+                items.split(rows), scores.split(rows), cycle(allowed), cycle(denied), strict=False
             )
         ]
 
@@ -238,16 +249,10 @@ class Recommender:
         return self._filter(self._now, allow, deny)
 
     def _filter(
-        self, catalogue: _Catalogue, allow: ItemSets | None, deny: ItemSets | None
+        self, now: _Catalogue, allow: ItemSets | None, deny: ItemSets | None
     ) -> RequestFilter:
-        return RequestFilter.build(
-            self.semantic_ids,
-            catalogue.verifier,
-            allow,
-            deny,
-            self.model.device,
-            catalogue.removed,
-        )
+        ids, device = self.semantic_ids, self.model.device
+        return RequestFilter.build(ids, now.verifier, allow, deny, device, now.removed)
 
     def _decoder(self, catalogue: _Catalogue, verification: Verification) -> Decoder:
         """This mode's decoder, for this moment's catalogue."""
@@ -261,13 +266,12 @@ class Recommender:
             self._decoders[verification] = catalogue.verifier, decoder
         return decoder
 
-    def _sets(
-        self, name: str, sets: ItemSets, histories: Sequence[Sequence[int]]
-    ) -> list[Tensor | None]:
-        """Sorted distinct items for each history, or for all in a single row."""
-        if len(sets) not in (1, len(histories)):
+    def _sets(self, name: str, sets: ItemSets | None, n_histories: int) -> list[Tensor | None]:
+        """Sorted distinct items for each history; a single row serves all, None is no set."""
+        sets = [None] if sets is None else sets
+        if len(sets) not in (1, n_histories):
             raise ValueError(
-                f"{name} holds sets for {len(sets)} histories, but there are {len(histories)}."
+                f"{name} holds sets for {len(sets)} histories, but there are {n_histories}."
             )
         return [
             None if items is None else item_set(self.semantic_ids, items, f"{name} of prompt {row}")
@@ -297,36 +301,13 @@ class Recommender:
             now = self._now
             removed = now.removed.clone()
             removed[changed] = remove
-            keys = ids.keys[changed].unique()
-            sharing, counts = ids.items_of_keys(keys)
-            owner = torch.arange(len(keys)).repeat_interleave(counts)
-            left = torch.zeros_like(keys).index_add_(0, owner, (~removed[sharing]).long())
             with torch.inference_mode(False):  # inside it a copy could never be changed outside
                 verifier = copy.deepcopy(now.verifier)
-            verifier.remove(keys[left == 0])
-            verifier.add(keys[left > 0])
+            if remove:
+                verifier.remove(keys_without_items(ids, changed, ~removed))
+            else:
+                verifier.add(ids.keys[changed].unique())
             self._now = _Catalogue(verifier, removed)
-
-
-def _row(sets: Sequence[Tensor | None] | None, row: int) -> Tensor | None:
-    return None if sets is None else sets[row % len(sets)]  # a single one serves all
-
-
-def _unions(sets: list[Tensor | None], others: list[Tensor | None]) -> list[Tensor | None]:
-    """Row by row; one row of `sets` serves all."""
-    unions = []
-    for row, other in enumerate(others):
-        parts = [part for part in (_row(sets, row), other) if part is not None]
-        unions.append(torch.cat(parts).unique())
-    return unions
-
-
-def _check_files(folder: Path, *names: str) -> None:
-    for name in names:
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} has no {name}: expected a folder written by `nezha-lite train`."
-            )
 
 
 def find_device(name: str) -> torch.device:

@@ -137,11 +137,8 @@ class SpeculativeDecoder(AutoregressiveDecoder):
         Returns:
             The nodes of every level from the beams' to L − 1.
         """
-        head, hidden, offsets = (
-            self.model.head,
-            tree.prompt_states,
-            self.model.vocabulary.level_offsets,
-        )
+        head, hidden = self.model.head, tree.prompt_states
+        offsets = self.model.vocabulary.level_offsets
         draft = copy.copy(search)  # a step replaces its tensors and does not change them
         draft.beam, draft.levels = self.draft_beam or 2 * search.beam, None
         keys, paths = [draft.keys], [ancestors]
@@ -160,13 +157,10 @@ class SpeculativeDecoder(AutoregressiveDecoder):
         padded = [pad(path, (0, deepest - path.shape[-1]), value=-1) for path in paths]
         states = tree.read(torch.cat(tokens, dim=1), torch.cat(padded, dim=1))  # (B, M, D)
         self.on_phase("forward")
+        first, parts = search.level, states.split([row.shape[1] for row in keys], dim=1)
         nodes = [
-            _Nodes(
-                keys[depth],
-                paths[depth],
-                next_code_log_probs(self.model, search.level + depth, part),
-            )
-            for depth, part in enumerate(states.split([one.shape[1] for one in keys], dim=1))
+            _Nodes(keys[depth], paths[depth], next_code_log_probs(self.model, first + depth, part))
+            for depth, part in enumerate(parts)
         ]
         self.on_phase("head")
         return nodes

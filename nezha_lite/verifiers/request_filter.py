@@ -80,11 +80,11 @@ class RequestFilter:
         if first is not None and len(allowed) < len(denied):
             shared = cls._of_keys([semantic_ids.keys[first]], [True], verifier, device)
             return shared._without(
-                [_denied_keys(semantic_ids, row, stays, first) for row in denied]
+                [keys_without_items(semantic_ids, row, stays, first) for row in denied]
             )
         batch = max(len(allowed), len(denied))
         keys = [
-            _denied_keys(semantic_ids, refused, stays)
+            keys_without_items(semantic_ids, refused, stays)
             if row is None
             else semantic_ids.keys[row[~sorted_isin(refused, row)]]
             for row, refused in zip(_rows(allowed, batch), _rows(denied, batch), strict=True)
@@ -288,10 +288,13 @@ def _rows(rows: list[Rows], batch: int) -> list[Rows]:
     return rows * batch if len(rows) == 1 else rows
 
 
-def _denied_keys(
+def keys_without_items(
     semantic_ids: SemanticIds, denied: Tensor, stays: Tensor, allowed: Tensor | None = None
 ) -> Tensor:
-    """Keys of the denied items' IDs that have no other item left, in the catalogue and allowed."""
+    """Keys of the denied items' IDs that have no other item left, in the catalogue and allowed.
+
+    `denied` and `allowed` are sorted items, `stays` (N,) bool says which are in the catalogue.
+    """
     keys = semantic_ids.keys[denied].unique()
     items, counts = semantic_ids.items_of_keys(keys)
     left = stays[items] & ~sorted_isin(denied, items)

@@ -86,12 +86,15 @@ def test_a_change_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     trained.remove_items([3])
     verifier, before = trained.verifier, trained.recommend(HISTORIES)
 
+    remove = IncrementalVerifier.remove
+
     def fail(self: IncrementalVerifier, keys: Tensor) -> None:
-        raise MemoryError("no room")
+        remove(self, keys)
+        raise MemoryError("too large")
 
     with monkeypatch.context() as patch:
-        patch.setattr(IncrementalVerifier, "add", fail)  # after the removed ones have left
-        with pytest.raises(MemoryError, match="no room"):
+        patch.setattr(IncrementalVerifier, "remove", fail)  # after the removed ones have left
+        with pytest.raises(MemoryError, match="too large"):
             trained.remove_items([4, 5])
     assert trained.removed == {3}
     assert trained.verifier is verifier
