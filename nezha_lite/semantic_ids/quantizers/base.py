@@ -2,6 +2,7 @@
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from operator import contains
@@ -163,7 +164,7 @@ class StoredQuantizer(Generic[ConfigT]):
         return quantizer
 
 
-class CodebookQuantizer(StoredQuantizer[ConfigT]):
+class CodebookQuantizer(StoredQuantizer[ConfigT], ABC):
     """A quantizer with one codebook per level, whose codes can be decoded.
 
     A level with fewer different inputs than codes has a smaller codebook: C_l counts the rows as
@@ -208,13 +209,13 @@ class CodebookQuantizer(StoredQuantizer[ConfigT]):
             check_shape(name, tensors[name], range(1, radix + 1), width)
         super().restore(tensors)
 
+    @abstractmethod
     def _level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
         """Costs of the codebook's rows after a valid prefix: float64 (N, rows)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _reconstruct(self, codewords: list[Tensor]) -> Tensor:
         """(N, D) from the codewords (N, width) of the first l levels."""
-        raise NotImplementedError
 
 
 def by_level(name: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
