@@ -278,7 +278,9 @@ def _narrow(call: RandomCall) -> RandomCall:
 def _compiled(trained: Recommender, captured: list[CapturedDecoder]) -> Recommender:
     """A recommender by compiled programs of all shapes of `_narrow`; its decoder is appended."""
     decoder = captured_nezha(trained.model, trained.verifier, "prefix")
-    compiled = Recommender(trained.model, trained.semantic_ids, lambda *_: decoder)
+    compiled = Recommender(
+        trained.model, trained.semantic_ids, lambda _, verifier, __: decoder.with_verifier(verifier)
+    )
     shape = (1, SHORTEST_BUCKET, min(BEAM, trained.semantic_ids.n_distinct))
     for requests in (None, compiled.request_filter(deny=[[0]])):
         # Its own verifier: another one of the same catalogue has another signature.
