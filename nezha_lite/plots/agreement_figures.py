@@ -1,22 +1,146 @@
-"""Figures of the agreement between draft head and backbone: ranks and shared prefixes."""
+"""The agreement between draft head and backbone: prefixes that both searches kept for a prompt."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
+import torch
+from torch import Tensor
 
-from nezha_lite.plots.beam_figures import percent
-from nezha_lite.plots.prefix_agreement import ComparedPrefix, LevelAgreement, Opinion
-from nezha_lite.plots.style import BLUE, GREEN, ORANGE, VERMILLION, Figure, headed, plot_text
-from nezha_lite.plots.traces import bar_trace, marker_trace, named_axis, segment_trace, text_trace
+from nezha_lite.decoding import DecodeTrace, LevelTrace
+from nezha_lite.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    VERMILLION,
+    Figure,
+    code_text,
+    probability,
+    titled_figure,
+)
+from nezha_lite.plots.traces import (
+    SeriesStyle,
+    axis,
+    bar_trace,
+    marker_trace,
+    named_axis,
+    segment_trace,
+    series_trace,
+    text_trace,
+)
 
+Codes = tuple[int, ...]
 HALF = 0.29  # levels, from the middle of a pair of columns to either of them
-ROW, LEAST, MOST = 20, 180, 640  # pixels: of a rank; of the plot
+ROW, MIN_HEIGHT, MAX_HEIGHT = 20, 180, 640  # pixels: of a rank; of the plot
 ABOVE = 20  # pixels, from the first rank up to the counts
 LOOKS = ((BLUE, ""), (ORANGE, "/"), (GREEN, "x"))
 MARKS = {True: ("circle", BLUE, "kept by both"), False: ("x", VERMILLION, "kept by one alone")}
+
+
+@dataclass(frozen=True)
+class SearchRank:
+    """Rank and log-probability of a prefix in one search.
+
+    Attributes:
+        rank: its place in the beam, from 1; None if the beam did not keep it.
+        log_prob: its summed log-probability; None if the search never came to it, because the beam
+            had lost what it continues.
+    """
+
+    rank: int | None
+    log_prob: float | None
+
+
+@dataclass(frozen=True)
+class ComparedPrefix:
+    """A prefix that at least one of the searches kept."""
+
+    codes: Codes
+    head: SearchRank
+    model: SearchRank
+
+    @property
+    def shared(self) -> bool:
+        """Whether both kept it."""
+        return self.head.rank is not None and self.model.rank is not None
+
+
+@dataclass(frozen=True)
+class LevelAgreement:
+    """Both searches after one level.
+
+    Attributes:
+        level: 1 … L.
+        prefixes: those of the model's beam by rank, then those that the head's alone kept.
+        model_kept: how many the model's beam holds.
+    """
+
+    level: int
+    prefixes: tuple[ComparedPrefix, ...]
+    model_kept: int
+
+    @property
+    def shared(self) -> int:
+        """How many prefixes both kept."""
+        return sum(prefix.shared for prefix in self.prefixes)
+
+
+def compare_prefixes(draft: DecodeTrace, model: DecodeTrace, row: int) -> list[LevelAgreement]:
+    """The prefixes of both searches for one prompt, level by level.
+
+    Args:
+        draft: of a `NezhaDecoder`.
+        model: of an `AutoregressiveDecoder`, for the same prompts.
+        row: of the batch.
+    """
+    agreements = []
+    for level in range(1, len(model.levels) + 1):
+        head_codes, model_codes = (_beam(trace, level, row) for trace in (draft, model))
+        by_key = {**model_codes, **head_codes}  # the model's first, then the head's alone
+        ranks = [
+            _search_ranks(trace.levels[level - 1], row, list(codes), list(by_key))
+            for trace, codes in ((draft, head_codes), (model, model_codes))
+        ]
+        prefixes = map(ComparedPrefix, by_key.values(), *ranks)
+        agreements.append(LevelAgreement(level, tuple(prefixes), len(model_codes)))
+    return agreements
+
+
+def shared_shares(draft: DecodeTrace, model: DecodeTrace) -> Tensor:
+    """(B, L) float64: share of the backbone's prefixes that the head kept; 1 where it kept none."""
+    shares = []
+    for head_level, model_level in zip(draft.levels, model.levels, strict=True):
+        head_keys, model_keys = _kept_keys(head_level), _kept_keys(model_level)  # (B, W), (B, V)
+        same = (model_keys.unsqueeze(-1) == head_keys.unsqueeze(1)).any(dim=-1)  # (B, V)
+        live = model_keys >= 0
+        n_kept, n_shared = live.sum(dim=1), (same & live).sum(dim=1)  # (B,)
+        shares.append(torch.where(n_kept > 0, n_shared / n_kept.clamp_min(1).double(), 1.0))
+    return torch.stack(shares, dim=1)
+
+
+def _kept_keys(step: LevelTrace) -> Tensor:
+    """(B, W) int64 prefix keys of the beams after a level; -1 in empty slots."""
+    keys = step.keys.flatten(1).gather(1, step.kept.clamp_min(0))
+    return keys.masked_fill(step.kept < 0, -1)
+
+
+def _beam(trace: DecodeTrace, level: int, row: int) -> dict[int, Codes]:
+    """The prefixes that one prompt's beam holds after a level, best first: key → codes."""
+    keys = _kept_keys(trace.levels[level - 1])[row].tolist()
+    prefixes = trace.prefixes(level)[row].tolist()
+    return {key: tuple(codes) for key, codes in zip(keys, prefixes, strict=True) if key >= 0}
+
+
+def _search_ranks(step: LevelTrace, row: int, kept: list[int], keys: list[int]) -> list[SearchRank]:
+    """The outcome of each key in one prompt's search, whose beam holds the keys `kept`."""
+    pairs = zip(step.keys[row].flatten().tolist(), step.scores[row].flatten().tolist(), strict=True)
+    scores = {key: score for key, score in pairs if math.isfinite(score)}
+    ranks = {key: rank for rank, key in enumerate(kept, start=1)}
+    return [SearchRank(ranks.get(key), scores.get(key)) for key in keys]
 
 
 @dataclass(frozen=True)
@@ -65,71 +189,53 @@ def ranks_figure(
         chosen: drawn thick.
         title: plain text.
     """
-    deepest = max((mark.rank for s in (True, False) for mark in rank_marks(levels, s)), default=1)
-    pairs = rank_marks(levels, shared=True)
-    joins = [(left, right) for left, right in zip(pairs[::2], pairs[1::2], strict=True)]
-    lines = segment_trace(
-        [((left.x, left.rank), (right.x, right.rank)) for left, right in joins], "#999999", 1.5
-    )
-    marks = [
+    marks = {shared: rank_marks(levels, shared) for shared in MARKS}
+    deepest = max((mark.rank for group in marks.values() for mark in group), default=1)
+    both = [(mark.x, mark.rank) for mark in marks[True]]
+    lines = segment_trace(zip(both[::2], both[1::2], strict=True), "#999999", 1.5)
+    groups = [
         marker_trace(
-            [(mark.x, mark.rank) for mark in rank_marks(levels, shared)],
+            [(mark.x, mark.rank) for mark in group],
             {"symbol": symbol, "color": colour, "size": 9},
             name=name,
-            hover=[
-                plot_text(describe(mark.prefix)).replace("; ", "<br>")
-                for mark in rank_marks(levels, shared)
-            ],
+            hover=[describe(mark.prefix).replace("; ", "\n") for mark in group],
         )
-        for shared, (symbol, colour, name) in MARKS.items()
+        for group, (symbol, colour, name) in zip(marks.values(), MARKS.values(), strict=True)
     ]
-    xs, ys = chosen_ends(chosen)
-    ring = go.Scatter(
-        x=xs,
-        y=ys,
-        mode="lines+markers",
-        line={"color": "#000000", "width": 3},
-        marker={
-            "symbol": "circle-open",
-            "size": 17,
-            "color": "#000000",
-            "line": {"width": 2.5},
-        },
+    ring = series_trace(
+        zip(*chosen_ends(chosen), strict=True),
+        SeriesStyle("", BLACK, "solid", "circle-open"),
+        width=3,
+        size=17,
+        marker_line_width=2.5,
         hoverinfo="skip",
         showlegend=False,
     )
-    height = min(MOST, max(LEAST, ROW * deepest))
+    height = min(MAX_HEIGHT, max(MIN_HEIGHT, ROW * deepest))
     pixel = (deepest + 1.6) / height  # in ranks, and rather too large
     above = 1 - max(1, ABOVE * pixel)
     counts = text_trace(
-        zip([level.level for level in levels], [above] * len(levels), strict=True),
+        [(level.level, above) for level in levels],
         [f"level {one.level}: {one.shared} of {one.model_kept}" for one in levels],
         position="middle center",
     )
-    numbers = range(1, len(levels) + 1)
-    ranks = [1, *range(5, deepest + 1, 5)] if deepest > 10 else list(range(1, deepest + 1))
-    layout = headed(
+    columns = [level.level + side for level in levels for side in (-HALF, HALF)]
+    sides = ["head", "model"] * len(levels)
+    ranks = [1, *range(5, deepest + 1, 5)] if deepest > 10 else range(1, deepest + 1)
+    return titled_figure(
+        [lines, ring, *groups, counts],
         title,
         "Above each pair: how many of the model's prefixes the head kept too. A flat line is the "
         "same rank in both. A cross is kept by one alone: on the model's side, the head lost it.",
         height,
-        showlegend=True,
-        hovermode="closest",
-        xaxis={
-            "tickvals": [number + side for number in numbers for side in (-HALF, HALF)],
-            "ticktext": ["head", "model"] * len(levels),
-            "range": [0.5, len(levels) + 0.5],
-            "showgrid": False,
-        },
-        yaxis={
-            "title": {"text": "rank in the beam"},
-            "tickvals": ranks,
-            "ticktext": [str(rank) for rank in ranks],
-            "range": [deepest + 0.8, above - ABOVE / 2 * pixel],
-            "showgrid": False,
-        },
+        xaxis=axis("", columns, sides, (0.5, len(levels) + 0.5), showgrid=False),
+        yaxis=axis(
+            "rank in the beam",
+            ranks,
+            ends=(deepest + 0.8, above - ABOVE / 2 * pixel),
+            showgrid=False,
+        ),
     )
-    return Figure([lines, ring, *marks, counts], layout)
 
 
 def shares_figure(
@@ -155,51 +261,32 @@ def shares_figure(
     named = [f"level {number}" for number in range(1, levels + 1)] if groups is None else groups
     width = 0.84 / max(1, len(series))
     traces: list[go.Bar | go.Scatter] = []
-    texts: list[tuple[float, float]] = []
-    for index, ((name, shares), (colour, pattern)) in enumerate(
-        zip(series.items(), LOOKS, strict=False)
-    ):
-        xs = [
-            level + (index - (len(series) - 1) / 2) * width for level in range(1, len(shares) + 1)
-        ]
-        heights = [100 * share for share in shares]
-        texts += zip(xs, heights, strict=True)
-        traces.append(
-            bar_trace(
-                zip(xs, heights, strict=True),
-                name,
-                colour,
-                pattern,
-                0.9 * width,
-                hoverinfo="name+y",
-            )
-        )
-    traces.append(text_trace(texts, [f"{height:.0f} %" for _, height in texts], size=11))
-    layout = headed(
+    tops: list[tuple[float, float]] = []
+    for index, (name, shares) in enumerate(series.items()):
+        shift = (index - (len(series) - 1) / 2) * width
+        bars = [(group + shift, 100 * share) for group, share in enumerate(shares, start=1)]
+        traces.append(bar_trace(bars, name, *LOOKS[index], 0.9 * width))
+        tops += bars
+    traces.append(text_trace(tops, [f"{height:.0f} %" for _, height in tops], size=11))
+    return titled_figure(
+        traces,
         title,
         caption,
         180,
-        showlegend=True,
         barmode="overlay",
         xaxis=named_axis(named, range(1, levels + 1), 0.5),
-        yaxis={
-            "title": {"text": "share (%)"},
-            "tickvals": [0, 25, 50, 75, 100],
-            "ticktext": ["0", "25", "50", "75", "100"],
-            "range": [0, 116],
-        },
+        yaxis=axis("share (%)", range(0, 101, 25), ends=(0, 116)),
     )
-    return Figure(traces, layout)
 
 
 def describe(prefix: ComparedPrefix) -> str:
     """The rank and probability of a prefix in both searches, in one line of plain text."""
-    codes = "-".join(map(str, prefix.codes))
-    return f"Prefix {codes}: {_said(prefix.head, 'head')}; {_said(prefix.model, 'model')}."
+    head, model = _rank_text(prefix.head, "head"), _rank_text(prefix.model, "model")
+    return f"Prefix {code_text(prefix.codes)}: {head}; {model}."
 
 
-def _said(opinion: Opinion, whose: str) -> str:
-    rank = "not kept" if opinion.rank is None else f"rank {opinion.rank}"
-    if opinion.log_prob is None:
+def _rank_text(search: SearchRank, whose: str) -> str:
+    rank = "not kept" if search.rank is None else f"rank {search.rank}"
+    if search.log_prob is None:
         return f"{rank} by the {whose}, which had lost what it continues"
-    return f"{rank} by the {whose} (probability {percent(opinion.log_prob)})"
+    return f"{rank} by the {whose} (probability {probability(search.log_prob)})"

@@ -17,10 +17,18 @@ from nezha_lite.plots.style import (
     PALETTE,
     SYMBOLS,
     Figure,
-    headed,
+    number,
     plot_text,
+    titled_figure,
 )
-from nezha_lite.plots.traces import SeriesStyle, named_axis, series_trace, text_trace
+from nezha_lite.plots.traces import (
+    SeriesStyle,
+    axis,
+    bar_trace,
+    named_axis,
+    series_trace,
+    text_trace,
+)
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELS = 40
@@ -49,35 +57,32 @@ def bars_figure(
             f"Bars need one name and one value each (and one error, if any), not {len(names)} "
             f"names, {len(values)} values and {'no' if errors is None else len(errors)} errors."
         )
-    positions = list(range(len(names)))
     spans = [0.0] * len(names) if errors is None else [float(error) for error in errors]
     heights = [float(value) for value in values]
     tops = [height + span for height, span in zip(heights, spans, strict=True)]
-    bar = go.Bar(
-        x=positions,
-        y=heights,
-        width=0.6,
-        marker={"color": BLUE},
-        error_y=None if errors is None else {"type": "data", "array": spans},
-        hoverinfo="text",
-        hovertext=[
-            f"{plot_text(name)}: {number(height)}{f' ± {number(span)}' if span else ''}"
+    bar = bar_trace(
+        enumerate(heights),
+        "",
+        BLUE,
+        hover=[
+            f"{name}: {number(height)}{f' ± {number(span)}' if span else ''}"
             for name, height, span in zip(names, heights, spans, strict=True)
         ],
+        error_y=None if errors is None else {"type": "data", "array": spans},
     )
     # A scatter carries the numbers, so that they stand above the error bars, not across them.
-    labels = text_trace(zip(positions, tops, strict=True), [number(height) for height in heights])
+    labels = text_trace(enumerate(tops), map(number, heights))
     low, high = min([0.0, *heights]), max([0.0, *tops])
     high = high if high > low else 1.0  # an axis needs a length, even for zeros
-    layout = headed(
+    return titled_figure(
+        [bar, labels],
         title,
         caption,
         240,
         showlegend=False,
         xaxis=named_axis(names),
-        yaxis={"title": {"text": plot_text(y_title)}, "range": [low, high + 0.12 * (high - low)]},
+        yaxis=axis(y_title, ends=(low, high + 0.12 * (high - low))),
     )
-    return Figure([bar, labels], layout)
 
 
 def lines_figure(
@@ -104,32 +109,30 @@ def lines_figure(
     for index, (name, (xs, ys)) in enumerate(series.items()):
         if len(xs) != len(ys):
             raise ValueError(f"Series {name!r} has {len(xs)} x but {len(ys)} y.")
-        for axis, is_log, numbers in (("x", log_x, xs), ("y", log_y, ys)):
+        for letter, is_log, numbers in (("x", log_x, xs), ("y", log_y, ys)):
             if is_log and any(value <= 0 for value in numbers):
                 raise ValueError(
-                    f"Series {name!r} has {axis} = {min(numbers)}, but a logarithmic axis needs "
+                    f"Series {name!r} has {letter} = {min(numbers)}, but a logarithmic axis needs "
                     "positive numbers."
                 )
-        style = index % len(PALETTE)
-        series_style = SeriesStyle(name, PALETTE[style], DASHES[style], SYMBOLS[style])
+        look = index % len(PALETTE)
+        style = SeriesStyle(name, PALETTE[look], DASHES[look], SYMBOLS[look])
         points = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
-        traces.append(series_trace(points, series_style))
-    layout = headed(
+        traces.append(series_trace(points, style))
+    return titled_figure(
+        traces,
         title,
         caption,
         270,
-        showlegend=True,
         xaxis=_axis(x_title, log_x, [x for xs, _ in series.values() for x in xs]),
         yaxis=_axis(y_title, log_y, [y for _, ys in series.values() for y in ys]),
     )
-    return Figure(traces, layout)
 
 
 def _axis(title: str, log: bool, values: list[float]) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": {"text": plot_text(title)}, "type": "log" if log else "linear"}
-    if log and values and max(values) > 300 * min(values):
-        axis["dtick"] = 1  # whole decades only: there is no room for 2 and 5
-    return axis
+    # Over many decades only whole ones are marked: there is no space for 2 and 5.
+    decades = log and values and max(values) > 300 * min(values)
+    return axis(title, type="log" if log else "linear", dtick=1 if decades else None)
 
 
 def attention_mask_figure(
@@ -151,12 +154,6 @@ def attention_mask_figure(
         raise ValueError(f"mask has shape {tuple(mask.shape)}, but {tokens} labels were given.")
     step = -(-tokens // MAX_LABELS)
     names = [plot_text(label) for label in labels]
-    axis = {
-        "tickvals": list(range(0, tokens, step)),
-        "ticktext": names[::step],
-        "showgrid": False,
-        "range": [-0.5, tokens - 0.5],
-    }
     cells = go.Heatmap(
         z=mask.int().tolist(),
         zmin=0,
@@ -167,33 +164,27 @@ def attention_mask_figure(
         ygap=1,
         hoverinfo="text",
         hovertext=[
-            [f"{query} {'sees' if seen else 'does not see'} {key}" for key, seen in row]
-            for query, row in (
-                (query, list(zip(names, mask[index].tolist(), strict=True)))
-                for index, query in enumerate(names)
-            )
+            [
+                f"{query} {'sees' if visible else 'does not see'} {key}"
+                for key, visible in zip(names, row, strict=True)
+            ]
+            for query, row in zip(names, mask.tolist(), strict=True)
         ],
     )
+    ticks, texts, ends = range(0, tokens, step), labels[::step], (-0.5, tokens - 0.5)
     # The labels of the columns stand upright, with the axis's title below the longest of them.
-    depth = max((text_width(label, 11) for label in labels[::step]), default=0)
-    layout = headed(
+    depth = max((text_width(label, 11) for label in texts), default=0)
+    columns = axis("key: the token looked at", ticks, texts, ends, showgrid=False, tickangle=-90)
+    columns["tickfont"] = {"size": 11}
+    return titled_figure(
+        [cells],
         title,
         caption,
         max(220, min(640, 22 * tokens)),
         max(BOTTOM, round(depth) + 48),
-        xaxis={
-            **axis,
-            "title": {"text": "key: the token looked at"},
-            "tickangle": -90,
-            "tickfont": {"size": 11},
-        },
-        yaxis={
-            **axis,
-            "title": {"text": "query: the token that looks"},
-            "range": [tokens - 0.5, -0.5],
-        },
+        xaxis=columns,
+        yaxis=axis("query: the token that looks", ticks, texts, ends[::-1], showgrid=False),
     )
-    return Figure([cells], layout)
 
 
 def id_space_figure(semantic_ids: SemanticIds) -> Figure:
@@ -213,12 +204,5 @@ def id_space_figure(semantic_ids: SemanticIds) -> Figure:
         ),
         log_y=True,
     )
-    figure.update_xaxes(tickvals=levels, ticktext=[str(level) for level in levels])
+    figure.update_xaxes(axis(ticks=levels))
     return figure
-
-
-def number(value: float) -> str:
-    """Three significant digits, thousands grouped, an exponent only for very small numbers."""
-    if value == 0 or 1e-4 <= abs(value) < 999.5:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1 else f"{value:.2e}"

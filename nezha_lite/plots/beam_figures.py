@@ -1,36 +1,148 @@
-"""Figures of one decode: how many drafts exist at each level, and the tree of the beams."""
+"""Figures of one decode: how many drafts exist at each level, and the tree of the beams.
+
+Only the `DecodeTrace` is read; nothing here decodes.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from enum import Enum
 
-import plotly.graph_objects as go
+import torch
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeTrace
-from nezha_lite.plots.beam_nodes import DraftCounts, Fate, Node, beam_nodes
 from nezha_lite.plots.static_svg import WIDTH, shortened, text_width
-from nezha_lite.plots.style import BLUE, GREY, ORANGE, VERMILLION, Figure, headed, plot_text
-from nezha_lite.plots.traces import bar_trace, marker_trace, named_axis, segment_trace, text_trace
+from nezha_lite.plots.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    VERMILLION,
+    Figure,
+    code_text,
+    probability,
+    titled_figure,
+)
+from nezha_lite.plots.traces import (
+    axis,
+    bar_trace,
+    marker_trace,
+    named_axis,
+    segment_trace,
+    text_trace,
+)
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELLED = 80  # nodes of a level that still leave room for text
 ROW_HEIGHT, MAX_HEIGHT = 15, 1200  # pixels
 LEFT, RIGHT = 30, 20  # margins in pixels
 TITLE_ROOM, LABEL_SIZE, LABEL_GAP = 310, 11, 9  # pixels: beside a leaf; of the font; after a mark
-FATES: dict[Fate, dict[str, object]] = {
-    Fate.KEPT: {"symbol": "circle", "color": BLUE, "size": 10},
-    Fate.UNCHECKED: {"symbol": "diamond", "color": ORANGE, "size": 11},
-    Fate.REJECTED: {"symbol": "x", "color": VERMILLION, "size": 9},
-    Fate.PRUNED: {"symbol": "circle-open", "color": GREY, "size": 9, "line": {"width": 1.5}},
+
+
+class Outcome(Enum):
+    """What the beam search did with a candidate; the value is the text for a reader."""
+
+    KEPT = "kept"
+    UNCHECKED = "kept, though it does not exist"
+    REJECTED = "rejected: does not exist"
+    PRUNED = "pruned: below the beam's worst score"
+
+
+# What the legend says of each outcome, and its mark.
+OUTCOMES: dict[Outcome, tuple[str, dict[str, object]]] = {
+    Outcome.KEPT: ("kept", {"symbol": "circle", "color": BLUE, "size": 10}),
+    Outcome.UNCHECKED: ("kept, does not exist", {"symbol": "diamond", "color": ORANGE, "size": 11}),
+    Outcome.REJECTED: ("rejected: does not exist", {"symbol": "x", "color": VERMILLION, "size": 9}),
+    Outcome.PRUNED: (
+        "pruned",
+        {"symbol": "circle-open", "color": GREY, "size": 9, "line": {"width": 1.5}},
+    ),
 }
-SHORT = {
-    Fate.KEPT: "kept",
-    Fate.UNCHECKED: "kept, does not exist",
-    Fate.REJECTED: "rejected: does not exist",
-    Fate.PRUNED: "pruned",
-}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A candidate of the beam tree: kept, rejected, or one of the best pruned.
+
+    Attributes:
+        level: 1 … L.
+        candidate: its number in the `LevelTrace`.
+        parent: position of the beam that it extends among those kept one level before.
+        codes: its prefix, `level` codes.
+        key: the prefix's key.
+        log_prob: summed log-probability.
+        outcome: what the search did with it.
+        position: its own position in the beam (0 = best), -1 if it was not kept.
+    """
+
+    level: int
+    candidate: int
+    parent: int
+    codes: tuple[int, ...]
+    key: int
+    log_prob: float
+    outcome: Outcome
+    position: int
+
+
+def beam_nodes(trace: DecodeTrace, row: int, max_pruned: int = 3) -> list[Node]:
+    """All kept and rejected candidates of a row, level by level, each level best first.
+
+    Args:
+        trace: of a decode with `trace=True`.
+        row: of the batch.
+        max_pruned: how many of the best pruned candidates to add at each level.
+    """
+    nodes = []
+    parents: list[list[int]] = [[]]  # codes of the beams that are live before the level
+    for step in trace.levels:
+        kept = [candidate for candidate in step.kept[row].tolist() if candidate >= 0]
+        rejected = step.rejected(row)
+        positions = {candidate: position for position, candidate in enumerate(kept)}
+        indices = torch.tensor(kept + rejected + step.pruned(row, max_pruned), dtype=torch.int64)
+        columns = (table[row].flatten()[indices] for table in (step.scores, step.keys, step.exists))
+        level_nodes = []
+        for candidate, score, key, exists in zip(
+            indices.tolist(), *(column.tolist() for column in columns), strict=True
+        ):
+            parent, code = divmod(candidate, step.n_codes)
+            if candidate in positions:
+                outcome = Outcome.KEPT if exists else Outcome.UNCHECKED
+            else:
+                outcome = Outcome.REJECTED if candidate in rejected else Outcome.PRUNED
+            codes, position = (*parents[parent], code), positions.get(candidate, -1)
+            level_nodes.append(
+                Node(step.level, candidate, parent, codes, key, score, outcome, position)
+            )
+        nodes += sorted(level_nodes, key=lambda node: (-node.log_prob, node.candidate))
+        parents = trace.prefixes(step.level)[row].tolist()
+    return nodes
+
+
+@dataclass(frozen=True)
+class DraftCounts:
+    """The drafts of one level: existing, rejected, and non-existing but kept unchecked."""
+
+    level: int
+    existing: int
+    rejected: int
+    unchecked: int
+
+    @property
+    def proposed(self) -> int:
+        """All drafts of the level."""
+        return self.existing + self.rejected + self.unchecked
+
+
+def draft_counts(trace: DecodeTrace, row: int) -> list[DraftCounts]:
+    """Counts for every level of one row."""
+    counts = []
+    for step in trace.levels:
+        rejected = len(step.rejected(row))
+        existing = int(step.proposed_exists[row].sum())
+        unchecked = int(step.proposed_live[row].sum()) - existing - rejected
+        counts.append(DraftCounts(step.level, existing, rejected, unchecked))
+    return counts
 
 
 def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?") -> Figure:
@@ -41,32 +153,26 @@ def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?"
         title: plain text.
     """
     levels = [count.level for count in counts]
+    totals = [count.proposed for count in counts]
     series = (
         ("exists", [count.existing for count in counts], BLUE, ""),
         ("does not exist: rejected", [count.rejected for count in counts], VERMILLION, "/"),
         ("does not exist: kept unchecked", [count.unchecked for count in counts], ORANGE, "x"),
     )
     bars = [
-        bar_trace(zip(levels, numbers, strict=True), name, colour, pattern, hoverinfo="name+y")
+        bar_trace(zip(levels, numbers, strict=True), name, colour, pattern)
         for name, numbers, colour, pattern in series
     ]
-    totals = text_trace(
-        zip(levels, [count.proposed for count in counts], strict=True),
-        [f"{count.existing} of {count.proposed} exist" for count in counts],
-    )
-    layout = headed(
+    texts = [f"{count.existing} of {count.proposed} exist" for count in counts]
+    return titled_figure(
+        [*bars, text_trace(zip(levels, totals, strict=True), texts)],
         title,
         "Plain blue drafts exist. Striped ones are hallucinations: no item has such an ID.",
         200,
         barmode="stack",
-        showlegend=True,
         xaxis=named_axis([f"level {level}" for level in levels], levels),
-        yaxis={
-            "title": {"text": "drafts proposed"},
-            "range": [0, 1.15 * max([1, *(count.proposed for count in counts)])],
-        },
+        yaxis=axis("drafts proposed", ends=(0, 1.15 * max([1, *totals]))),
     )
-    return Figure([*bars, totals], layout)
 
 
 @dataclass(frozen=True)
@@ -113,22 +219,21 @@ def beam_tree_figure(
         title: plain text.
     """
     placed = place_nodes(beam_nodes(trace, row, max_pruned))
-    return Figure(
-        *tree_parts(placed, len(trace.levels), len(trace.levels), semantic_ids, dataset, title)
-    )
+    levels = len(trace.levels)
+    return tree_figure(placed, levels, levels, semantic_ids, dataset, title)
 
 
-def tree_parts(
+def tree_figure(
     placed: list[PlacedNode],
     levels: int,
     upto: int,
     semantic_ids: SemanticIds,
     dataset: InteractionDataset,
     title: str,
-) -> tuple[list[go.Scatter], dict[str, object]]:
-    """Traces and layout of a beam tree drawn up to a level (0: the root alone).
+) -> Figure:
+    """A beam tree drawn up to a level (0: the root alone).
 
-    The traces are always edges, labels, root, then one for each fate in the order of `FATES`.
+    The traces are always edges, labels, root, then one for each outcome in the order of `OUTCOMES`.
     """
     shown = [row for row in placed if row.node.level <= upto]
     sizes = [sum(row.node.level == level for row in placed) for level in range(1, levels + 1)]
@@ -139,20 +244,15 @@ def tree_parts(
     # Edges begin right of the widest code, so that they cross no label.
     codes = [text_width(str(row.node.codes[-1]), LABEL_SIZE) for row in placed]
     gutter = (LABEL_GAP + max(codes, default=0) + 2) / pixels if labelled else 0
-    edges = segment_trace(
-        [
-            (
-                (row.node.level - 1 + (gutter if row.node.level > 1 else 0), row.parent_y),
-                (row.node.level, row.y),
-            )
-            for row in shown
-        ],
-        "#BBBBBB",
-    )
+    levels_shown = [row.node.level for row in shown]
+    edges = [
+        ((level - 1 + gutter * (level > 1), row.parent_y), (level, row.y))
+        for level, row in zip(levels_shown, shown, strict=True)
+    ]
     texts = shown if labelled else []
     labels = text_trace(
         [(row.node.level + LABEL_GAP / pixels, row.y) for row in texts],
-        [plot_text(_label(row.node, levels, semantic_ids, dataset)) for row in texts],
+        [_label(row.node, levels, semantic_ids, dataset) for row in texts],
         position="middle right",
         size=LABEL_SIZE,
     )
@@ -161,36 +261,27 @@ def tree_parts(
         {"symbol": "square", "color": "#222222", "size": 11},
         hover=["the prompt, read by the backbone once"],
     )
-    fates = [
-        marker_trace(
-            [(row.node.level, row.y) for row in shown if row.node.fate is fate],
-            style,
-            name=SHORT[fate],
-            hover=[
-                plot_text(describe(row.node, semantic_ids, dataset))
-                for row in shown
-                if row.node.fate is fate
-            ],
-        )
-        for fate, style in FATES.items()
-    ]
-    layout = headed(
+    marks = []
+    for outcome, (name, style) in OUTCOMES.items():
+        rows = [row for row in shown if row.node.outcome is outcome]
+        hover = [describe(row.node, semantic_ids, dataset) for row in rows]
+        marks.append(marker_trace([(row.node.level, row.y) for row in rows], style, name, hover))
+    return titled_figure(
+        [segment_trace(edges, "#BBBBBB"), labels, root, *marks],
         title,
         "Each column adds a code. Filled marks live on; orange diamonds do so although no item has "
         "such a prefix. Crosses were rejected for that; rings exist but scored below the beam.",
         min(MAX_HEIGHT, max(240, ROW_HEIGHT * largest)),
-        showlegend=True,
-        hovermode="closest",
-        xaxis={
-            "tickvals": list(range(levels + 1)),
-            "ticktext": ["prompt", *(f"level {level}" for level in range(1, levels + 1))],
-            "range": [-0.15, levels + (LABEL_GAP + TITLE_ROOM) / pixels],
-            "showgrid": False,
-        },
+        margin={"l": LEFT, "r": RIGHT},
+        xaxis=axis(
+            "",
+            range(levels + 1),
+            ["prompt", *(f"level {level}" for level in range(1, levels + 1))],
+            (-0.15, levels + (LABEL_GAP + TITLE_ROOM) / pixels),
+            showgrid=False,
+        ),
         yaxis={"visible": False, "range": [1.02, -0.02]},
     )
-    layout["margin"] |= {"l": LEFT, "r": RIGHT}
-    return [edges, labels, root, *fates], layout
 
 
 def item_label(items: list[int], dataset: InteractionDataset) -> str:
@@ -203,19 +294,12 @@ def item_label(items: list[int], dataset: InteractionDataset) -> str:
 
 def describe(node: Node, semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:
     """A node in one line of plain text."""
-    codes = "-".join(map(str, node.codes))
-    line = f"{codes}, log-probability {node.log_prob:.2f} ({percent(node.log_prob)}), "
-    line += node.fate.value
+    line = f"{code_text(node.codes)}, log-probability {node.log_prob:.2f} "
+    line += f"({probability(node.log_prob)}), {node.outcome.value}"
     if node.level == semantic_ids.levels:
         items = semantic_ids.items_of(node.key)
         line += f": {item_label(items, dataset)}" if items else ""
     return line
-
-
-def percent(log_prob: float) -> str:
-    """exp(log_prob) as a percentage of two digits."""
-    share = 100 * math.exp(log_prob)
-    return f"{share:.2g} %" if share < 99.5 else "100 %"  # not 1e+02
 
 
 def _label(node: Node, levels: int, semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:

@@ -6,11 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import plotly.graph_objects as go
-
 from nezha_lite.bench.capacity import Forecast, Service
-from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import decimal_ticks
 from nezha_lite.plots.speed_figures import DECODERS
 from nezha_lite.plots.style import (
     BLACK,
@@ -22,11 +18,14 @@ from nezha_lite.plots.style import (
     SKY,
     VERMILLION,
     Figure,
-    headed,
-    plot_text,
+    counted,
+    number,
+    titled_figure,
 )
 from nezha_lite.plots.traces import (
     SeriesStyle,
+    axis,
+    decimal_axis,
     line_trace,
     marker_trace,
     named_axis,
@@ -69,63 +68,42 @@ def responses_figure(
         chosen: index of the service drawn thick.
         deadline_ms: a dotted line.
     """
-    traces, times = [], [deadline_ms]
-    for index, (service, forecast) in enumerate(zip(services, forecasts, strict=True)):
-        style = service_style(service, index)
-        shown = () if forecast.overloaded else PERCENTS
-        ys = [forecast.percentile(percent) for percent in shown]
-        times += ys
-        traces.append(
-            series_trace(
-                [(_slower(percent), ms) for percent, ms in zip(shown, ys, strict=True)],
-                style,
-                [
-                    f"{plot_text(style.name)}: {percent:g} % within {number(ms)} ms"
-                    for percent, ms in zip(shown, ys, strict=True)
-                ],
-                2 + 2 * (index == chosen),
-            )
-        )
-    ends = [_slower(PERCENTS[0]), _slower(PERCENTS[-1])]
+    styles = [service_style(service, index) for index, service in enumerate(services)]
+    traces, times, overloaded = [], [deadline_ms], []
+    for index, (style, forecast) in enumerate(zip(styles, forecasts, strict=True)):
+        percents = () if forecast.overloaded else PERCENTS
+        responses = [forecast.percentile(percent) for percent in percents]
+        times += responses
+        overloaded += [style.name] * forecast.overloaded
+        hover = [
+            f"{style.name}: {percent:g} % within {number(ms)} ms"
+            for percent, ms in zip(percents, responses, strict=True)
+        ]
+        points = zip(map(_slower, percents), responses, strict=True)
+        traces.append(series_trace(points, style, hover, 2 + 2 * (index == chosen)))
+    first, last = _slower(PERCENTS[0]), _slower(PERCENTS[-1])
+    deadline = f"deadline, {deadline_ms:,g} ms"
     traces.append(
-        line_trace(
-            [(end, deadline_ms) for end in ends],
-            BLACK,
-            dash="dot",
-            name=f"deadline, {deadline_ms:,g} ms",
-        )
+        line_trace([(x, deadline_ms) for x in (first, last)], BLACK, dash="dot", name=deadline)
     )
+    names = "all" if len(overloaded) == len(services) else "; ".join(overloaded)
+    note = f" Overloaded, without a line: {names}." if overloaded else ""
     low, high = math.log10(min(times)) - 0.1, math.log10(max(times)) + 0.1
-    missing = [
-        service_style(service, index).name
-        for index, (service, forecast) in enumerate(zip(services, forecasts, strict=True))
-        if forecast.overloaded
-    ]
-    named = "all" if len(missing) == len(services) else "; ".join(missing)
-    note = f" Overloaded, without a line: {named}." if missing else ""
-    servers = forecasts[0].cluster.servers
-    layout = headed(
-        f"Response times with {servers:,} server{'' if servers == 1 else 's'} for each decoder",
+    return titled_figure(
+        traces,
+        f"Response times with {counted(forecasts[0].cluster.servers, 'server')} for each decoder",
         f"From arrival to answer. Asked for: 99 % below the dotted deadline.{note}",
         250,
         116,
-        showlegend=True,
-        hovermode="closest",
-        xaxis={
-            "type": "log",
-            "title": {"text": "share of the requests answered within that time"},
-            "tickvals": [_slower(percent) for percent in TICKS],
-            "ticktext": [f"{percent} %" for percent in TICKS],
-            "range": [math.log10(ends[0]) - 0.03, math.log10(ends[1]) + 0.03],
-        },
-        yaxis={
-            "type": "log",
-            "title": {"text": "response time (ms)"},
-            "range": [low, high],
-            **decimal_ticks(low, high),
-        },
+        xaxis=axis(
+            "share of the requests answered within that time",
+            [_slower(percent) for percent in TICKS],
+            [f"{percent} %" for percent in TICKS],
+            (math.log10(first) - 0.03, math.log10(last) + 0.03),
+            type="log",
+        ),
+        yaxis=decimal_axis("response time (ms)", low, high, (low, high)),
     )
-    return Figure(traces, layout)
 
 
 def servers_figure(
@@ -145,47 +123,37 @@ def servers_figure(
         requests_per_second: the load.
     """
     names = [service_style(service, index).name for index, service in enumerate(services)]
-    rows = [len(services) - 1 - index for index in range(len(services))]  # the first on top
-    possible = [(row, count) for row, count in zip(rows, needed, strict=True) if count]
-    stems = [((0.7, row), (count, row)) for row, count in possible]
-    marks = [(row, count) for row, count in possible if row != rows[chosen]]
-    own = [(row, count) for row, count in possible if row == rows[chosen]]
-    texts = [f"{count:,}" if count else "✕ too slow even without a queue" for count in needed]
-    traces = [
-        segment_trace(stems, GREY, name="stems"),
-        _marks(marks, "others", BLUE, "circle"),
-        _marks(own, "chosen", VERMILLION, "square"),
-        text_trace(
-            [(1.12 * (count or 0.7), row) for row, count in zip(rows, needed, strict=True)],
-            texts,
-            position="middle right",
-        ),
+    rows = range(len(services))[::-1]  # the first on top
+    points = [(count, row) for row, count in zip(rows, needed, strict=True) if count]
+    marks = [
+        marker_trace(
+            group,
+            {"color": colour, "symbol": symbol, "size": 11},
+            name=name,
+            hover=[f"{count:,} servers" for count, _ in group],
+        )
+        for name, colour, symbol, group in (
+            ("others", BLUE, "circle", [one for one in points if one[1] != rows[chosen]]),
+            ("chosen", VERMILLION, "square", [one for one in points if one[1] == rows[chosen]]),
+        )
     ]
-    most = math.log10(max([10, *(count for _, count in possible)]))
-    layout = headed(
+    texts = text_trace(
+        [(1.12 * (count or 0.7), row) for row, count in zip(rows, needed, strict=True)],
+        [f"{count:,}" if count else "✕ too slow even without a queue" for count in needed],
+        position="middle right",
+    )
+    stems = segment_trace([((0.7, row), (count, row)) for count, row in points], GREY, name="stems")
+    most = math.log10(max([10, *(count for count, _ in points)]))
+    return titled_figure(
+        [stems, *marks, texts],
         f"Servers for {requests_per_second:,g} requests a second",
         f"The fewest that keep 99 % within {deadline_ms:,g} ms (logarithmic axis). Square: the "
         "chosen decoder.",
         34 * len(services) + 20,
         56,
         showlegend=False,
-        xaxis={
-            "type": "log",
-            "title": {"text": "servers needed"},
-            "range": [math.log10(0.7), 1.15 * most + 0.1],
-            **decimal_ticks(0, most),
-        },
+        xaxis=decimal_axis("servers needed", 0, most, (math.log10(0.7), 1.15 * most + 0.1)),
         yaxis=named_axis(names, rows),
-    )
-    return Figure(traces, layout)
-
-
-def _marks(points: Sequence[tuple[int, int]], name: str, colour: str, symbol: str) -> go.Scatter:
-    return marker_trace(
-        zip([count for _, count in points], [row for row, _ in points], strict=True),
-        {"color": colour, "symbol": symbol, "size": 11},
-        name=name,
-        hover=[f"{count:,} servers" for _, count in points],
     )
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.style import BLACK, PALETTE, SYMBOLS, Figure, headed
-from nezha_lite.plots.traces import SeriesStyle, line_trace, marker_trace, series_trace
+from nezha_lite.plots.style import (
+    BLACK,
+    PALETTE,
+    SYMBOLS,
+    Figure,
+    counted,
+    percent,
+    titled_figure,
+)
+from nezha_lite.plots.traces import SeriesStyle, axis, line_trace, marker_trace, series_trace
 from nezha_lite.semantic_ids.collisions import expected_collision_rate, expected_distinct
 
 MAX_LEVELS = 4
@@ -71,51 +76,44 @@ def collision_figure(points: Sequence[CollisionPoint], point: CollisionPoint) ->
         point: the one to mark with a ring.
     """
     n = point.n_items
-    floor = 0.4 / n  # where a rate of zero is drawn: below that of a single item
+    lowest = 0.4 / n  # where a rate of zero is drawn: below that of a single item
     curve = [(space, expected_collision_rate(n, [space])) for space in _spaces()]
-    shares = [10.0**-power for power in range(6) if 10.0**-power > 1.5 * floor]
-    axis = {
-        "title": {"text": "items that collide"},
-        "tickvals": [*shares, floor],
-        "ticktext": [*(f"{100 * share:g} %" for share in shares), "none"],
-        "range": [math.log10(floor) - 0.12, 0.12],
-    }
-    rates = [(point, max(point.rate, floor)) for point in points]
-    traces = [
-        _chance([pair for pair in curve if pair[1] >= floor]),
-        _ring(point.space, max(point.rate, floor)),
-        *_marks(rates, lambda point: f"{percent(point.rate)} collide"),
-    ]
-    return Figure(traces, _layout("Collisions, measured and by chance", _verdict(point), axis))
+    shares = [10.0**-power for power in range(6) if 10.0**-power > 1.5 * lowest]
+    return _against_space(
+        points,
+        point,
+        lambda one: max(one.rate, lowest),
+        lambda one: f"{percent(one.rate)} collide",
+        [(space, rate) for space, rate in curve if rate >= lowest],
+        "Collisions, measured and by chance",
+        _verdict(point),
+        axis(
+            "items that collide",
+            [*shares, lowest],
+            [*(f"{100 * share:g} %" for share in shares), "none"],
+            (math.log10(lowest) - 0.12, 0.12),
+            type="log",
+        ),
+    )
 
 
 def occupancy_figure(points: Sequence[CollisionPoint], point: CollisionPoint) -> Figure:
     """Share of the ID space that exists against its size; both axes logarithmic."""
     n = point.n_items
-    curve = [(space, expected_distinct(n, [space]) / space) for space in _spaces()]
     lowest = math.floor(math.log10(n / SPACES[1]))
     powers = range(0, -lowest + 1, 2)
-    axis = {
-        "title": {"text": "IDs that exist"},
-        "tickvals": [10.0**-power for power in powers],
-        "ticktext": [RARE[power] for power in powers],
-        "range": [lowest, 0.4],
-    }
-    traces = [
-        _chance(curve),
-        _ring(point.space, point.occupancy),
-        *_marks([(point, point.occupancy) for point in points], _occupancy_text),
-    ]
-    caption = (
+    ticks, names = [10.0**-power for power in powers], [RARE[power] for power in powers]
+    return _against_space(
+        points,
+        point,
+        lambda one: one.occupancy,
+        lambda one: f"{one.distinct:,} of {one.space:,} IDs exist",
+        [(space, expected_distinct(n, [space]) / space) for space in _spaces()],
+        "How much of the ID space exists",
         f"{point.levels} × {point.codes}: {point.distinct:,} of {point.space:,} IDs exist. "
-        "Room against collisions is room for hallucinations."
+        "Room against collisions is room for hallucinations.",
+        axis("IDs that exist", ticks, names, (lowest, 0.4), type="log"),
     )
-    return Figure(traces, _layout("How much of the ID space exists", caption, axis))
-
-
-def percent(share: float) -> str:
-    """A share with three significant digits."""
-    return f"{number(100 * share)} %"
 
 
 def _verdict(point: CollisionPoint) -> str:
@@ -131,69 +129,58 @@ def _verdict(point: CollisionPoint) -> str:
     return f"{name}: {measured} collide, {times} × chance ({chance}): alike items want alike codes."
 
 
-def _occupancy_text(point: CollisionPoint) -> str:
-    return f"{point.distinct:,} of {point.space:,} IDs exist"
-
-
 def _spaces() -> list[int]:
     low, high = (math.log(end) for end in SPACES)
     return [round(math.exp(low + step / STEPS * (high - low))) for step in range(STEPS + 1)]
 
 
-def _chance(curve: Sequence[tuple[float, float]]) -> go.Scatter:
-    return line_trace(curve, BLACK, width=2, dash="dash", name="by chance")
+def _against_space(
+    points: Sequence[CollisionPoint],
+    point: CollisionPoint,
+    height: Callable[[CollisionPoint], float],
+    text: Callable[[CollisionPoint], str],
+    curve: Sequence[tuple[float, float]],
+    title: str,
+    caption: str,
+    y_axis: dict[str, Any],
+) -> Figure:
+    """A quantity against the size of the ID space: chance, a ring, a line per number of levels.
 
-
-def _marks(pairs: Sequence[tuple[CollisionPoint, float]], text: Any) -> list[go.Scatter]:
-    """One trace for each number of levels, empty ones too, so that figures can be updated."""
-    traces = []
-    for levels in range(1, MAX_LEVELS + 1):
-        rows = [(point, y) for point, y in pairs if point.levels == levels]
-        rows.sort(key=lambda row: row[0].codes)
-        traces.append(
+    A number of levels without points has an empty trace, so that figures can be updated.
+    """
+    lines = []
+    for levels, colour, symbol in zip(range(1, MAX_LEVELS + 1), PALETTE, SYMBOLS, strict=False):
+        group = sorted((one for one in points if one.levels == levels), key=lambda one: one.codes)
+        lines.append(
             series_trace(
-                [(point.space, y) for point, y in rows],
-                SeriesStyle(
-                    f"{levels} level{'' if levels == 1 else 's'}",
-                    PALETTE[levels - 1],
-                    "dot",
-                    SYMBOLS[levels - 1],
-                ),
-                [f"{levels} × {point.codes}: {text(point)}" for point, _ in rows],
+                [(one.space, height(one)) for one in group],
+                SeriesStyle(counted(levels, "level"), colour, "dot", symbol),
+                [f"{levels} × {one.codes}: {text(one)}" for one in group],
                 width=1.5,
                 size=10,
             )
         )
-    return traces
-
-
-def _ring(x: float, y: float) -> go.Scatter:
-    # Before the marks, because the static form fills its rings.
-    return marker_trace(
-        zip([x], [y], strict=True),
+    chance = line_trace(curve, BLACK, width=2, dash="dash", name="by chance")
+    # Before the lines, because the static form fills its rings.
+    ring = marker_trace(
+        [(point.space, height(point))],
         {"symbol": "circle-open", "color": BLACK, "size": 20, "line": {"width": 2.5}},
         name="chosen",
     )
-
-
-def _layout(title: str, caption: str, y_axis: dict[str, Any]) -> dict[str, Any]:
     powers = range(1, 10)
-    layout = headed(
+    return titled_figure(
+        [chance, ring, *lines],
         title,
         caption,
         HEIGHT,
         BOTTOM,
-        showlegend=True,
-        xaxis={
-            "type": "log",
-            "title": {"text": "ID space: how many IDs could be written"},
-            "tickvals": [10.0**power for power in powers],
-            "ticktext": [
-                POWERS.get(power, f"{10**power:,}" if power < 6 else "") for power in powers
-            ],
-            "range": [math.log10(SPACES[0]) - 0.2, math.log10(SPACES[1]) + 0.2],
-        },
-        yaxis={"type": "log", **y_axis},
+        margin={"l": LEFT},  # the same for both figures: their x axes stand in line
+        xaxis=axis(
+            "ID space: how many IDs could be written",
+            [10.0**power for power in powers],
+            [POWERS.get(power, f"{10**power:,}" if power < 6 else "") for power in powers],
+            (math.log10(SPACES[0]) - 0.2, math.log10(SPACES[1]) + 0.2),
+            type="log",
+        ),
+        yaxis=y_axis,
     )
-    layout["margin"]["l"] = LEFT  # the same for both figures: their x axes stand in line
-    return layout

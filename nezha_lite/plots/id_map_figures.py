@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
 
-from nezha_lite.plots.style import BLACK, BLUE, GREEN, VERMILLION, Figure, headed
-from nezha_lite.plots.traces import marker_trace
+from nezha_lite.plots.style import BLACK, BLUE, GREEN, VERMILLION, Figure, code_text, titled_figure
+from nezha_lite.plots.traces import axis, marker_trace, segment_trace
 from nezha_lite.semantic_ids import SemanticIds
 
 # (fewest items, name, grey): light enough for every mark to stand out in front of them.
@@ -24,7 +25,7 @@ BOTTOM = 116  # pixels below the plot: the axis, and two rows of the legend
 Square = tuple[int, int]
 
 
-class Landing(StrEnum):
+class IdOutcome(StrEnum):
     """The outcome of an ID on the map."""
 
     ACCEPTED = "accepted: it exists"
@@ -34,35 +35,35 @@ class Landing(StrEnum):
 
 
 MARKS = {
-    Landing.ACCEPTED: {"symbol": "circle", "color": BLUE, "size": 9},
-    Landing.REJECTED: {"symbol": "x", "color": VERMILLION, "size": 9},
-    Landing.WITHDRAWN: {"symbol": "triangle-down", "color": BLACK, "size": 10},
-    Landing.INSTEAD: {"symbol": "diamond-open", "color": GREEN, "size": 10, "line": {"width": 2}},
+    IdOutcome.ACCEPTED: {"symbol": "circle", "color": BLUE, "size": 9},
+    IdOutcome.REJECTED: {"symbol": "x", "color": VERMILLION, "size": 9},
+    IdOutcome.WITHDRAWN: {"symbol": "triangle-down", "color": BLACK, "size": 10},
+    IdOutcome.INSTEAD: {"symbol": "diamond-open", "color": GREEN, "size": 10, "line": {"width": 2}},
 }
 
 
 @dataclass(frozen=True)
-class Landed:
+class MapMark:
     """One ID on the map: its L codes and its outcome."""
 
     codes: tuple[int, ...]
-    landing: Landing
+    outcome: IdOutcome
 
 
 def id_map_figure(
     semantic_ids: SemanticIds,
-    landed: Sequence[Landed],
+    marks: Sequence[MapMark],
     removed: Collection[int] = (),
     prefix: Sequence[int] = (),
 ) -> Figure:
     """A map of existing IDs, two codes at a time, with marks for drafts.
 
     Each square is a prefix: the codes of `prefix` and two more, one where only one is left. Seven
-    traces, whatever there is to see: a grey for each of `SHADES`, a mark for each `Landing`.
+    traces, whatever there is to see: a grey for each of `SHADES`, a mark for each `IdOutcome`.
 
     Args:
         semantic_ids: the catalogue.
-        landed: IDs to mark; those with another prefix are left out.
+        marks: IDs to mark; those with another prefix are left out.
         removed: items that are out of the catalogue.
         prefix: 0 to L − 1 codes, level 1 first.
 
@@ -84,52 +85,45 @@ def id_map_figure(
         most = SHADES[index + 1][0] if index + 1 < len(SHADES) else semantic_ids.n_items + 1
         filled_squares = [square for square, items in squares.items() if fewest <= items < most]
         traces.append(_squares(filled_squares, name, grey, max(1.5, height / rows - 1)))
-    marks = Counter(
-        (_square(mark.codes[depth:]), mark.landing)
-        for mark in landed
+    counts = Counter(
+        (_square(mark.codes[depth:]), mark.outcome)
+        for mark in marks
         if mark.codes[:depth] == prefix
     )
-    for landing, marker in MARKS.items():
-        inside = {square: count for (square, kind), count in marks.items() if kind is landing}
+    for outcome, marker in MARKS.items():
+        inside = {square: count for (square, kind), count in counts.items() if kind is outcome}
         traces.append(
             marker_trace(
-                zip(
-                    [square[0] + _aside(square, landing, marks, columns) for square in inside],
-                    [y for _, y in inside],
-                    strict=True,
-                ),
+                [(x + _aside((x, y), outcome, counts, columns), y) for x, y in inside],
                 marker,
-                name=landing.value,
+                name=outcome.value,
                 hover=[
-                    f"{'-'.join(map(str, (*prefix, *square[:shown])))}: {count} {landing.value}"
+                    f"{code_text((*prefix, *square[:shown]))}: {count} {outcome.value}"
                     for square, count in inside.items()
                 ],
                 cliponaxis=False,
             )
         )
-    levels = [depth + 1, depth + 2][:shown]
-    layout = headed(
-        f"Inside {'-'.join(map(str, prefix))}" if prefix else "The ID space, and what exists",
+    return titled_figure(
+        traces,
+        f"Inside {code_text(prefix)}" if prefix else "The ID space, and what exists",
         _caption(len(squares), columns * rows, depth + shown == semantic_ids.levels),
         height,
         BOTTOM,
-        showlegend=True,
-        hovermode="closest",
-        xaxis=_axis(levels[0], columns),
-        yaxis=_axis(levels[1], rows) if shown == 2 else {"visible": False, "range": [-0.5, 0.5]},
+        xaxis=_axis(depth + 1, columns),
+        yaxis=_axis(depth + 2, rows) if shown == 2 else {"visible": False, "range": [-0.5, 0.5]},
     )
-    return Figure(traces, layout)
 
 
 def _aside(
     square: Square,
-    landing: Landing,
-    marks: Counter[tuple[Square, Landing]],
+    outcome: IdOutcome,
+    counts: Counter[tuple[Square, IdOutcome]],
     columns: int,
 ) -> float:
     """Horizontal shift of a mark, so that all marks of a square are visible."""
-    kinds = [kind for kind in MARKS if (square, kind) in marks]
-    return (kinds.index(landing) - (len(kinds) - 1) / 2) * SIDE_BY_SIDE * columns
+    kinds = [kind for kind in MARKS if (square, kind) in counts]
+    return (kinds.index(outcome) - (len(kinds) - 1) / 2) * SIDE_BY_SIDE * columns
 
 
 def _items_in_squares(
@@ -151,15 +145,9 @@ def _square(codes: Sequence[int]) -> Square:
 
 def _squares(squares: Sequence[Square], name: str, grey: str, thickness: float) -> go.Scatter:
     """Thick strokes: as SVG they take a third of what a heat map's cells would."""
-    return go.Scatter(
-        x=[edge for x, _ in squares for edge in (x - 0.42, x + 0.42, None)],
-        y=[edge for _, y in squares for edge in (y, y, None)],
-        mode="lines",
-        name=name,
-        # Simplified, plotly would merge a short stroke's ends, and turn or lose its square.
-        line={"color": grey, "width": thickness, "simplify": False},
-        hoverinfo="skip",
-    )
+    strokes = [((x - 0.42, y), (x + 0.42, y)) for x, y in squares]
+    # Simplified, plotly would merge a short stroke's ends, and turn or lose its square.
+    return segment_trace(strokes, grey, thickness, name, line_simplify=False)
 
 
 def _caption(filled: int, all_squares: int, whole: bool) -> str:
@@ -168,13 +156,6 @@ def _caption(filled: int, all_squares: int, whole: bool) -> str:
     return f"Grey squares hold items: {filled:,} of {all_squares:,}. A square {square}{marks}."
 
 
-def _axis(level: int, codes: int) -> dict[str, object]:
-    ticks = list(range(0, codes, max(1, codes // 8)))
-    return {
-        "title": {"text": f"code {level}"},
-        "tickvals": ticks,
-        "ticktext": [str(tick) for tick in ticks],
-        "range": [-0.5, codes - 0.5],
-        "showgrid": False,
-        "fixedrange": True,
-    }
+def _axis(level: int, codes: int) -> dict[str, Any]:
+    ticks, ends = range(0, codes, max(1, codes // 8)), (-0.5, codes - 0.5)
+    return axis(f"code {level}", ticks, ends=ends, showgrid=False, fixedrange=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import plotly.graph_objects as go
-
-from nezha_lite.plots.static_svg import shortened
-from nezha_lite.plots.style import BOTTOM, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
-from nezha_lite.plots.traces import text_trace
+from nezha_lite.plots.style import BOTTOM, GREY, PALETTE, SYMBOLS, Figure, titled_figure
+from nezha_lite.plots.traces import axis, marker_trace, rows_axis, text_trace
 from nezha_lite.semantic_ids.quality import IdQuality
 
-MAX_LEVELS = 4  # shown in one figure: the legend's room, and what an eye can tell apart
-_ROW, _NAME_ROOM = 34, 200  # pixels: of a tokenizer's row; of its name
+MAX_LEVELS = 4  # shown in one figure: what the legend holds, and an eye can tell apart
+_ROW, _NAME_WIDTH = 34, 200  # pixels: of a tokenizer's row; of its name
 _Value = Callable[[IdQuality, int], float | None]
 
 
@@ -49,17 +46,12 @@ def neighbours_figure(
         title=title,
         caption=caption,
     )
+    chance = [
+        (100 * (quality.prefixes[0].neighbours_chance or 0.0), row)
+        for row, quality in enumerate(reports)
+    ]
     ring = {"symbol": "circle-open", "color": GREY, "size": 11, "line": {"width": 1.5}}
-    figure.add_trace(
-        go.Scatter(
-            x=[100 * (quality.prefixes[0].neighbours_chance or 0.0) for quality in reports],
-            y=list(range(len(reports))),
-            mode="markers",
-            name="chance",
-            marker=ring,
-            hoverinfo="name+x",
-        )
-    )
+    figure.add_trace(marker_trace(chance, ring, "chance", hoverinfo="name+x"))
     return figure
 
 
@@ -95,7 +87,7 @@ def tokenizers_figure(
     )
     figure.add_trace(
         text_trace(
-            zip([103.0] * len(tokenizers), list(range(len(tokenizers))), strict=True),
+            [(103.0, row) for row in range(len(tokenizers))],
             [f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()],
             position="middle right",
         )
@@ -121,36 +113,17 @@ def _dots(
             for row, quality in enumerate(reports)
             if (share := value(quality, level)) is not None
         ]
-        traces.append(
-            go.Scatter(
-                x=[x for x, _ in points],
-                y=[y for _, y in points],
-                mode="markers",
-                name=name,
-                marker={"color": PALETTE[style], "symbol": SYMBOLS[style], "size": 14 - 2 * style},
-                hoverinfo="name+x",
-            )
-        )
-    layout = headed(
+        marker = {"color": PALETTE[style], "symbol": SYMBOLS[style], "size": 14 - 2 * style}
+        traces.append(marker_trace(points, marker, name, hoverinfo="name+x"))
+    return titled_figure(
+        traces,
         title,
         caption,
         _ROW * len(reports) + 20,
         BOTTOM,
-        showlegend=True,
-        hovermode="closest",
-        xaxis={
-            "title": {"text": x_title},
-            "tickvals": list(range(0, 101, 20)),
-            "ticktext": [str(tick) for tick in range(0, 101, 20)],
-            "range": [-3, 103],
-        },
-        yaxis={
-            "tickvals": list(range(len(reports))),
-            "ticktext": [plot_text(shortened(name, _NAME_ROOM, 12)) for name in tokenizers],
-            "range": [len(reports) - 0.4, -0.6],
-        },
+        xaxis=axis(x_title, range(0, 101, 20), ends=(-3, 103)),
+        yaxis=rows_axis(list(tokenizers), _NAME_WIDTH),
     )
-    return Figure(traces, layout)
 
 
 def _neighbours(quality: IdQuality, level: int) -> float | None:

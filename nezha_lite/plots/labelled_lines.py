@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import plotly.graph_objects as go
 
-from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.static_svg import WIDTH, text_width
-from nezha_lite.plots.style import GREY, Figure, headed, plot_text
-from nezha_lite.plots.traces import SeriesStyle, segment_trace, series_trace, text_trace
+from nezha_lite.plots.style import GREY, Figure, number, titled_figure
+from nezha_lite.plots.traces import (
+    SeriesStyle,
+    axis,
+    decimal_axis,
+    segment_trace,
+    series_trace,
+    text_trace,
+)
 
-LETTERS = 12  # pixels, of the names
+_LETTERS = 12  # pixels, of the names
 _HEIGHT, _BOTTOM = 300, 56  # pixels: of the plot, below it
 _NAME_GAP, _LEADER, _SIDES = 17, 26, 100  # pixels: between names, up to them, beside the plot
 
@@ -76,49 +81,33 @@ def labelled_lines_figure(
     margin = 0.06 * (max(ys) - min(ys)) + 0.05
     low, high = min(ys) - margin, max(ys) + margin
     # The names' column is part of the plot: it takes so much of the x axis as it needs.
-    column = _LEADER + 8 + max(text_width(line.name, LETTERS) for line in lines)
+    column = _LEADER + 8 + max(text_width(line.name, _LETTERS) for line in lines)
     per_pixel = 1.06 * span / (WIDTH - _SIDES - column)
     left, right = min(xs) - 0.06 * span, max(xs) + column * per_pixel
-    label_x = 10 ** (max(xs) + _LEADER * per_pixel)
     gap = _NAME_GAP * (high - low) / _HEIGHT
-    ends = [math.log10(line.ys[-1]) for line in lines]
-    positions = spread(ends, gap, low + gap / 2, high - gap / 2)
-    traces = [trace for line in lines for trace in _traces(line)]
-    traces.append(_leaders(lines, label_x, positions))
-    traces.append(
-        text_trace(
-            zip(
-                [10 ** (max(xs) + (_LEADER + 4) * per_pixel)] * len(lines),
-                [10**position for position in positions],
-                strict=True,
-            ),
-            [plot_text(line.name) for line in lines],
-            position="middle right",
-            size=LETTERS,
-        )
-    )
-    layout = headed(
+    targets = [math.log10(line.ys[-1]) for line in lines]
+    heights = [10**y for y in spread(targets, gap, low + gap / 2, high - gap / 2)]
+    leader_x, name_x = (10 ** (max(xs) + pixels * per_pixel) for pixels in (_LEADER, _LEADER + 4))
+    leaders = [
+        ((line.xs[-1], line.ys[-1]), (leader_x, y)) for line, y in zip(lines, heights, strict=True)
+    ]
+    names = [line.name for line in lines]
+    traces = [
+        *(trace for line in lines for trace in _traces(line)),
+        segment_trace(leaders, GREY, name="names"),
+        text_trace([(name_x, y) for y in heights], names, "middle right", _LETTERS),
+    ]
+    ticks, texts = [value for value, _ in x_ticks], [text for _, text in x_ticks]
+    return titled_figure(
+        traces,
         title,
         caption,
         _HEIGHT,
         _BOTTOM,
         showlegend=False,
-        hovermode="closest",
-        xaxis={
-            "type": "log",
-            "title": {"text": plot_text(x_title)},
-            "tickvals": [value for value, _ in x_ticks],
-            "ticktext": [plot_text(text) for _, text in x_ticks],
-            "range": [left, right],
-        },
-        yaxis={
-            "type": "log",
-            "title": {"text": plot_text(y_title)},
-            "range": [low, high],
-            **decimal_ticks(low, high),
-        },
+        xaxis=axis(x_title, ticks, texts, (left, right), type="log"),
+        yaxis=decimal_axis(y_title, low, high, (low, high)),
     )
-    return Figure(traces, layout)
 
 
 def spread(targets: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -141,14 +130,14 @@ def spread(targets: Sequence[float], gap: float, low: float, high: float) -> lis
     for first, group in zip(firsts, groups, strict=True):
         for position, member in enumerate(group):
             positions[member] = first + gap * position
-    ceiling = high
+    upper = high
     for index in reversed(order):
-        positions[index] = min(positions[index], ceiling)
-        ceiling = positions[index] - gap
-    floor = low
+        positions[index] = min(positions[index], upper)
+        upper = positions[index] - gap
+    lower = low
     for index in order:
-        positions[index] = max(positions[index], floor)
-        floor = positions[index] + gap
+        positions[index] = max(positions[index], lower)
+        lower = positions[index] + gap
     return positions
 
 
@@ -164,26 +153,4 @@ def _traces(line: Line) -> list[go.Scatter]:
 
 
 def _line(points: Sequence[tuple[float, float]], style: SeriesStyle) -> go.Scatter:
-    hover = [f"{plot_text(style.name)}: {number(y)}" for _, y in points]
-    return series_trace(points, style, hover)
-
-
-def _leaders(lines: Sequence[Line], label_x: float, positions: Sequence[float]) -> go.Scatter:
-    """Hairlines from the lines' ends to their names."""
-    segments = [
-        ((line.xs[-1], line.ys[-1]), (label_x, 10**position))
-        for line, position in zip(lines, positions, strict=True)
-    ]
-    return segment_trace(segments, GREY, name="names")
-
-
-def decimal_ticks(low: float, high: float) -> dict[str, list[Any]]:
-    """Plotly's fields for the ticks of a logarithmic axis between two logarithms."""
-    span = high - low
-    factors = (1,) if span > 2.5 else (1, 2, 5)
-    powers = range(math.floor(low), math.ceil(high) + 1)
-    if span > 8:
-        powers = range(powers[0], powers[-1] + 1, 2)
-    values = [factor * 10.0**power for power in powers for factor in factors]
-    values = [value for value in values if low <= math.log10(value) <= high]
-    return {"tickvals": values, "ticktext": [f"{value:,.10g}" for value in values]}
+    return series_trace(points, style, [f"{style.name}: {number(y)}" for _, y in points])

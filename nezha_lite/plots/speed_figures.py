@@ -1,15 +1,16 @@
-"""Figures of measured latency: phases, beam widths, verifiers."""
+"""Figures of measured latency: phases, beam widths, verifiers, and decoders in a race."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from nezha_lite.bench.decoders import forward_ratio
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.labelled_lines import Line, labelled_lines_figure
+from nezha_lite.plots.static_svg import WIDTH, text_width
 from nezha_lite.plots.style import (
     BLACK,
     BLUE,
@@ -20,10 +21,11 @@ from nezha_lite.plots.style import (
     SKY,
     VERMILLION,
     Figure,
-    headed,
-    plot_text,
+    counted,
+    number,
+    titled_figure,
 )
-from nezha_lite.plots.traces import SeriesStyle, bar_trace, named_axis, text_trace
+from nezha_lite.plots.traces import SeriesStyle, axis, bar_trace, named_axis, text_trace
 
 DECODERS = {
     "nezha": SeriesStyle("NEZHA", BLUE),
@@ -42,6 +44,15 @@ PHASES = {
     "verify": (GREEN, "x"),
     "select": (GREY, ""),
 }
+STRUCTURES = {
+    "isin": SeriesStyle("torch.isin", BLACK, "longdash", "x"),
+    "hash-set": SeriesStyle("Python set", GREY, "dot", "triangle-down"),
+    "sorted": SeriesStyle("sorted keys", VERMILLION, "dash", "square"),
+    "hash-table": SeriesStyle("hash table", PURPLE, "dashdot", "triangle-up"),
+    "bitset": SeriesStyle("bitset", GREEN, "longdash", "diamond"),
+    "trie": SeriesStyle("trie", BLUE, "solid", "circle"),
+}
+_ROW, _LETTERS, _RIGHT, _GAP = 34, 12, 20, 6  # pixels: a bar and its gap; of texts; margins
 
 
 def phases_figure(rows: Sequence[ResultRow]) -> Figure:
@@ -59,60 +70,38 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
     names = list(dict.fromkeys(str(row.decoder) for row in split))
     split.sort(key=lambda row: (names.index(str(row.decoder)), row.beam or 0))
     positions = [index + 0.6 * names.index(str(row.decoder)) for index, row in enumerate(split)]
-    totals = [sum(row.metrics.get(f"{phase}_ms", 0.0) for phase in PHASES) for row in split]
+    totals = list(map(_total, split))
     traces: list[go.Bar | go.Scatter] = []
     for phase, (colour, pattern) in PHASES.items():
-        spent = [row.metrics.get(f"{phase}_ms", 0.0) for row in split]
-        traces.append(
-            bar_trace(
-                [
-                    (position, 100 * part / total)
-                    for position, part, total in zip(positions, spent, totals, strict=True)
-                ],
-                phase,
-                colour,
-                pattern,
-                0.7,
-                hoverinfo="text",
-                hovertext=[f"{phase}: {number(part)} ms" for part in spent],
-            )
-        )
-    traces.append(
-        _texts(positions, [101.0] * len(split), [f"{number(total)} ms" for total in totals])
-    )
-    groups = {
-        name: [
-            position for position, row in zip(positions, split, strict=True) if row.decoder == name
-        ]
+        times = [row.metrics.get(f"{phase}_ms", 0.0) for row in split]
+        shares = [100 * time / total for time, total in zip(times, totals, strict=True)]
+        hover = [f"{phase}: {number(time)} ms" for time in times]
+        bars = zip(positions, shares, strict=True)
+        traces.append(bar_trace(bars, phase, colour, pattern, 0.7, hover))
+    groups = [
+        [position for position, row in zip(positions, split, strict=True) if row.decoder == name]
         for name in names
-    }
-    middles = [sum(group) / len(group) for group in groups.values()]
+    ]
     headings = [decoder_style(name, "prefix").name for name in names]
-    traces.append(_texts(middles, [114.0] * len(names), headings))
-    first, last = (
-        split[0],
-        max((row for row in split if row.decoder == names[0]), key=lambda row: row.beam or 0),
-    )
+    traces += [
+        text_trace([(x, 101.0) for x in positions], [f"{number(total)} ms" for total in totals]),
+        text_trace([(sum(group) / len(group), 114.0) for group in groups], headings),
+    ]
+    first, last = split[0], split[len(groups[0]) - 1]
     caption = (
         f"{headings[0]}: the forward pass is {_share(first)} of a decode at beam {first.beam}, "
         f"{_share(last)} at beam {last.beam}. Above each bar: all phases together."
     )
-    layout = headed(
+    return titled_figure(
+        traces,
         "Where the milliseconds go",
         caption,
         270,
         88,
         barmode="stack",
-        showlegend=True,
         xaxis=named_axis([f"beam {row.beam}" for row in split], positions),
-        yaxis={
-            "title": {"text": "share of the time (%)"},
-            "tickvals": [0, 25, 50, 75, 100],
-            "ticktext": ["0", "25", "50", "75", "100"],
-            "range": [0, 124],
-        },
+        yaxis=axis("share of the time (%)", range(0, 101, 25), ends=(0, 124)),
     )
-    return Figure(traces, layout)
 
 
 def latency_figure(rows: Sequence[ResultRow]) -> Figure:
@@ -156,16 +145,12 @@ def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], l
                 "choose the rows of one batch size, history and structure."
             )
         group.append(row)
-    order = list(DECODERS)
-    return dict(
-        sorted(
-            groups.items(),
-            key=lambda pair: (
-                order.index(pair[0][0]) if pair[0][0] in order else len(order),
-                pair[0][1] != "prefix",
-            ),
-        )
-    )
+    order = {name: index for index, name in enumerate(DECODERS)}
+
+    def position(key: tuple[str, str | None]) -> tuple[int, bool]:
+        return order.get(key[0], len(order)), key[1] != "prefix"
+
+    return {key: groups[key] for key in sorted(groups, key=position)}
 
 
 def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
@@ -206,23 +191,13 @@ def _ratio(row: ResultRow) -> float | None:
     return forward_ratio(row)[0]
 
 
+def _total(row: ResultRow) -> float:
+    """Milliseconds of all phases."""
+    return sum(row.metrics.get(f"{phase}_ms", 0.0) for phase in PHASES)
+
+
 def _share(row: ResultRow) -> str:
-    total = sum(row.metrics.get(f"{phase}_ms", 0.0) for phase in PHASES)
-    return f"{row.metrics['forward_ms'] / total:.0%}".replace("%", " %")
-
-
-def _texts(xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]) -> go.Scatter:
-    return text_trace(zip(xs, ys, strict=True), [plot_text(text) for text in texts])
-
-
-STRUCTURES = {
-    "isin": SeriesStyle("torch.isin", BLACK, "longdash", "x"),
-    "hash-set": SeriesStyle("Python set", GREY, "dot", "triangle-down"),
-    "sorted": SeriesStyle("sorted keys", VERMILLION, "dash", "square"),
-    "hash-table": SeriesStyle("hash table", PURPLE, "dashdot", "triangle-up"),
-    "bitset": SeriesStyle("bitset", GREEN, "longdash", "diamond"),
-    "trie": SeriesStyle("trie", BLUE, "solid", "circle"),
-}
+    return f"{100 * row.metrics['forward_ms'] / _total(row):.0f} %"
 
 
 def verifiers_figure(
@@ -243,24 +218,23 @@ def verifiers_figure(
     """
     lines = []
     for kind in dict.fromkeys(str(row.verifier) for row in rows):
-        rows_of_kind = sorted(
-            (row for row in rows if row.verifier == kind), key=lambda row: row.settings["items"]
-        )
-        rows_of_kind = [row for row in rows_of_kind if (kind, row.settings["items"]) in values]
-        measured = [row for row in rows_of_kind if not row.settings.get("extrapolated")]
-        sizes = [row.settings["items"] for row in rows_of_kind]
-        style = STRUCTURES.get(kind, SeriesStyle(kind, GREY, "dot", "cross"))
-        ys = [values[kind, size] for size in sizes]
-        if rows_of_kind:
-            lines.append(Line(style, sizes, ys, len(measured)))
-    sizes = sorted({size for line in lines for size in line.xs})
+        sizes = {  # items → whether they were extrapolated
+            row.settings["items"]: bool(row.settings.get("extrapolated"))
+            for row in sorted(rows, key=lambda row: row.settings["items"])
+            if row.verifier == kind and (kind, row.settings["items"]) in values
+        }
+        if sizes:
+            style = STRUCTURES.get(kind, SeriesStyle(kind, GREY, "dot", "cross"))
+            ys = [values[kind, size] for size in sizes]
+            lines.append(Line(style, list(sizes), ys, list(sizes.values()).count(False)))
+    ticks = sorted({size for line in lines for size in line.xs})
     return labelled_lines_figure(
         lines,
         x_title="items in the catalogue",
         y_title=y_title,
         title=title,
         caption=caption,
-        x_ticks=[(size, _size(size)) for size in sizes],
+        x_ticks=[(size, _size(size)) for size in ticks],
     )
 
 
@@ -269,3 +243,74 @@ def _size(items: float) -> str:
         if items >= size:
             return f"{items / size:g}{letter}"
     return f"{items:g}"
+
+
+@dataclass(frozen=True)
+class RaceBar:
+    """The result of one decoder in a race.
+
+    Attributes:
+        name: plain text.
+        ms: milliseconds for the list.
+        calls: forward passes of the backbone.
+        listed: IDs in the list.
+        missing: how many of those no item has.
+    """
+
+    name: str
+    ms: float
+    calls: int
+    listed: int
+    missing: int
+
+    @property
+    def text(self) -> str:
+        """The label at the bar's end, in plain text."""
+        line = f"{number(self.ms)} ms, {counted(self.calls, 'backbone call')}"
+        return line + (f"; ✕ {self.missing} of {self.listed} do not exist" if self.missing else "")
+
+
+def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figure:
+    """A bar per decoder for its time; striped where the list contains non-existing IDs.
+
+    Args:
+        bars: from the top down.
+        title: plain text.
+        caption: what to see, in a sentence; what the stripes mean is added.
+    """
+    names = [bar.name for bar in bars]
+    left = 34 + max((text_width(name, _LETTERS) for name in names), default=0)
+    plot_width = WIDTH - left - _RIGHT  # pixels of the x axis
+    # Long enough that the text at every bar's end has its place within the plot.
+    ends = [bar.ms / (1 - (text_width(bar.text, _LETTERS) + _GAP) / plot_width) for bar in bars]
+    longest = max(ends, default=1.0) or 1.0
+    looks = (
+        ("lists only IDs that exist", BLUE, "", False),
+        ("lists IDs that do not exist", ORANGE, "x", True),
+    )
+    traces: list[go.Bar | go.Scatter] = []
+    for name, colour, pattern, hallucinates in looks:
+        group = [(row, bar) for row, bar in enumerate(bars) if bool(bar.missing) is hallucinates]
+        points = [(bar.ms, row) for row, bar in group]
+        hover = [f"{bar.name}: {bar.text}" for _, bar in group]
+        traces.append(bar_trace(points, name, colour, pattern, hover=hover, orientation="h"))
+    label_gap = _GAP * longest / plot_width
+    traces.append(
+        text_trace(
+            [(bar.ms + label_gap, row) for row, bar in enumerate(bars)],
+            [bar.text for bar in bars],
+            position="middle right",
+            size=_LETTERS,
+        )
+    )
+    return titled_figure(
+        traces,
+        title,
+        f"{caption} Striped: the list names IDs that no item has.".strip(),
+        max(1, len(bars)) * _ROW,
+        90,
+        margin={"l": round(left), "r": _RIGHT},
+        barmode="overlay",
+        xaxis=axis("milliseconds for one list (median)", ends=(0, longest)),
+        yaxis=axis("", range(len(bars)), names, (len(bars) - 0.5, -0.5), showgrid=False),
+    )

@@ -2,39 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
+from nezha_lite.evaluation.statistics import holm
 from nezha_lite.evaluation.study.systems import Published
-from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.static_svg import shortened
-from nezha_lite.plots.study_style import (
-    DATASETS,
-    KINDS,
-    LINES,
-    QUANTITIES,
-    clear,
-    corrected_p,
-    measure,
-    pair_name,
-    system_name,
+from nezha_lite.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SYMBOLS,
+    VERMILLION,
+    Figure,
+    number,
+    titled_figure,
 )
-from nezha_lite.plots.style import BLACK, GREY, PALETTE, SYMBOLS, Figure, headed, plot_text
 from nezha_lite.plots.traces import (
     SeriesStyle,
+    axis,
     line_trace,
     marker_trace,
+    rows_axis,
     segment_trace,
     series_trace,
     text_trace,
 )
 
-_ROW, _NAME_ROOM, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
+_ROW, _NAME_WIDTH, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
 Label = Callable[[ResultRow], str]
+NAMES: Mapping[str, str] = {
+    "popularity": "popularity",
+    "item-knn": "item-kNN",
+    "sasrec": "SASRec, full CE",
+    "nezha": "NEZHA",
+    "nezha, autoregressive": "NEZHA's backbone",
+    "nezha, off": "NEZHA, unchecked",
+    "nezha, final": "NEZHA, checked at the end",
+    "nezha, parallel-heads": "NEZHA, transition skipped",
+    "backbone-only": "backbone alone",
+    "head-only": "draft loss alone",
+    "no-placeholders": "no placeholders",
+    "no-transition": "no transition",
+    "three-levels": "3-level NEZHA",
+    "three-levels, autoregressive": "3-level NEZHA's backbone",
+    "three-levels, off": "3-level NEZHA, unchecked",
+    "three-levels, parallel-heads": "3-level NEZHA, transition skipped",
+}
+"""What the systems of a study are called in figures and tables."""
+DATASETS = {
+    "beauty": SeriesStyle("Beauty", BLUE),
+    "toys": SeriesStyle("Toys", VERMILLION, symbol="diamond"),
+}
+KINDS = {
+    "no codes": SeriesStyle("no codes", GREY, symbol="square"),
+    "head": SeriesStyle("by the head", BLUE, symbol="circle"),
+    "backbone": SeriesStyle("code by code", VERMILLION, symbol="diamond"),
+    "published": SeriesStyle("published", BLACK, symbol="triangle-up-open"),
+}
+QUANTITIES = {
+    "beam": ("beam width", 1),
+    "epoch": ("epochs of training", 1),
+    "removed": ("items taken out of the catalogue after training (%)", 100),
+}
+LINES = (
+    SeriesStyle("", BLUE),
+    SeriesStyle("", VERMILLION, "dash", "square"),
+    SeriesStyle("", GREEN, "dot", "diamond"),
+    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
+    SeriesStyle("", ORANGE, "longdash", "triangle-down"),
+    SeriesStyle("", GREY, "longdashdot", "x"),
+)
+
+
+def system_name(label: str) -> str:
+    """The display name of a system; its own label if it has none."""
+    return NAMES.get(label, label)
+
+
+def pair_name(row: ResultRow) -> str:
+    """The display name of a comparison, such as "NEZHA − no placeholders"."""
+    one, other = row.settings["system"], row.settings["against"]
+    return f"{system_name(one)} − {system_name(other)}"
+
+
+def clear(row: ResultRow, metric: str, family: Sequence[ResultRow] = ()) -> int:
+    """1 or -1 if a comparison says that there is a gain or a loss, and 0 if it may be chance.
+
+    Its interval over runs and users must leave out 0, and its p be below 0.05 (`corrected_p`).
+    """
+    low, high = _bounds(row, metric)
+    return (int(low > 0) - int(high < 0)) * (corrected_p(row, metric, family) < 0.05)
+
+
+def corrected_p(row: ResultRow, metric: str, family: Sequence[ResultRow] = ()) -> float:
+    """A comparison's p after Holm's correction over the rows shown together, `family`."""
+    rows = family or [row]
+    return holm([other.metrics[f"{metric}_p"] for other in rows])[rows.index(row)]
+
+
+def measure(metric: str) -> str:
+    """The display name of a metric: "Recall@10" for "recall@10"."""
+    name, _, cut = metric.partition("@")
+    return f"{ {'recall': 'Recall', 'ndcg': 'NDCG'}.get(name, name) }@{cut}"
 
 
 class _Entry(NamedTuple):
@@ -62,7 +139,12 @@ def systems_figure(
     if len({row.dataset for row in rows}) != 1:
         raise ValueError(f"A figure of systems needs rows of one data set, not {len(rows)} rows.")
     entries = [
-        _Entry(system_name(row.settings["system"]), _kind(row), *_bounds(row, metric))
+        _Entry(
+            system_name(row.settings["system"]),
+            _kind(row),
+            row.metrics[metric],
+            *_bounds(row, metric),
+        )
         for row in rows
     ]
     ours = max(entries, key=lambda entry: entry.value)
@@ -74,23 +156,19 @@ def systems_figure(
     entries = sorted([*entries, *theirs], key=lambda entry: -entry.value)
     traces: list[go.Scatter] = []
     for kind, style in KINDS.items():
-        positions = [position for position, entry in enumerate(entries) if entry.kind == kind]
-        own = [entries[position] for position in positions]
-        if own and kind != "published":
-            traces.append(_spans([(one.low, one.high) for one in own], positions, style.colour))
-        if own:
-            hover = [f"{plot_text(one.name)}: {number(one.value)}" for one in own]
-            values = [one.value for one in own]
-            traces.append(_marks(style.name, values, positions, style.colour, style.symbol, hover))
+        rows_of_kind = [(y, entry) for y, entry in enumerate(entries) if entry.kind == kind]
+        if rows_of_kind and kind != "published":
+            spans = [((one.low, y), (one.high, y)) for y, one in rows_of_kind]
+            traces.append(segment_trace(spans, style.colour, 2))
+        if rows_of_kind:
+            points = [(one.value, y) for y, one in rows_of_kind]
+            hover = [f"{one.name}: {number(one.value)}" for _, one in rows_of_kind]
+            traces.append(marker_trace(points, style.marker(10), style.name, hover))
     low, high = min(0.0, *(one.low for one in entries)), max(one.high for one in entries)
     reach = high - low or 1.0
     traces.append(
         text_trace(
-            zip(
-                [entry.high + 0.02 * reach for entry in entries],
-                list(range(len(entries))),
-                strict=True,
-            ),
+            [(entry.high + 0.02 * reach, y) for y, entry in enumerate(entries)],
             [f"{entry.value:.4f}" for entry in entries],
             position="middle right",
             size=11,
@@ -140,30 +218,26 @@ def differences_figure(
         style = DATASETS.get(
             dataset, SeriesStyle(dataset, PALETTE[index % 7], symbol=SYMBOLS[index % 7])
         )
-        own = [row for row in rows if row.dataset == dataset]
         shift = 0.0 if len(datasets) == 1 else 0.36 * (index / (len(datasets) - 1) - 0.5)
-        positions = [names.index(label(row)) + shift for row in own]
-        spans = [(row.metrics[f"{metric}_low"], row.metrics[f"{metric}_high"]) for row in own]
-        ends += [end for span in spans for end in span]
-        traces.append(_spans(spans, positions, style.colour))
+        own = [(names.index(label(row)) + shift, row) for row in rows if row.dataset == dataset]
+        bounds = [_bounds(row, metric) for _, row in own]
+        ends += [end for span in bounds for end in span]
+        spans = [((low, y), (high, y)) for (y, _), (low, high) in zip(own, bounds, strict=True)]
+        traces.append(segment_trace(spans, style.colour, 2))
         for is_clear, suffix in ((True, ""), (False, "-open")):
-            subset = [
-                (position, row)
-                for position, row in zip(positions, own, strict=True)
-                if bool(clear(row, metric, rows)) is is_clear
+            subset = [(y, row) for y, row in own if bool(clear(row, metric, rows)) is is_clear]
+            if not subset:
+                continue
+            hover = [
+                f"{label(row)}: {row.metrics[f'{metric}_gain']:+.4f}, "
+                f"p {corrected_p(row, metric, rows):.4f} (Holm)"
+                for _, row in subset
             ]
-            if subset:
-                gains = [row.metrics[f"{metric}_gain"] for _, row in subset]
-                hover = [
-                    f"{plot_text(label(row))}: {row.metrics[f'{metric}_gain']:+.4f}, "
-                    f"p {corrected_p(row, metric, rows):.4f} (Holm)"
-                    for _, row in subset
-                ]
-                ys, symbol = [position for position, _ in subset], style.symbol + suffix
-                marks = _marks(style.name, gains, ys, style.colour, symbol, hover)
-                # The legend names a data set once, by its filled mark where it has one.
-                marks.showlegend = is_clear or len(subset) == len(own)
-                traces.append(marks)
+            points = [(row.metrics[f"{metric}_gain"], y) for y, row in subset]
+            marker = style.marker(10, style.symbol + suffix)
+            # The legend names a data set once, by its filled mark where it has one.
+            in_legend = is_clear or len(subset) == len(own)
+            traces.append(marker_trace(points, marker, style.name, hover, showlegend=in_legend))
     margin = 0.06 * (max(ends) - min(ends)) or 0.001
     zero = line_trace([(0.0, -0.6), (0.0, len(names) - 0.4)], BLACK)
     unclear = sum(not clear(row, metric, rows) for row in rows)
@@ -204,30 +278,19 @@ def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption:
     traces = []
     for index, (name, points) in enumerate(sorted(lines.items())):
         points.sort()
-        style = LINES[index % len(LINES)]
-        traces.append(
-            series_trace(
-                points,
-                replace(style, name=name),
-                [f"{plot_text(name)}: {number(share)} %" for _, share in points],
-            )
-        )
+        style = replace(LINES[index % len(LINES)], name=name)
+        hover = [f"{name}: {number(share)} %" for _, share in points]
+        traces.append(series_trace(points, style, hover))
     ticks = sorted({value for points in lines.values() for value, _ in points})
-    layout = headed(
+    return titled_figure(
+        traces,
         title,
         caption,
         250,
         max(96, 60 + 18 * -(-len(lines) // 2)),  # the legend has two names a row, or three
-        showlegend=True,
-        xaxis={
-            "title": {"text": quantity},
-            "tickvals": ticks,
-            "ticktext": [f"{tick:g}" for tick in ticks],
-            **({"type": "log"} if x == "beam" else {}),
-        },
-        yaxis={"title": {"text": "unchecked drafts that exist (%)"}},
+        xaxis=axis(quantity, ticks, type="log" if x == "beam" else None),
+        yaxis=axis("unchecked drafts that exist (%)"),
     )
-    return Figure(traces, layout)
 
 
 def _kind(row: ResultRow) -> str:
@@ -236,32 +299,8 @@ def _kind(row: ResultRow) -> str:
     return "backbone" if row.decoder == "autoregressive" else "head"
 
 
-def _bounds(row: ResultRow, metric: str) -> tuple[float, float, float]:
-    return row.metrics[metric], row.metrics[f"{metric}_low"], row.metrics[f"{metric}_high"]
-
-
-def _spans(
-    spans: Sequence[tuple[float, float]], positions: Sequence[float], colour: str
-) -> go.Scatter:
-    """Intervals as strokes: a static figure has no horizontal error bars."""
-    segments = [((low, y), (high, y)) for (low, high), y in zip(spans, positions, strict=True)]
-    return segment_trace(segments, colour, 2)
-
-
-def _marks(
-    name: str,
-    values: Sequence[float],
-    positions: Sequence[float],
-    colour: str,
-    symbol: str,
-    hover: Sequence[str],
-) -> go.Scatter:
-    marker: dict[str, Any] = {"color": colour, "symbol": symbol, "size": 10}
-    if symbol.endswith("-open"):
-        marker["line"] = {"width": 1.5}
-    return marker_trace(
-        zip(values, positions, strict=True), marker, name=plot_text(name), hover=hover
-    )
+def _bounds(row: ResultRow, metric: str) -> tuple[float, float]:
+    return row.metrics[f"{metric}_low"], row.metrics[f"{metric}_high"]
 
 
 def _rows_figure(
@@ -272,18 +311,12 @@ def _rows_figure(
     x_title: str,
     span: tuple[float, float],
 ) -> Figure:
-    layout = headed(
+    return titled_figure(
+        traces,
         title,
         caption,
         _ROW * len(names) + 12,
         _BOTTOM,
-        showlegend=True,
-        hovermode="closest",
-        xaxis={"title": {"text": x_title}, "range": list(span)},
-        yaxis={
-            "tickvals": list(range(len(names))),
-            "ticktext": [plot_text(shortened(name, _NAME_ROOM, 12)) for name in names],
-            "range": [len(names) - 0.4, -0.6],
-        },
+        xaxis=axis(x_title, ends=span),
+        yaxis=rows_axis(names, _NAME_WIDTH),
     )
-    return Figure(list(traces), layout)

@@ -1,13 +1,15 @@
-"""The style of figures, and their display in a notebook."""
+"""The style of figures and of the numbers in them, and their display in a notebook."""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseTraceType
 
 from nezha_lite.plots.static_svg import EDGE, WIDTH, figure_svg, plain, wrapped
 
@@ -77,30 +79,65 @@ def plot_text(text: str) -> str:
     return html.escape(text, quote=False).replace("$", "&#36;")
 
 
-def headed(
-    title: str, caption: str, height: int, bottom: int = BOTTOM, **layout: Any
-) -> dict[str, Any]:
-    """A layout with a title and, below it, the caption that says what to see.
+def number(value: float) -> str:
+    """Three significant digits, thousands grouped, an exponent only for very small numbers."""
+    if value == 0 or 1e-4 <= abs(value) < 999.5:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1 else f"{value:.2e}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage of three significant digits."""
+    return f"{number(100 * share)} %"
+
+
+def probability(log_prob: float) -> str:
+    """exp(log_prob) as a percentage of two digits."""
+    share = 100 * math.exp(log_prob)
+    return f"{share:.2g} %" if share < 99.5 else "100 %"  # not 1e+02
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 item", "2,000 items"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def code_text(codes: Iterable[int]) -> str:
+    """Codes as they are written everywhere: "1-2-3"."""
+    return "-".join(map(str, codes))
+
+
+def titled_figure(
+    traces: Sequence[BaseTraceType],
+    title: str,
+    caption: str,
+    height: int,
+    bottom: int = BOTTOM,
+    margin: Mapping[str, float] = {},
+    **layout: Any,
+) -> Figure:
+    """A figure with a title and, below it, the caption that says what to see.
 
     Args:
+        traces: drawn in this order.
         title: plain text.
         caption: plain text, broken into lines as wide as the figure.
         height: of the plot itself in pixels; the heading's own space is added.
         bottom: pixels below the plot, for the x axis and the legend.
+        margin: pixels on the left, "l", and on the right, "r", where they are not the usual ones.
         layout: further fields of plotly's layout, checked by plotly.
     """
     lines = [plot_text(line) for line in wrapped(caption, WIDTH - 2 * EDGE)]
     top = _TITLE_SPACE + _LINE_SPACE * len(lines)
+    total = height + top + bottom
     # Not plotly's own subtitle, which slides into the title when a FigureWidget is redrawn.
     small = f'<br><span style="font-size:13px;color:#555555">{"<br>".join(lines)}</span>'
-    return {
+    text = plot_text(title) + (small if lines else "")
+    fields = {
         "template": TEMPLATE,
-        "height": height + top + bottom,
-        "margin": {"l": 60, "r": 20, "t": top, "b": bottom},
-        "title": {
-            "text": plot_text(title) + (small if lines else ""),
-            "y": 1 - 14 / (height + top + bottom),
-            "yanchor": "top",
-        },
-        **layout,
+        "height": total,
+        "margin": {"l": 60, "r": 20, "t": top, "b": bottom, **margin},
+        "title": {"text": text, "y": 1 - 14 / total, "yanchor": "top"},
+        "showlegend": True,
     }
+    return Figure(list(traces), fields | layout)

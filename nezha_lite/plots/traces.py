@@ -1,16 +1,23 @@
-"""The traces that figures are made of, with the settings that all figures share."""
+"""The traces and axes that figures are made of, with the settings that all figures share.
+
+All texts and names given to these functions are plain text: they are escaped here.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
+from nezha_lite.plots.static_svg import shortened
 from nezha_lite.plots.style import plot_text
 
-Points = Iterable[tuple[float | None, float | None]]
+Point = tuple[float | None, float | None]
+Points = Iterable[Point]
+Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -22,120 +29,188 @@ class SeriesStyle:
     dash: str = "solid"
     symbol: str = "circle"
 
+    def marker(self, size: float, symbol: str | None = None) -> dict[str, Any]:
+        """Its mark as plotly's fields, with another symbol where one is given."""
+        symbol = symbol or self.symbol or "circle"
+        line = {"line": {"width": 1.5}} if symbol.endswith("-open") else {}
+        return {"color": self.colour, "symbol": symbol, "size": size, **line}
+
 
 def series_trace(
     points: Points,
     style: SeriesStyle,
-    hover: Sequence[str] | None = None,
+    hover: Iterable[str] | None = None,
     width: float = 2,
     size: float = 8,
+    **settings: Any,
 ) -> go.Scatter:
     """A line with markers (without where the style's symbol is ""), in the style of its series."""
-    symbol = style.symbol or "circle"
-    marker: dict[str, Any] = {"color": style.colour, "symbol": symbol, "size": size}
-    if symbol.endswith("-open"):
-        marker["line"] = {"width": 1.5}
-    return _trace(
-        points,
-        name=plot_text(style.name),
-        mode="lines+markers" if style.symbol else "lines",
-        line={"color": style.colour, "dash": style.dash, "width": width},
-        marker=marker,
-        hoverinfo=None if hover is None else "text",
-        hovertext=hover,
-    )
+    fields = {
+        "name": plot_text(style.name),
+        "mode": "lines+markers" if style.symbol else "lines",
+        "line": {"color": style.colour, "dash": style.dash, "width": width},
+        "marker": style.marker(size),
+        **_hover(hover, None),
+    }
+    return _trace(points, fields | settings)
 
 
 def bar_trace(
-    points: Points, name: str, colour: str, pattern: str = "", width: float = 0.6, **settings: Any
+    points: Points,
+    name: str,
+    colour: str,
+    pattern: str = "",
+    width: float = 0.6,
+    hover: Iterable[str] | None = None,
+    **settings: Any,
 ) -> go.Bar:
     """Bars, with white strokes of a pattern over their colour."""
-    pairs = list(points)
+    xs, ys = _columns(points)
     # Plotly's default would draw the strokes, not the ground, in the bar's colour.
     strokes = {"shape": pattern, "fillmode": "overlay", "fgcolor": "#FFFFFF"}
-    return go.Bar(
-        x=[x for x, _ in pairs],
-        y=[y for _, y in pairs],
-        name=plot_text(name),
-        width=width,
-        marker={"color": colour, "pattern": strokes},
-        **settings,
-    )
+    fields = {
+        "name": plot_text(name),
+        "width": width,
+        "marker": {"color": colour, "pattern": strokes},
+        **_hover(hover, "name+y"),
+    }
+    return go.Bar(x=xs, y=ys, **(fields | settings))
 
 
 def text_trace(
-    points: Points, texts: Iterable[str], position: str = "top center", size: float | None = None
+    points: Points,
+    texts: Iterable[str],
+    position: str = "top center",
+    size: float | None = None,
+    hover: Iterable[str] | None = None,
 ) -> go.Scatter:
-    """Labels at points; they do not answer the pointer."""
-    return _trace(
-        points,
-        mode="text",
-        text=list(texts),
-        textposition=position,
-        hoverinfo="skip",
-        showlegend=False,
-        textfont=None if size is None else {"size": size},
-    )
+    """Labels at points; they answer the pointer only where `hover` is given."""
+    fields = {
+        "mode": "text",
+        "text": list(map(plot_text, texts)),
+        "textposition": position,
+        "showlegend": False,
+        "textfont": None if size is None else {"size": size},
+        **_hover(hover, "skip"),
+    }
+    return _trace(points, fields)
 
 
 def line_trace(
-    points: Points, colour: str, width: float = 1.0, dash: str = "solid", name: str | None = None
+    points: Points,
+    colour: str,
+    width: float = 1.0,
+    dash: str = "solid",
+    name: str | None = None,
+    **settings: Any,
 ) -> go.Scatter:
     """Lines through points; (None, None) ends a line. They do not answer the pointer."""
-    return _trace(
-        points,
-        mode="lines",
-        line={"color": colour, "width": width, "dash": dash},
-        hoverinfo="skip",
-        name=name,
-        showlegend=name is not None,
-    )
+    fields = {
+        "mode": "lines",
+        "line": {"color": colour, "width": width, "dash": dash},
+        "name": name and plot_text(name),
+        "showlegend": name is not None,
+        **_hover(None, "skip"),
+    }
+    return _trace(points, fields | settings)
 
 
 def segment_trace(
-    segments: Iterable[tuple[tuple[float, float], tuple[float, float]]],
+    segments: Iterable[Segment],
     colour: str,
     width: float = 1.0,
     name: str | None = None,
+    **settings: Any,
 ) -> go.Scatter:
     """Separate straight lines, each from one point to another."""
     points = [point for start, end in segments for point in (start, end, (None, None))]
-    return line_trace(points, colour, width, name=name)
+    return line_trace(points, colour, width, name=name, **settings)
 
 
 def marker_trace(
     points: Points,
     marker: Mapping[str, Any],
     name: str | None = None,
-    hover: Sequence[str] | None = None,
-    cliponaxis: bool = True,
+    hover: Iterable[str] | None = None,
+    **settings: Any,
 ) -> go.Scatter:
     """Markers at points, each with a text for the pointer where `hover` is given."""
-    return _trace(
-        points,
-        mode="markers",
-        marker=dict(marker),
-        name=name,
-        showlegend=name is not None,
-        hoverinfo="skip" if hover is None else "text",
-        hovertext=hover,
-        cliponaxis=cliponaxis,
-    )
+    fields = {
+        "mode": "markers",
+        "marker": dict(marker),
+        "name": name and plot_text(name),
+        "showlegend": name is not None,
+        **_hover(hover, "skip"),
+    }
+    return _trace(points, fields | settings)
 
 
-def _trace(points: Points, **settings: Any) -> go.Scatter:
+def _hover(texts: Iterable[str] | None, otherwise: str | None) -> dict[str, Any]:
+    """Plotly's fields for a text at each point; a line feed in it begins another line."""
+    if texts is None:
+        return {"hoverinfo": otherwise}
+    lines = [plot_text(text).replace("\n", "<br>") for text in texts]
+    return {"hoverinfo": "text", "hovertext": lines}
+
+
+def _trace(points: Points, fields: Mapping[str, Any]) -> go.Scatter:
+    xs, ys = _columns(points)
+    return go.Scatter(x=xs, y=ys, **fields)
+
+
+def _columns(points: Points) -> tuple[list[float | None], list[float | None]]:
     pairs = list(points)
-    return go.Scatter(x=[x for x, _ in pairs], y=[y for _, y in pairs], **settings)
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+def axis(
+    title: str = "",
+    ticks: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+    ends: Sequence[float] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Plotly's fields of an axis.
+
+    Args:
+        title: the quantity, with its unit; plain text.
+        ticks: marked values; by default plotly chooses them.
+        names: plain text, one for each tick; by default the values themselves.
+        ends: the range, in logarithms on a logarithmic axis.
+        settings: further fields.
+    """
+    fields = dict(settings)
+    if title:
+        fields["title"] = {"text": plot_text(title)}
+    if ticks is not None:
+        texts = [f"{tick:.10g}" for tick in ticks] if names is None else map(plot_text, names)
+        fields |= {"tickvals": list(ticks), "ticktext": list(texts)}
+    if ends is not None:
+        fields["range"] = list(ends)
+    return fields
 
 
 def named_axis(
     names: Sequence[str], positions: Sequence[float] | None = None, first: float = 0.6
 ) -> dict[str, Any]:
     """An axis with a name at each position (by default 0, 1, …), and `first` units around them."""
-    places = list(range(len(names))) if positions is None else list(positions)
-    return {
-        "tickvals": places,
-        "ticktext": [plot_text(name) for name in names],
-        "range": [min(places, default=0) - first, max(places, default=0) + first],
-        "showgrid": False,
-    }
+    ticks = range(len(names)) if positions is None else positions
+    ends = (min(ticks, default=0) - first, max(ticks, default=0) + first)
+    return axis("", ticks, names, ends, showgrid=False)
+
+
+def rows_axis(names: Sequence[str], width: float) -> dict[str, Any]:
+    """A y axis with a name for each row, from the top down, cut to `width` pixels."""
+    texts = [shortened(name, width, 12) for name in names]
+    return axis("", range(len(names)), texts, (len(names) - 0.4, -0.6))
+
+
+def decimal_axis(
+    title: str, low: float, high: float, ends: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """A logarithmic axis with round decimal ticks between two logarithms, `low` and `high`."""
+    factors = (1,) if high - low > 2.5 else (1, 2, 5)
+    powers = range(math.floor(low), math.ceil(high) + 1)[:: 2 if high - low > 8 else 1]
+    values = [factor * 10.0**power for power in powers for factor in factors]
+    ticks = [value for value in values if low <= math.log10(value) <= high]
+    return axis(title, ticks, [f"{tick:,.10g}" for tick in ticks], ends, type="log")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.labelled_lines import decimal_ticks
 from nezha_lite.plots.speed_figures import decoder_style, rows_by_decoder
-from nezha_lite.plots.style import BLACK, Figure, headed, plot_text
-from nezha_lite.plots.traces import SeriesStyle, line_trace, marker_trace, series_trace
+from nezha_lite.plots.style import BLACK, Figure, number, titled_figure
+from nezha_lite.plots.traces import (
+    SeriesStyle,
+    axis,
+    decimal_axis,
+    line_trace,
+    marker_trace,
+    series_trace,
+)
 
 HOLE = {"color": "white", "size": 5}  # makes a mark of ten pixels hollow
 
@@ -28,7 +32,7 @@ class TradeoffPoint:
         verifier: when it checks; None where it never does.
         beam: K.
         milliseconds: median for one list.
-        value: the quality asked for.
+        value: the quality.
         dominated: whether another point is as fast and as good, and better in one of the two.
     """
 
@@ -105,8 +109,8 @@ def tradeoff_figure(
         ValueError: if nothing was measured for both.
     """
     points = tradeoff_points(latency, quality, metric)
-    traces = [_series(style, _of(style, points), style.symbol) for style in _looks(points)]
-    return Figure(traces, _layout(points, points, y_title, title, caption))
+    traces = [_series(style, _of(style, points), style.symbol) for style in _styles(points)]
+    return _figure(traces, points, points, y_title, title, caption)
 
 
 def chosen_points_figure(
@@ -131,34 +135,27 @@ def chosen_points_figure(
         budget: milliseconds, drawn as an upright line where it is finite.
     """
     traces = []
-    for style in _looks(everything):
+    for style in _styles(everything):
         # Hollow has a meaning here, so no decoder's marks may be hollow by themselves.
         symbol, points = style.symbol.removesuffix("-open"), _of(style, chosen)
-        holes = [point for point in points if point.dominated]
+        holes = [(point.milliseconds, point.value) for point in points if point.dominated]
         traces.append(_series(style, points, symbol))
-        traces.append(
-            marker_trace(
-                [(point.milliseconds, point.value) for point in holes], {**HOLE, "symbol": symbol}
-            )
-        )
-    layout = _layout(chosen, everything, y_title, title, caption)
-    ends = _y_ends(everything)
-    traces.append(
-        line_trace(
-            [(budget, end) for end in ends if math.isfinite(budget)],
-            BLACK,
-            width=1.5,
-            dash="dash",
-            name="latency budget",
-        )
-    )
-    layout["yaxis"]["range"] = ends
-    times = [math.log10(point.milliseconds) for point in everything]
-    layout["xaxis"]["range"] = [min(times) - 0.05, max(times) + 0.05]
-    return Figure(traces, layout)
+        traces.append(marker_trace(holes, {**HOLE, "symbol": symbol}))
+    values, times = [one.value for one in everything], [_log_time(one) for one in everything]
+    margin = 0.06 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 0.5
+    ends = [min(values) - margin, max(values) + margin]
+    line = [(budget, end) for end in ends if math.isfinite(budget)]
+    traces.append(line_trace(line, BLACK, width=1.5, dash="dash", name="latency budget"))
+    figure = _figure(traces, chosen, everything, y_title, title, caption)
+    figure.update_xaxes(range=[min(times) - 0.05, max(times) + 0.05])
+    return figure.update_yaxes(range=ends)
 
 
-def _looks(points: Sequence[TradeoffPoint]) -> list[SeriesStyle]:
+def _log_time(point: TradeoffPoint) -> float:
+    return math.log10(point.milliseconds)
+
+
+def _styles(points: Sequence[TradeoffPoint]) -> list[SeriesStyle]:
     return list(dict.fromkeys(point.style for point in points))
 
 
@@ -171,7 +168,7 @@ def _series(style: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) ->
         [(point.milliseconds, point.value) for point in points],
         replace(style, symbol=symbol),
         [
-            f"{plot_text(style.name)}, beam {point.beam}: {number(point.milliseconds)} ms, "
+            f"{style.name}, beam {point.beam}: {number(point.milliseconds)} ms, "
             f"{number(point.value)}"
             for point in points
         ],
@@ -179,32 +176,23 @@ def _series(style: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) ->
     )
 
 
-def _y_ends(points: Sequence[TradeoffPoint]) -> list[float]:
-    values = [point.value for point in points]
-    margin = 0.06 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 0.5
-    return [min(values) - margin, max(values) + margin]
-
-
-def _layout(
-    chosen: Sequence[TradeoffPoint],
+def _figure(
+    traces: Sequence[go.Scatter],
+    shown: Sequence[TradeoffPoint],
     everything: Sequence[TradeoffPoint],
     y_title: str,
     title: str,
     caption: str,
-) -> dict[str, Any]:
-    times = [math.log10(point.milliseconds) for point in everything]
-    widths = ", ".join(str(beam) for beam in sorted({point.beam for point in chosen}))
-    return headed(
+) -> Figure:
+    times = list(map(_log_time, everything))
+    beams = ", ".join(map(str, sorted({point.beam for point in shown}))) or "none"
+    low, high = min(times) - 0.05, max(times) + 0.02
+    return titled_figure(
+        traces,
         title,
-        f"{caption} Marks along a line: beam {widths or 'none'}.".strip(),
+        f"{caption} Marks along a line: beam {beams}.".strip(),
         260,
-        104 if len(_looks(everything)) < 9 else 122,  # a third row of the legend
-        showlegend=True,
-        hovermode="closest",
-        xaxis={
-            "type": "log",
-            "title": {"text": "milliseconds per list (median)"},
-            **decimal_ticks(min(times) - 0.05, max(times) + 0.02),
-        },
-        yaxis={"title": {"text": plot_text(y_title)}},
+        104 if len(_styles(everything)) < 9 else 122,  # a third row of the legend
+        xaxis=decimal_axis("milliseconds per list (median)", low, high),
+        yaxis=axis(y_title),
     )

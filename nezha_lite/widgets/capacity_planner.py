@@ -12,9 +12,8 @@ from markupsafe import Markup
 
 from nezha_lite.bench.capacity import Cluster, Forecast, Service, servers_needed, simulate
 from nezha_lite.common.checks import check
-from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_style
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.style import Figure, number
 from nezha_lite.widgets.panel import Panel, at_most, count_of
 from nezha_lite.widgets.tables import html_table
 

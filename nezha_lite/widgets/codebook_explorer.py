@@ -15,13 +15,12 @@ import traitlets
 from torch import Tensor
 
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.plots.collision_figures import percent
 from nezha_lite.plots.prefix_figures import prefix_zoom_figure
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.style import Figure, code_text, percent
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.panel import Panel, count_of, discard, paragraph, slider
 from nezha_lite.widgets.subject import check_same_items
-from nezha_lite.widgets.tables import code_text, html_table, some_titles
+from nezha_lite.widgets.tables import html_table, some_titles
 
 SHOWN_ITEMS, SHOWN_NEIGHBOURS, EXAMPLES = 12, 5, 2
 ANY = ("any", -1)  # first option of a slider: no code selected

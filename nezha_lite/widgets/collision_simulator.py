@@ -18,9 +18,8 @@ from nezha_lite.plots.collision_figures import (
     CollisionPoint,
     collision_figure,
     occupancy_figure,
-    percent,
 )
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.style import Figure, percent
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import make_quantizer
 from nezha_lite.widgets.background_task import BackgroundTask, Progress

@@ -1,4 +1,4 @@
-"""One decode, step by step: the history, the beams of each level, and the fate of each draft."""
+"""One decode, step by step: the history, the beams of each level, and the outcome of each draft."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ import traitlets
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import Fate, Node, beam_nodes
-from nezha_lite.plots.beam_figures import FATES, PlacedNode, percent, place_nodes, tree_parts
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.beam_figures import (
+    OUTCOMES,
+    Node,
+    Outcome,
+    PlacedNode,
+    beam_nodes,
+    place_nodes,
+    tree_figure,
+)
+from nezha_lite.plots.style import Figure, code_text, probability
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraph
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
-from nezha_lite.widgets.tables import ItemList, code_text, some_titles
+from nezha_lite.widgets.tables import ItemList, some_titles
 
 SHOWN_HISTORY, SHOWN_LIST, SHOWN_TITLES = 10, 20, 3  # items
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -30,7 +37,7 @@ NO_DRAFT: tuple[str, tuple[int, ...]] = (NO_OPTION[0], ())
 HOW_TO_ASK = (
     "Click on a mark of the tree, or choose a draft with the slider, to read why it lived or fell."
 )
-FIRST_FATE = 3  # traces before it: edges, labels, root
+FIRST_OUTCOME = 3  # traces before it: edges, labels, root
 RING = go.Scatter(
     {"x": [], "y": [], "mode": "markers", "hoverinfo": "skip", "showlegend": False},
     marker={"symbol": "circle-open", "size": 20, "color": "#000000", "line": {"width": 2.5}},
@@ -103,7 +110,7 @@ class DecodeExplorer(DecodePanel):
         self.history, self.explanation = widgets.HTML(), widgets.HTML()
         self.node_choice = ChoiceBox("Explain draft", on_choice=partial(setattr, self, "node"))
         self.figure = self.live(self._figure)
-        for trace in self.figure.data[FIRST_FATE:-1]:
+        for trace in self.figure.data[FIRST_OUTCOME:-1]:
             trace.on_click(self._clicked)
         onward = widgets.Button(
             description="Next step",
@@ -138,8 +145,8 @@ class DecodeExplorer(DecodePanel):
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
-            fate = list(FATES)[points.trace_index - FIRST_FATE]
-            self.node = _name([node for node in self._nodes() if node.fate is fate][index])
+            outcome = list(OUTCOMES)[points.trace_index - FIRST_OUTCOME]
+            self.node = _name([node for node in self._nodes() if node.outcome is outcome][index])
 
     def _explain(self, change: Any = None) -> None:
         self.node_choice.choose(self.node)
@@ -164,32 +171,34 @@ class DecodeExplorer(DecodePanel):
         if self.step == 0:
             return "The backbone has read the prompt, once. No code is drafted yet."
         if self.step < self.last_step:
-            counts = {fate: self._count(self.step, fate) for fate in Fate}
-            kept, unchecked = counts[Fate.KEPT], counts[Fate.UNCHECKED]
+            counts = {outcome: self._count(self.step, outcome) for outcome in Outcome}
+            kept, unchecked = counts[Outcome.KEPT], counts[Outcome.UNCHECKED]
             return (
                 f"Level {self.step}: {kept + unchecked} drafts kept"
                 + (f", {unchecked} of them although no item has such a prefix" if unchecked else "")
-                + f"; {counts[Fate.REJECTED]} rejected because no item has such a prefix."
+                + f"; {counts[Outcome.REJECTED]} rejected because no item has such a prefix."
             )
-        lost = [self._count(level, Fate.REJECTED) for level in range(1, self.last_step)]
+        lost = [self._count(level, Outcome.REJECTED) for level in range(1, self.last_step)]
         by_level = ", ".join(f"level {n}: {count}" for n, count in enumerate(lost, 1) if count)
         calls = f"Backbone calls: {self.result.backbone_calls}."
         return f"{calls} Hallucinations rejected: {sum(lost)}{f' ({by_level})' * bool(by_level)}."
 
-    def _count(self, level: int, fate: Fate) -> int:
-        return sum(node.level == level and node.fate is fate for node in self._nodes())
+    def _count(self, level: int, outcome: Outcome) -> int:
+        return sum(node.level == level and node.outcome is outcome for node in self._nodes())
 
     def explain(self, node: Node) -> str:
         """Why a draft lived or fell, in plain text."""
         subject, codes = self.subject, torch.tensor(node.codes)
         same = (subject.semantic_ids.codes[:, : node.level] == codes).all(dim=1)
         items = same.nonzero()[:, 0].tolist()
-        text = f"Draft {code_text(node.codes)}: {node.fate.value}"
-        if node.fate is Fate.PRUNED:
+        text = f"Draft {code_text(node.codes)}: {node.outcome.value}"
+        if node.outcome is Outcome.PRUNED:
             same_level = (other for other in self._nodes() if other.level == node.level)
             beam = [other.log_prob for other in same_level if other.position >= 0]
             text += f" ({min(beam):.2f})" if beam else ""
-        text += f". Probability {percent(node.log_prob)} (log-probability {node.log_prob:.2f}). "
+        text += (
+            f". Probability {probability(node.log_prob)} (log-probability {node.log_prob:.2f}). "
+        )
         text += f"{len(items)} item{' begins' if len(items) == 1 else 's begin'} with these codes"
         titles = some_titles(subject.dataset, items, SHOWN_TITLES)
         return f"{text}: {titles}." if titles else f"{text}."
@@ -199,13 +208,13 @@ class DecodeExplorer(DecodePanel):
 
     # ---- what is drawn ----------------------------------------------------------------------
 
-    def _tree(self) -> tuple[Any, Any]:
+    def _tree(self) -> Figure:
         ids, dataset = self.subject.semantic_ids, self.subject.dataset
-        return tree_parts(self.placed, ids.levels, self.step, ids, dataset, "The beam tree")
+        return tree_figure(self.placed, ids.levels, self.step, ids, dataset, "The beam tree")
 
     def _figure(self) -> Figure:
-        traces, layout = self._tree()
-        return Figure([*traces, go.Scatter(RING).update(self._ring())], layout)
+        figure = self._tree()
+        return figure.add_trace(go.Scatter(RING).update(self._ring()))
 
     def _ring(self) -> dict[str, list[float]]:
         """The position of the draft being explained."""
@@ -233,7 +242,7 @@ class DecodeExplorer(DecodePanel):
         """The step on show: settings, history, tree, and the finished list."""
         settings = f"{self.subject.introduction(self.user)} Beam width {self.beam}."
         history = [HISTORY, *self._recent()]
-        blocks: list[Any] = [[settings, *self.sentences()], history, Figure(*self._tree())]
+        blocks: list[Any] = [[settings, *self.sentences()], history, self._tree()]
         return [*blocks, self._list().lines()] if self._list_is_ready() else blocks
 
 

@@ -12,7 +12,7 @@ from nezha_lite.bench.race import RACERS, Race, entry
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots.race_figures import race_figure
+from nezha_lite.plots.speed_figures import race_figure
 from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.background_task import BackgroundTask, Progress

@@ -16,11 +16,10 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.model.draft_head import at_least_float32
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.plots.agreement_figures import shares_figure
-from nezha_lite.plots.beam_figures import percent
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.style import Figure, code_text, probability
 from nezha_lite.widgets.panel import ChoiceBox, check_trait
 from nezha_lite.widgets.subject import SubjectPanel
-from nezha_lite.widgets.tables import code_text, some_titles
+from nezha_lite.widgets.tables import some_titles
 
 SHOWN_CODES, SHOWN_TITLES = 10, 3
 BEGINNINGS = 1000  # that an average is over: the width of the beam that searches them
@@ -131,14 +130,14 @@ class DraftHeadExplorer(SubjectPanel):
         if self._complete():
             return lines
         best = self.nexts[0]
-        line = f"Likeliest next: code {best.code}, {percent(best.log_prob)}"
+        line = f"Likeliest next: code {best.code}, {probability(best.log_prob)}"
         if not self.codes:
             return [*lines, line + "."]
-        moved = f"{percent(math.log(max(self.moved, 1e-9)))} of the probability"
+        moved = f"{probability(math.log(max(self.moved, 1e-9)))} of the probability"
         return [
             *lines,
             f"{line}; on average over what might have been taken, "
-            f"{percent(math.log(max(best.average, 1e-9)))}. The state moved {moved} elsewhere.",
+            f"{probability(math.log(max(best.average, 1e-9)))}. The state moved {moved} elsewhere.",
         ]
 
     def _beginning(self) -> str:
@@ -152,7 +151,7 @@ class DraftHeadExplorer(SubjectPanel):
         if complete:
             log_prob += float(self.steps.after(self.before)[1][self.codes[-1]])
         items = self._items_after(self.codes).tolist()
-        written = f"{code_text(self.codes)} has probability {percent(log_prob)}"
+        written = f"{code_text(self.codes)} has probability {probability(log_prob)}"
         titles = some_titles(self.subject.dataset, items, SHOWN_TITLES)
         if complete:
             return f"{written} and names {titles or 'no item'}."
@@ -179,7 +178,7 @@ class DraftHeadExplorer(SubjectPanel):
         count = math.prod(self.subject.semantic_ids.radices[:level])
         if count <= BEGINNINGS:
             return f"all {count:,} beginnings"
-        held = percent(math.log(self.steps.covered[level]))
+        held = probability(math.log(self.steps.covered[level]))
         return f"{BEGINNINGS:,} likely beginnings, which hold {held} of the probability"
 
     def blocks(self) -> list[Any]:
@@ -233,4 +232,4 @@ class HeadSteps:
 
 
 def _label(one: NextCode) -> str:
-    return f"{one.code}: {percent(one.log_prob)}{'' if one.items else ', no item'}"
+    return f"{one.code}: {probability(one.log_prob)}{'' if one.items else ', no item'}"

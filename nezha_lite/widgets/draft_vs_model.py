@@ -20,16 +20,16 @@ from nezha_lite.decoding import (
 )
 from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
 from nezha_lite.plots import agreement_figures
-from nezha_lite.plots.prefix_agreement import (
+from nezha_lite.plots.agreement_figures import (
     ComparedPrefix,
     LevelAgreement,
     compare_prefixes,
     shared_shares,
 )
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.style import Figure, code_text
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraphs, times
 from nezha_lite.widgets.subject import DecodePanel, Subject, verification_sentence
-from nezha_lite.widgets.tables import COMPARED, code_text, shared_items
+from nezha_lite.widgets.tables import COMPARED, shared_items
 
 SELECTED, MARKS = 1, {True: 2, False: 3}  # traces of the first figure, by whether both keep them
 NO_PREFIX: tuple[str, tuple[int, ...]] = (NO_OPTION[0], ())

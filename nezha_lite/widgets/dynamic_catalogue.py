@@ -10,7 +10,7 @@ import torch
 
 from nezha_lite.decoding import NezhaDecoder, Verification
 from nezha_lite.decoding.recommender import Recommender
-from nezha_lite.plots.id_map_figures import Landed, Landing
+from nezha_lite.plots.id_map_figures import IdOutcome, MapMark
 from nezha_lite.widgets.subject import Subject
 from nezha_lite.widgets.tables import ListRow
 
@@ -24,20 +24,20 @@ class Served:
         rows: the filled places of the list; `items` names only what may be listed.
     """
 
-    drafts: tuple[Landed, ...]
+    drafts: tuple[MapMark, ...]
     rows: tuple[ListRow, ...]
 
     @property
-    def instead(self) -> tuple[Landed, ...]:
+    def instead(self) -> tuple[MapMark, ...]:
         """IDs of the list that are not among the unchecked drafts."""
         drafted = {draft.codes for draft in self.drafts}
         codes = (row.codes for row in self.rows if row.codes not in drafted)
-        return tuple(Landed(one, Landing.INSTEAD) for one in codes)
+        return tuple(MapMark(one, IdOutcome.INSTEAD) for one in codes)
 
-    def counts(self) -> dict[Landing, int]:
+    def counts(self) -> dict[IdOutcome, int]:
         """How many drafts are accepted, rejected, and withdrawn, in this order."""
-        landings = [draft.landing for draft in self.drafts]
-        return {kind: landings.count(kind) for kind in Landing if kind is not Landing.INSTEAD}
+        outcomes = [draft.outcome for draft in self.drafts]
+        return {kind: outcomes.count(kind) for kind in IdOutcome if kind is not IdOutcome.INSTEAD}
 
     def fate_of_drafts(self) -> str:
         """The counts in a sentence."""
@@ -97,15 +97,15 @@ class DynamicCatalogue:
         withheld = self.withheld(forbidden)
         pairs = zip(drafts[0].tolist(), exists[0].tolist(), strict=True)
         return Served(
-            tuple(self._landed(key, accepted) for key, accepted in pairs if key >= 0),
+            tuple(self._mark(key, accepted) for key, accepted in pairs if key >= 0),
             tuple(self._without(row, withheld) for row in subject.list_rows(result)),
         )
 
-    def _landed(self, key: int, accepted: bool) -> Landed:
+    def _mark(self, key: int, accepted: bool) -> MapMark:
         ids = self.subject.semantic_ids
-        landing = Landing.WITHDRAWN if ids.items_of(key) else Landing.REJECTED
+        outcome = IdOutcome.WITHDRAWN if ids.items_of(key) else IdOutcome.REJECTED
         codes = tuple(ids.codes_of(torch.tensor(key)).tolist())
-        return Landed(codes, Landing.ACCEPTED if accepted else landing)
+        return MapMark(codes, IdOutcome.ACCEPTED if accepted else outcome)
 
     def _without(self, row: ListRow, withheld: frozenset[int]) -> ListRow:
         items = tuple(item for item in row.items if item not in withheld)

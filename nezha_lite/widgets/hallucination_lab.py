@@ -11,13 +11,13 @@ import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.datasets import shown_text
-from nezha_lite.plots.id_map_figures import Landed, id_map_figure
+from nezha_lite.plots.id_map_figures import MapMark, id_map_figure
 from nezha_lite.plots.static_svg import shortened
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.style import Figure, code_text
 from nezha_lite.widgets.dynamic_catalogue import DynamicCatalogue, Served
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, check_trait, figure_widget, redraw
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
-from nezha_lite.widgets.tables import ItemList, code_text
+from nezha_lite.widgets.tables import ItemList
 
 BEST, FURTHER = 10, 10  # rows shown of the list: the best, and those below with a remark
 LABEL = 145  # pixels, as wide as a slider writes its value
@@ -141,7 +141,7 @@ class HallucinationLab(DecodePanel):
         self.removed_choice.offer([(_short(title(item)), item) for item in self.removed])
 
     def _offer_squares(self) -> None:
-        counts = Counter(mark.codes[:2] for mark in self._landed()).most_common()
+        counts = Counter(mark.codes[:2] for mark in self._marks()).most_common()
         self.square_choice.offer([(f"{code_text(key)}: {count}", key) for key, count in counts])
         squares = [codes for codes, _ in counts]
         if self.square not in squares:
@@ -192,18 +192,18 @@ class HallucinationLab(DecodePanel):
 
     # ---- what is drawn ----------------------------------------------------------------------
 
-    def _landed(self) -> list[Landed]:
+    def _marks(self) -> list[MapMark]:
         return [*self.served.drafts, *self.served.instead]
 
     def _map(self) -> Figure:
-        return id_map_figure(self.subject.semantic_ids, self._landed(), self.removed)
+        return id_map_figure(self.subject.semantic_ids, self._marks(), self.removed)
 
     def _inside(self) -> Figure:
         """The square looked into; the whole map where IDs end with two codes."""
         ids = self.subject.semantic_ids
         default = tuple(ids.codes[0, :2].tolist())  # without drafts no square is selected
         prefix = (self.square or default) if self.deep else ()
-        return id_map_figure(ids, self._landed(), self.removed, prefix)
+        return id_map_figure(ids, self._marks(), self.removed, prefix)
 
     def blocks(self) -> list[Any]:
         """The state on show: sentences, map, list, and the square looked into."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -11,6 +11,7 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeResult
 from nezha_lite.decoding.item_lists import NOT_FOUND
 from nezha_lite.plots.beam_figures import item_label
+from nezha_lite.plots.style import code_text
 from nezha_lite.semantic_ids import SemanticIds
 
 _SPACED = "padding:2px 12px 2px 0;vertical-align:top;overflow-wrap:anywhere"
@@ -56,11 +57,6 @@ def html_table(
     titles = Markup("<thead><tr>{}</tr></thead>").format(line(heads, head, head)) if heads else ""
     table = Markup('<table style="line-height:1.4;margin-top:8px">{}{}<tbody>{}</tbody></table>')
     return str(table.format(above, titles, body))
-
-
-def code_text(codes: Iterable[int]) -> str:
-    """Codes as they are written everywhere: 1-2-3."""
-    return "-".join(map(str, codes))
 
 
 def some_titles(dataset: InteractionDataset, items: Sequence[int], limit: int) -> str:

@@ -10,9 +10,8 @@ import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.basic_charts import number
 from nezha_lite.plots.speed_figures import decoder_style
-from nezha_lite.plots.style import Figure
+from nezha_lite.plots.style import Figure, number
 from nezha_lite.plots.tradeoff_figures import (
     TradeoffPoint,
     chosen_points_figure,

@@ -8,8 +8,7 @@ import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.decoding import VERIFICATIONS
-from nezha_lite.plots import draft_counts, drafts_figure
-from nezha_lite.plots.beam_nodes import DraftCounts
+from nezha_lite.plots.beam_figures import DraftCounts, draft_counts, drafts_figure
 from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
 from nezha_lite.widgets.tables import ItemList, selected_rows

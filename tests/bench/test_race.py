@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 import pytest
 
 from nezha_lite.bench.race import Finish, Race, entry
-from nezha_lite.plots import RaceBar, figure_svg, race_figure
+from nezha_lite.plots import figure_svg
+from nezha_lite.plots.speed_figures import RaceBar, race_figure
 from nezha_lite.plots.static_svg import WIDTH, text_width
 from nezha_lite.verifiers import SortedVerifier
 from tests.helpers.hostile import fresh_model, hostile_ids

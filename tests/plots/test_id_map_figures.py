@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nezha_lite.plots import Landed, Landing, figure_svg, id_map_figure
-from nezha_lite.plots.id_map_figures import MARKS, SHADES
+from nezha_lite.plots import figure_svg
+from nezha_lite.plots.id_map_figures import MARKS, SHADES, IdOutcome, MapMark, id_map_figure
 from tests.helpers.living import IDS, N_ITEMS, catalogue
 
 
@@ -36,9 +36,9 @@ def test_the_greys_are_the_items_of_every_square(levels: int) -> None:
 
 
 def test_marks_of_one_square_stand_side_by_side() -> None:
-    kinds = (Landing.ACCEPTED, Landing.REJECTED, Landing.WITHDRAWN)
-    landed = [Landed((2, 3, place), kind) for place, kind in enumerate(kinds)]
-    landed += [Landed((2, 3, 5), Landing.ACCEPTED), Landed((4, 1, 0), Landing.ACCEPTED)]
+    kinds = (IdOutcome.ACCEPTED, IdOutcome.REJECTED, IdOutcome.WITHDRAWN)
+    landed = [MapMark((2, 3, place), kind) for place, kind in enumerate(kinds)]
+    landed += [MapMark((2, 3, 5), IdOutcome.ACCEPTED), MapMark((4, 1, 0), IdOutcome.ACCEPTED)]
     figure = id_map_figure(IDS, landed)
     accepted, rejected, withdrawn, instead = figure.data[len(SHADES) :]
     assert (list(accepted.y), list(rejected.y), list(withdrawn.y)) == ([3, 1], [3], [3])

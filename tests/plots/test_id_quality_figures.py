@@ -6,12 +6,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from nezha_lite.plots import (
-    Figure,
-    figure_svg,
-    neighbours_figure,
-    tokenizers_figure,
-)
+from nezha_lite.plots import Figure, figure_svg, neighbours_figure, tokenizers_figure
 from nezha_lite.plots.static_svg import plain
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quality import IdQuality, id_quality

@@ -15,22 +15,23 @@ from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.decoding import DecodeTrace, NezhaDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.plots import (
-    TEMPLATE,
-    Fate,
     Figure,
     attention_mask_figure,
     bars_figure,
-    beam_nodes,
     beam_tree_figure,
-    draft_counts,
-    drafts_figure,
     figure_svg,
     id_space_figure,
     lines_figure,
-    page_svg,
 )
-from nezha_lite.plots.basic_charts import number
-from nezha_lite.plots.beam_figures import place_nodes
+from nezha_lite.plots.beam_figures import (
+    Outcome,
+    beam_nodes,
+    draft_counts,
+    drafts_figure,
+    place_nodes,
+)
+from nezha_lite.plots.static_svg import page_svg
+from nezha_lite.plots.style import TEMPLATE, number
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import HashSetVerifier
 from tests.helpers.hostile import MARKUP
@@ -250,12 +251,12 @@ def test_every_node_has_the_fate_that_a_recount_gives_it(
             assert [list(node.codes) for node in living] == kept
             for node in here:
                 exists = list(node.codes) in [codes[:level] for codes in catalogue_codes]
-                assert exists == (node.fate in (Fate.KEPT, Fate.PRUNED))
-                assert (node.position >= 0) == (node.fate in (Fate.KEPT, Fate.UNCHECKED))
+                assert exists == (node.outcome in (Outcome.KEPT, Outcome.PRUNED))
+                assert (node.position >= 0) == (node.outcome in (Outcome.KEPT, Outcome.UNCHECKED))
                 assert node.key == int(IDS.keys_of(torch.tensor(node.codes)))
-            assert sum(n.fate is Fate.PRUNED for n in here) <= 2
+            assert sum(n.outcome is Outcome.PRUNED for n in here) <= 2
             count = draft_counts(trace, row)[level - 1]
-            assert count.rejected == sum(n.fate is Fate.REJECTED for n in here)
+            assert count.rejected == sum(n.outcome is Outcome.REJECTED for n in here)
             assert count.proposed <= step.proposed.shape[1]
             assert mode != "off" or count.rejected == 0
             assert mode != "prefix" or count.unchecked == 0

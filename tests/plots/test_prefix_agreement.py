@@ -6,7 +6,7 @@ import pytest
 
 from nezha_lite.decoding import AutoregressiveDecoder, DecodeTrace, NezhaDecoder, Verification
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import compare_prefixes, shared_shares, shares_figure
+from nezha_lite.plots.agreement_figures import compare_prefixes, shared_shares, shares_figure
 from nezha_lite.verifiers import SortedVerifier
 from tests.helpers.hostile import fresh_model, hostile_dataset, hostile_ids
 

@@ -11,15 +11,13 @@ from nezha_lite.bench.decoders import DECODERS as MEASURED
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots import (
     Figure,
-    Line,
     figure_svg,
-    labelled_lines_figure,
     latency_figure,
     phases_figure,
     tradeoff_figure,
     verifiers_figure,
 )
-from nezha_lite.plots.labelled_lines import spread
+from nezha_lite.plots.labelled_lines import Line, labelled_lines_figure, spread
 from nezha_lite.plots.speed_figures import DECODERS, STRUCTURES
 from nezha_lite.plots.static_svg import plain
 from nezha_lite.plots.traces import SeriesStyle

@@ -19,7 +19,7 @@ from nezha_lite.plots import (
     systems_figure,
 )
 from nezha_lite.plots.static_svg import plain
-from nezha_lite.plots.study_style import KINDS, LINES, NAMES, corrected_p, measure
+from nezha_lite.plots.study_figures import KINDS, LINES, NAMES, corrected_p, measure
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of
 from tests.plots.test_static_layout import assert_readable

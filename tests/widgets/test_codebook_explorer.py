@@ -11,7 +11,8 @@ import torch
 import traitlets
 
 from nezha_lite.datasets import InteractionDataset, ItemText
-from nezha_lite.plots import figure_svg, prefix_zoom_figure, residual_figure
+from nezha_lite.plots import figure_svg, residual_figure
+from nezha_lite.plots.prefix_figures import prefix_zoom_figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import CodebookExplorer
 from nezha_lite.widgets.codebook_explorer import PrefixIndex

@@ -12,7 +12,8 @@ import pytest
 import torch
 import traitlets
 
-from nezha_lite.plots import CollisionPoint, collision_figure, figure_svg, occupancy_figure
+from nezha_lite.plots import figure_svg
+from nezha_lite.plots.collision_figures import CollisionPoint, collision_figure, occupancy_figure
 from nezha_lite.semantic_ids.collisions import resolve
 from nezha_lite.semantic_ids.quantizers import make_quantizer
 from nezha_lite.widgets import CollisionSimulator

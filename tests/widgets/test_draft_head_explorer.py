@@ -12,7 +12,7 @@ import traitlets
 
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots.beam_figures import percent
+from nezha_lite.plots.style import probability
 from nezha_lite.widgets import DraftHeadExplorer, draft_head_explorer
 from nezha_lite.widgets.draft_head_explorer import HeadSteps
 from tests.helpers.hostile import ELEMENT, HOSTILE, fresh_model, hostile_dataset, hostile_ids
@@ -100,7 +100,7 @@ def test_an_id_taken_code_by_code_has_the_score_of_the_decoder(
     codes = IDS.codes_of(result.keys[0])
     for place in (0, 1, 100):
         explorer.codes = tuple(codes[place].tolist())
-        score = percent(float(result.scores[0, place]))
+        score = probability(float(result.scores[0, place]))
         assert f" has probability {score} and names " in explorer.sentences()[1]
 
 
@@ -152,7 +152,7 @@ def test_every_code_on_show_says_how_many_items_it_leads_to(explorer: DraftHeadE
             assert one.items == items
             label = next(text for text, code in explorer.next_choice.slider.options)
             assert label.startswith(f"{explorer.nexts[0].code}: ")
-            shown = f"{one.code}: {percent(one.log_prob)}" + ("" if items else ", no item")
+            shown = f"{one.code}: {probability(one.log_prob)}" + ("" if items else ", no item")
             assert (shown, one.code) in explorer.next_choice.slider.options
             empty += not items
         ticks = explorer.figure.layout.xaxis.ticktext
@@ -166,7 +166,7 @@ def test_what_moved_is_the_distance_of_the_two_distributions(explorer: DraftHead
     moved = torch.clamp(given - explorer.steps.averages[1], min=0).sum()
     assert explorer.moved == pytest.approx(float(moved), abs=1e-5)
     assert moved > 0.01
-    said = f"The state moved {percent(math.log(float(moved)))} of the probability elsewhere."
+    said = f"The state moved {probability(math.log(float(moved)))} of the probability elsewhere."
     assert said in explorer.sentences()[2]
 
 
@@ -221,4 +221,4 @@ def test_a_model_without_a_trained_head_is_refused() -> None:
     [(1.0, "100 %"), (0.9951, "100 %"), (0.9949, "99 %"), (0.123, "12 %"), (0.00012, "0.012 %")],
 )
 def test_percentages_have_two_digits(share: float, text: str) -> None:
-    assert percent(math.log(share)) == text
+    assert probability(math.log(share)) == text

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nezha_lite.decoding import VERIFICATIONS, NezhaDecoder, Verification
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import Landing, id_map_figure
+from nezha_lite.plots.id_map_figures import IdOutcome, id_map_figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import HallucinationLab
 from tests.helpers.living import CATEGORIES, HOSTILE, IDS, N_ITEMS, catalogue, dataset, random_model
@@ -46,8 +46,8 @@ def gone(lab: HallucinationLab) -> set[int]:
     return set(lab.removed) | (set(range(N_ITEMS)) if lab.forbidden == "Home" else forbidden)
 
 
-def marks(figure: object, landing: Landing) -> int:
-    (trace,) = (trace for trace in figure.data if trace.name == landing.value)  # type: ignore[attr-defined]
+def marks(figure: object, outcome: IdOutcome) -> int:
+    (trace,) = (trace for trace in figure.data if trace.name == outcome.value)  # type: ignore[attr-defined]
     return sum(int(text.split(": ")[1].split()[0]) for text in trace.hovertext)
 
 
@@ -68,21 +68,21 @@ def test_the_map_counts_what_a_set_counts(
     drafts = draft_codes(lab)
     assert len(drafts) == 50
     expected = {
-        Landing.ACCEPTED: sum(codes in left for codes in drafts),
-        Landing.REJECTED: sum(codes not in whole for codes in drafts),
-        Landing.WITHDRAWN: sum(codes in whole - left for codes in drafts),
+        IdOutcome.ACCEPTED: sum(codes in left for codes in drafts),
+        IdOutcome.REJECTED: sum(codes not in whole for codes in drafts),
+        IdOutcome.WITHDRAWN: sum(codes in whole - left for codes in drafts),
     }
-    assert expected[Landing.REJECTED] > 0, "this model hallucinates, so the test can fail"
+    assert expected[IdOutcome.REJECTED] > 0, "this model hallucinates, so the test can fail"
     assert lab.served.counts() == expected
-    for landing, count in expected.items():
-        assert marks(lab.map, landing) == count
+    for outcome, count in expected.items():
+        assert marks(lab.map, outcome) == count
         inside = sum(
-            marks(id_map_figure(IDS, lab.served.drafts, (), square), landing)
+            marks(id_map_figure(IDS, lab.served.drafts, (), square), outcome)
             for square in {codes[:2] for codes in drafts}
         )
         assert inside == count
-    rejected = len(drafts) - expected[Landing.ACCEPTED]
-    assert f"Of 50 drafts {expected[Landing.ACCEPTED]} " in lab.summary.value
+    rejected = len(drafts) - expected[IdOutcome.ACCEPTED]
+    assert f"Of 50 drafts {expected[IdOutcome.ACCEPTED]} " in lab.summary.value
     assert f"; {rejected} are rejected" in lab.summary.value
 
 
@@ -94,18 +94,18 @@ def test_a_removed_item_leaves_list_and_map_and_comes_back(lab: HallucinationLab
     before, drafts = listed(lab), draft_codes(lab)
     first = next(item for item in before if 10 <= item < 50)  # its ID is its own
     assert tuple(IDS.codes[first].tolist()) in drafts
-    accepted = lab.served.counts()[Landing.ACCEPTED]
+    accepted = lab.served.counts()[IdOutcome.ACCEPTED]
     lab.removed = (first,)
     assert first not in listed(lab)
-    assert lab.served.counts()[Landing.ACCEPTED] == accepted - 1
-    assert lab.served.counts()[Landing.WITHDRAWN] == marks(lab.map, Landing.WITHDRAWN) == 1
+    assert lab.served.counts()[IdOutcome.ACCEPTED] == accepted - 1
+    assert lab.served.counts()[IdOutcome.WITHDRAWN] == marks(lab.map, IdOutcome.WITHDRAWN) == 1
     assert "1 item is removed" in lab.summary.value
     assert set(listed(lab)) - set(before)
     assert "← new" in lab.table.value
     assert "Gone from it: 1." in lab.summary.value
     lab.removed = ()
     assert listed(lab) == before
-    assert lab.served.counts()[Landing.WITHDRAWN] == 0
+    assert lab.served.counts()[IdOutcome.WITHDRAWN] == 0
 
 
 def test_an_id_lives_until_the_last_of_its_items_is_removed(lab: HallucinationLab) -> None:
@@ -114,7 +114,7 @@ def test_an_id_lives_until_the_last_of_its_items_is_removed(lab: HallucinationLa
     twin = one + 50
     assert twin in listed(lab)
     lab.removed = (one,)
-    assert lab.served.counts()[Landing.WITHDRAWN] == 0
+    assert lab.served.counts()[IdOutcome.WITHDRAWN] == 0
     assert one not in listed(lab)
     assert twin in listed(lab)
     lab.forbidden = CATEGORIES[twin % 3]
@@ -122,7 +122,7 @@ def test_an_id_lives_until_the_last_of_its_items_is_removed(lab: HallucinationLa
     lab.forbidden, lab.removed = "", (one, twin)
     assert not {one, twin} & set(listed(lab))
     assert tuple(IDS.codes[one].tolist()) in {
-        draft.codes for draft in lab.served.drafts if draft.landing is Landing.WITHDRAWN
+        draft.codes for draft in lab.served.drafts if draft.outcome is IdOutcome.WITHDRAWN
     }
 
 
@@ -174,7 +174,7 @@ def test_without_any_item_the_lab_says_so(lab: HallucinationLab, mode: Verificat
     before = listed(lab)
     lab.removed = tuple(range(N_ITEMS))
     assert listed(lab) == []
-    assert lab.served.counts()[Landing.ACCEPTED] == 0
+    assert lab.served.counts()[IdOutcome.ACCEPTED] == 0
     if mode == "off":  # nothing is checked: the places are filled with what is gone
         assert "← removed: thing" in lab.table.value
     else:
@@ -247,7 +247,7 @@ def test_looking_inside_follows_the_drafts(lab: HallucinationLab) -> None:
     title = lab.inside.layout.title.text
     assert title.startswith(f"Inside {squares[-1][0]}-{squares[-1][1]}")
     expected = [mark for mark in lab._landed() if mark.codes[:2] == squares[-1]]
-    assert sum(marks(lab.inside, kind) for kind in Landing) == len(expected) > 0
+    assert sum(marks(lab.inside, kind) for kind in IdOutcome) == len(expected) > 0
     lab.beam = 1
     assert lab.square in {lab.served.drafts[0].codes[:2], lab.served.rows[0].codes[:2]}
 

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nezha_lite.common.results import ResultRow, read_results
-from nezha_lite.plots import TradeoffPoint
-from nezha_lite.plots.tradeoff_figures import with_dominated
+from nezha_lite.plots.tradeoff_figures import TradeoffPoint, with_dominated
 from nezha_lite.widgets import TradeoffExplorer
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of

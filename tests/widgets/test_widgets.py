@@ -13,7 +13,7 @@ import traitlets
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.decoding import DecodeResult, DecodeTrace
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots import Fate
+from nezha_lite.plots.beam_figures import Outcome
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import DecodeExplorer, VerifierLab
 from nezha_lite.widgets.tables import ItemList, ListRow, list_rows, selected_rows
@@ -252,7 +252,7 @@ def test_temperature_changes_scores_and_says_so(explorer: DecodeExplorer) -> Non
 
 
 def test_a_pruned_draft_names_the_score_it_missed(explorer: DecodeExplorer) -> None:
-    pruned = [row.node for row in explorer.placed if row.node.fate is Fate.PRUNED]
+    pruned = [row.node for row in explorer.placed if row.node.outcome is Outcome.PRUNED]
     assert explorer.result is not None
     assert explorer.result.trace is not None
     for node in pruned:
@@ -288,7 +288,7 @@ def test_a_draft_explains_itself(explorer: DecodeExplorer, mode: str) -> None:
         node = row.node
         explorer.node = (node.level, node.candidate)
         text = html.unescape(explorer.explanation.value)
-        assert node.fate.value in text
+        assert node.outcome.value in text
         sharing = sum(item[: node.level] == list(node.codes) for item in codes)
         assert f" {sharing} item" in text
         assert text.count("thing ") == min(3, sharing)
@@ -300,7 +300,7 @@ def test_a_click_on_a_mark_explains_that_mark(explorer: DecodeExplorer) -> None:
     explorer.beam = 12
     fates = {trace.name: place for place, trace in enumerate(explorer.figure.data) if trace.name}
     place = fates["rejected: does not exist"]
-    wanted = [row.node for row in explorer.placed if row.node.fate is Fate.REJECTED][2]
+    wanted = [row.node for row in explorer.placed if row.node.outcome is Outcome.REJECTED][2]
 
     class Points:
         trace_index, point_inds = place, [2]
