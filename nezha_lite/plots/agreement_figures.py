@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.decoding import DecodeTrace, LevelTrace
+from nezha_lite.plots import draw
 from nezha_lite.plots.style import (
     BLACK,
     BLUE,
@@ -18,19 +19,9 @@ from nezha_lite.plots.style import (
     ORANGE,
     VERMILLION,
     Figure,
+    SeriesStyle,
     code_text,
     probability,
-    titled_figure,
-)
-from nezha_lite.plots.traces import (
-    SeriesStyle,
-    axis,
-    bar_trace,
-    marker_trace,
-    named_axis,
-    segment_trace,
-    series_trace,
-    text_trace,
 )
 
 Codes = tuple[int, ...]
@@ -38,7 +29,11 @@ HALF = 0.29  # levels, from the middle of a pair of columns to either of them
 ROW, MIN_HEIGHT, MAX_HEIGHT = 20, 180, 640  # pixels: of a rank; of the plot
 ABOVE = 20  # pixels, from the first rank up to the counts
 LOOKS = ((BLUE, ""), (ORANGE, "/"), (GREEN, "x"))
-MARKS = {True: ("circle", BLUE, "kept by both"), False: ("x", VERMILLION, "kept by one alone")}
+MARKS = {
+    True: SeriesStyle("kept by both", BLUE),
+    False: SeriesStyle("kept by one alone", VERMILLION, symbol="x"),
+}
+RING = SeriesStyle("", BLACK, symbol="circle-open", stroke=2.5)
 
 
 @dataclass(frozen=True)
@@ -192,29 +187,22 @@ def ranks_figure(
     marks = {shared: rank_marks(levels, shared) for shared in MARKS}
     deepest = max((mark.rank for group in marks.values() for mark in group), default=1)
     both = [(mark.x, mark.rank) for mark in marks[True]]
-    lines = segment_trace(zip(both[::2], both[1::2], strict=True), "#999999", 1.5)
+    lines = draw.segments(zip(both[::2], both[1::2], strict=True), "#999999", 1.5)
     groups = [
-        marker_trace(
+        draw.markers(
             [(mark.x, mark.rank) for mark in group],
-            {"symbol": symbol, "color": colour, "size": 9},
-            name=name,
-            hover=[describe(mark.prefix).replace("; ", "\n") for mark in group],
+            MARKS[shared],
+            9,
+            [describe(mark.prefix).replace("; ", "\n") for mark in group],
         )
-        for group, (symbol, colour, name) in zip(marks.values(), MARKS.values(), strict=True)
+        for shared, group in marks.items()
     ]
-    ring = series_trace(
-        zip(*chosen_ends(chosen), strict=True),
-        SeriesStyle("", BLACK, "solid", "circle-open"),
-        width=3,
-        size=17,
-        marker_line_width=2.5,
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    ends = zip(*chosen_ends(chosen), strict=True)
+    ring = draw.series(ends, RING, width=3, size=17, hoverinfo="skip", showlegend=False)
     height = min(MAX_HEIGHT, max(MIN_HEIGHT, ROW * deepest))
     pixel = (deepest + 1.6) / height  # in ranks, and rather too large
     above = 1 - max(1, ABOVE * pixel)
-    counts = text_trace(
+    counts = draw.texts(
         [(level.level, above) for level in levels],
         [f"level {one.level}: {one.shared} of {one.model_kept}" for one in levels],
         position="middle center",
@@ -222,14 +210,14 @@ def ranks_figure(
     columns = [level.level + side for level in levels for side in (-HALF, HALF)]
     sides = ["head", "model"] * len(levels)
     ranks = [1, *range(5, deepest + 1, 5)] if deepest > 10 else range(1, deepest + 1)
-    return titled_figure(
+    return draw.figure(
         [lines, ring, *groups, counts],
         title,
         "Above each pair: how many of the model's prefixes the head kept too. A flat line is the "
         "same rank in both. A cross is kept by one alone: on the model's side, the head lost it.",
         height,
-        xaxis=axis("", columns, sides, (0.5, len(levels) + 0.5), showgrid=False),
-        yaxis=axis(
+        xaxis=draw.axis("", columns, sides, (0.5, len(levels) + 0.5), showgrid=False),
+        yaxis=draw.axis(
             "rank in the beam",
             ranks,
             ends=(deepest + 0.8, above - ABOVE / 2 * pixel),
@@ -265,17 +253,17 @@ def shares_figure(
     for index, (name, shares) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * width
         bars = [(group + shift, 100 * share) for group, share in enumerate(shares, start=1)]
-        traces.append(bar_trace(bars, name, *LOOKS[index], 0.9 * width))
+        traces.append(draw.bars(bars, name, *LOOKS[index], 0.9 * width))
         tops += bars
-    traces.append(text_trace(tops, [f"{height:.0f} %" for _, height in tops], size=11))
-    return titled_figure(
+    traces.append(draw.texts(tops, [f"{height:.0f} %" for _, height in tops], size=11))
+    return draw.figure(
         traces,
         title,
         caption,
         180,
         barmode="overlay",
-        xaxis=named_axis(named, range(1, levels + 1), 0.5),
-        yaxis=axis("share (%)", range(0, 101, 25), ends=(0, 116)),
+        xaxis=draw.named_axis(named, range(1, levels + 1), 0.5),
+        yaxis=draw.axis("share (%)", range(0, 101, 25), ends=(0, 116)),
     )
 
 

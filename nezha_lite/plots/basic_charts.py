@@ -9,25 +9,14 @@ from typing import Any
 import plotly.graph_objects as go
 from torch import Tensor
 
+from nezha_lite.plots import draw
 from nezha_lite.plots.static_svg import text_width
 from nezha_lite.plots.style import (
     BLUE,
-    BOTTOM,
-    DASHES,
-    PALETTE,
-    SYMBOLS,
     Figure,
+    nth_style,
     number,
     plot_text,
-    titled_figure,
-)
-from nezha_lite.plots.traces import (
-    SeriesStyle,
-    axis,
-    bar_trace,
-    named_axis,
-    series_trace,
-    text_trace,
 )
 from nezha_lite.semantic_ids import SemanticIds
 
@@ -60,7 +49,7 @@ def bars_figure(
     spans = [0.0] * len(names) if errors is None else [float(error) for error in errors]
     heights = [float(value) for value in values]
     tops = [height + span for height, span in zip(heights, spans, strict=True)]
-    bar = bar_trace(
+    bar = draw.bars(
         enumerate(heights),
         "",
         BLUE,
@@ -71,17 +60,17 @@ def bars_figure(
         error_y=None if errors is None else {"type": "data", "array": spans},
     )
     # A scatter carries the numbers, so that they stand above the error bars, not across them.
-    labels = text_trace(enumerate(tops), map(number, heights))
+    labels = draw.texts(enumerate(tops), map(number, heights))
     low, high = min([0.0, *heights]), max([0.0, *tops])
     high = high if high > low else 1.0  # an axis needs a length, even for zeros
-    return titled_figure(
+    return draw.figure(
         [bar, labels],
         title,
         caption,
         240,
         showlegend=False,
-        xaxis=named_axis(names),
-        yaxis=axis(y_title, ends=(low, high + 0.12 * (high - low))),
+        xaxis=draw.named_axis(names),
+        yaxis=draw.axis(y_title, ends=(low, high + 0.12 * (high - low))),
     )
 
 
@@ -115,11 +104,9 @@ def lines_figure(
                     f"Series {name!r} has {letter} = {min(numbers)}, but a logarithmic axis needs "
                     "positive numbers."
                 )
-        look = index % len(PALETTE)
-        style = SeriesStyle(name, PALETTE[look], DASHES[look], SYMBOLS[look])
         points = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
-        traces.append(series_trace(points, style))
-    return titled_figure(
+        traces.append(draw.series(points, nth_style(index, name)))
+    return draw.figure(
         traces,
         title,
         caption,
@@ -132,7 +119,7 @@ def lines_figure(
 def _axis(title: str, log: bool, values: list[float]) -> dict[str, Any]:
     # Over many decades only whole ones are marked: there is no space for 2 and 5.
     decades = log and values and max(values) > 300 * min(values)
-    return axis(title, type="log" if log else "linear", dtick=1 if decades else None)
+    return draw.axis(title, type="log" if log else "linear", dtick=1 if decades else None)
 
 
 def attention_mask_figure(
@@ -174,16 +161,15 @@ def attention_mask_figure(
     ticks, texts, ends = range(0, tokens, step), labels[::step], (-0.5, tokens - 0.5)
     # The labels of the columns stand upright, with the axis's title below the longest of them.
     depth = max((text_width(label, 11) for label in texts), default=0)
-    columns = axis("key: the token looked at", ticks, texts, ends, showgrid=False, tickangle=-90)
-    columns["tickfont"] = {"size": 11}
-    return titled_figure(
+    upright = {"tickangle": -90, "tickfont": {"size": 11}}
+    return draw.figure(
         [cells],
         title,
         caption,
         max(220, min(640, 22 * tokens)),
-        max(BOTTOM, round(depth) + 48),
-        xaxis=columns,
-        yaxis=axis("query: the token that looks", ticks, texts, ends[::-1], showgrid=False),
+        max(draw.BOTTOM, round(depth) + 48),
+        xaxis=draw.axis("key: the token looked at", ticks, texts, ends, showgrid=False) | upright,
+        yaxis=draw.axis("query: the token that looks", ticks, texts, ends[::-1], showgrid=False),
     )
 
 
@@ -204,5 +190,5 @@ def id_space_figure(semantic_ids: SemanticIds) -> Figure:
         ),
         log_y=True,
     )
-    figure.update_xaxes(axis(ticks=levels))
+    figure.update_xaxes(draw.axis(ticks=levels))
     return figure

@@ -12,6 +12,7 @@ import torch
 
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeTrace
+from nezha_lite.plots import draw
 from nezha_lite.plots.static_svg import WIDTH, shortened, text_width
 from nezha_lite.plots.style import (
     BLUE,
@@ -19,17 +20,9 @@ from nezha_lite.plots.style import (
     ORANGE,
     VERMILLION,
     Figure,
+    SeriesStyle,
     code_text,
     probability,
-    titled_figure,
-)
-from nezha_lite.plots.traces import (
-    axis,
-    bar_trace,
-    marker_trace,
-    named_axis,
-    segment_trace,
-    text_trace,
 )
 from nezha_lite.semantic_ids import SemanticIds
 
@@ -48,16 +41,14 @@ class Outcome(Enum):
     PRUNED = "pruned: below the beam's worst score"
 
 
-# What the legend says of each outcome, and its mark.
-OUTCOMES: dict[Outcome, tuple[str, dict[str, object]]] = {
-    Outcome.KEPT: ("kept", {"symbol": "circle", "color": BLUE, "size": 10}),
-    Outcome.UNCHECKED: ("kept, does not exist", {"symbol": "diamond", "color": ORANGE, "size": 11}),
-    Outcome.REJECTED: ("rejected: does not exist", {"symbol": "x", "color": VERMILLION, "size": 9}),
-    Outcome.PRUNED: (
-        "pruned",
-        {"symbol": "circle-open", "color": GREY, "size": 9, "line": {"width": 1.5}},
-    ),
+# The mark of each outcome, named in the legend, and its size in pixels.
+OUTCOMES = {
+    Outcome.KEPT: (SeriesStyle("kept", BLUE), 10),
+    Outcome.UNCHECKED: (SeriesStyle("kept, does not exist", ORANGE, symbol="diamond"), 11),
+    Outcome.REJECTED: (SeriesStyle("rejected: does not exist", VERMILLION, symbol="x"), 9),
+    Outcome.PRUNED: (SeriesStyle("pruned", GREY, symbol="circle-open"), 9),
 }
+ROOT = SeriesStyle("", "#222222", symbol="square")
 
 
 @dataclass(frozen=True)
@@ -160,18 +151,18 @@ def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?"
         ("does not exist: kept unchecked", [count.unchecked for count in counts], ORANGE, "x"),
     )
     bars = [
-        bar_trace(zip(levels, numbers, strict=True), name, colour, pattern)
+        draw.bars(zip(levels, numbers, strict=True), name, colour, pattern)
         for name, numbers, colour, pattern in series
     ]
     texts = [f"{count.existing} of {count.proposed} exist" for count in counts]
-    return titled_figure(
-        [*bars, text_trace(zip(levels, totals, strict=True), texts)],
+    return draw.figure(
+        [*bars, draw.texts(zip(levels, totals, strict=True), texts)],
         title,
         "Plain blue drafts exist. Striped ones are hallucinations: no item has such an ID.",
         200,
         barmode="stack",
-        xaxis=named_axis([f"level {level}" for level in levels], levels),
-        yaxis=axis("drafts proposed", ends=(0, 1.15 * max([1, *totals]))),
+        xaxis=draw.named_axis([f"level {level}" for level in levels], levels),
+        yaxis=draw.axis("drafts proposed", ends=(0, 1.15 * max([1, *totals]))),
     )
 
 
@@ -250,30 +241,26 @@ def tree_figure(
         for level, row in zip(levels_shown, shown, strict=True)
     ]
     texts = shown if labelled else []
-    labels = text_trace(
+    labels = draw.texts(
         [(row.node.level + LABEL_GAP / pixels, row.y) for row in texts],
         [_label(row.node, levels, semantic_ids, dataset) for row in texts],
         position="middle right",
         size=LABEL_SIZE,
     )
-    root = marker_trace(
-        [(0, 0.5)],
-        {"symbol": "square", "color": "#222222", "size": 11},
-        hover=["the prompt, read by the backbone once"],
-    )
+    root = draw.markers([(0, 0.5)], ROOT, 11, ["the prompt, read by the backbone once"])
     marks = []
-    for outcome, (name, style) in OUTCOMES.items():
+    for outcome, (style, size) in OUTCOMES.items():
         rows = [row for row in shown if row.node.outcome is outcome]
         hover = [describe(row.node, semantic_ids, dataset) for row in rows]
-        marks.append(marker_trace([(row.node.level, row.y) for row in rows], style, name, hover))
-    return titled_figure(
-        [segment_trace(edges, "#BBBBBB"), labels, root, *marks],
+        marks.append(draw.markers([(row.node.level, row.y) for row in rows], style, size, hover))
+    return draw.figure(
+        [draw.segments(edges, "#BBBBBB"), labels, root, *marks],
         title,
         "Each column adds a code. Filled marks live on; orange diamonds do so although no item has "
         "such a prefix. Crosses were rejected for that; rings exist but scored below the beam.",
         min(MAX_HEIGHT, max(240, ROW_HEIGHT * largest)),
         margin={"l": LEFT, "r": RIGHT},
-        xaxis=axis(
+        xaxis=draw.axis(
             "",
             range(levels + 1),
             ["prompt", *(f"level {level}" for level in range(1, levels + 1))],

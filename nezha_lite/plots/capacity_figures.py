@@ -7,52 +7,33 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nezha_lite.bench.capacity import Forecast, Service
-from nezha_lite.plots.speed_figures import DECODERS
+from nezha_lite.plots import draw
 from nezha_lite.plots.style import (
     BLACK,
     BLUE,
-    GREEN,
+    DECODERS,
     GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
+    PAPER,
+    SERVICE_STYLES,
     VERMILLION,
     Figure,
+    SeriesStyle,
     counted,
     number,
-    titled_figure,
-)
-from nezha_lite.plots.traces import (
-    SeriesStyle,
-    axis,
-    decimal_axis,
-    line_trace,
-    marker_trace,
-    named_axis,
-    segment_trace,
-    series_trace,
-    text_trace,
 )
 
-PAPER = {
-    "paper: before NEZHA": SeriesStyle("paper: before NEZHA", ORANGE, "longdashdot", "cross"),
-    "paper: NEZHA": SeriesStyle("paper: NEZHA", SKY, "dot", "diamond"),
-}
-OTHERS = (
-    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
-    SeriesStyle("", GREEN, "longdash", "triangle-down"),
-    SeriesStyle("", VERMILLION, "dot", "square-open"),
-    SeriesStyle("", GREY, "dash", "diamond-open"),
-)
 # Shares of the requests, in percent. The axis counts the slower ones: one in 2, in 10, in 100.
 PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 93, 95, 97, 98, 99, 99.5)
+OTHERS, CHOSEN = SeriesStyle("others", BLUE), SeriesStyle("chosen", VERMILLION, symbol="square")
 TICKS = (0, 50, 75, 90, 95, 99)
 
 
 def service_style(service: Service, index: int) -> SeriesStyle:
     """The style of a service: that of its decoder in the latency figures, else one by its index."""
     styles = DECODERS | PAPER
-    return styles.get(service.name, replace(OTHERS[index % len(OTHERS)], name=service.name))
+    return styles.get(
+        service.name, replace(SERVICE_STYLES[index % len(SERVICE_STYLES)], name=service.name)
+    )
 
 
 def responses_figure(
@@ -80,29 +61,29 @@ def responses_figure(
             for percent, ms in zip(percents, responses, strict=True)
         ]
         points = zip(map(_slower, percents), responses, strict=True)
-        traces.append(series_trace(points, style, hover, 2 + 2 * (index == chosen)))
+        traces.append(draw.series(points, style, hover, 2 + 2 * (index == chosen)))
     first, last = _slower(PERCENTS[0]), _slower(PERCENTS[-1])
     deadline = f"deadline, {deadline_ms:,g} ms"
     traces.append(
-        line_trace([(x, deadline_ms) for x in (first, last)], BLACK, dash="dot", name=deadline)
+        draw.line([(x, deadline_ms) for x in (first, last)], BLACK, dash="dot", name=deadline)
     )
     names = "all" if len(overloaded) == len(services) else "; ".join(overloaded)
     note = f" Overloaded, without a line: {names}." if overloaded else ""
     low, high = math.log10(min(times)) - 0.1, math.log10(max(times)) + 0.1
-    return titled_figure(
+    return draw.figure(
         traces,
         f"Response times with {counted(forecasts[0].cluster.servers, 'server')} for each decoder",
         f"From arrival to answer. Asked for: 99 % below the dotted deadline.{note}",
         250,
         116,
-        xaxis=axis(
+        xaxis=draw.axis(
             "share of the requests answered within that time",
             [_slower(percent) for percent in TICKS],
             [f"{percent} %" for percent in TICKS],
             (math.log10(first) - 0.03, math.log10(last) + 0.03),
             type="log",
         ),
-        yaxis=decimal_axis("response time (ms)", low, high, (low, high)),
+        yaxis=draw.decimal_axis("response time (ms)", low, high, (low, high)),
     )
 
 
@@ -125,26 +106,19 @@ def servers_figure(
     names = [service_style(service, index).name for index, service in enumerate(services)]
     rows = range(len(services))[::-1]  # the first on top
     points = [(count, row) for row, count in zip(rows, needed, strict=True) if count]
-    marks = [
-        marker_trace(
-            group,
-            {"color": colour, "symbol": symbol, "size": 11},
-            name=name,
-            hover=[f"{count:,} servers" for count, _ in group],
-        )
-        for name, colour, symbol, group in (
-            ("others", BLUE, "circle", [one for one in points if one[1] != rows[chosen]]),
-            ("chosen", VERMILLION, "square", [one for one in points if one[1] == rows[chosen]]),
-        )
-    ]
-    texts = text_trace(
+    marks = []
+    for style, is_chosen in ((OTHERS, False), (CHOSEN, True)):
+        group = [(count, row) for count, row in points if (row == rows[chosen]) is is_chosen]
+        hover = [f"{count:,} servers" for count, _ in group]
+        marks.append(draw.markers(group, style, 11, hover))
+    texts = draw.texts(
         [(1.12 * (count or 0.7), row) for row, count in zip(rows, needed, strict=True)],
         [f"{count:,}" if count else "✕ too slow even without a queue" for count in needed],
         position="middle right",
     )
-    stems = segment_trace([((0.7, row), (count, row)) for count, row in points], GREY, name="stems")
+    stems = draw.segments([((0.7, row), (count, row)) for count, row in points], GREY, name="stems")
     most = math.log10(max([10, *(count for count, _ in points)]))
-    return titled_figure(
+    return draw.figure(
         [stems, *marks, texts],
         f"Servers for {requests_per_second:,g} requests a second",
         f"The fewest that keep 99 % within {deadline_ms:,g} ms (logarithmic axis). Square: the "
@@ -152,8 +126,8 @@ def servers_figure(
         34 * len(services) + 20,
         56,
         showlegend=False,
-        xaxis=decimal_axis("servers needed", 0, most, (math.log10(0.7), 1.15 * most + 0.1)),
-        yaxis=named_axis(names, rows),
+        xaxis=draw.decimal_axis("servers needed", 0, most, (math.log10(0.7), 1.15 * most + 0.1)),
+        yaxis=draw.named_axis(names, rows),
     )
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from nezha_lite.plots import draw
 from nezha_lite.plots.style import (
     BLACK,
-    PALETTE,
-    SYMBOLS,
     Figure,
+    SeriesStyle,
     counted,
+    nth_style,
     percent,
-    titled_figure,
 )
-from nezha_lite.plots.traces import SeriesStyle, axis, line_trace, marker_trace, series_trace
 from nezha_lite.semantic_ids.collisions import expected_collision_rate, expected_distinct
 
 MAX_LEVELS = 4
@@ -24,6 +23,7 @@ SPACES = (8.0, 256.0**MAX_LEVELS)  # both ends of the x axis
 STEPS = 96  # points of a curve
 HEIGHT, BOTTOM, LEFT = 200, 88, 110  # pixels: of the plot, below it, and beside it
 POWERS = {3: "1,000", 6: "1 million", 9: "1 billion"}
+RING = SeriesStyle("chosen", BLACK, symbol="circle-open", stroke=2.5)
 RARE = {0: "all", 2: "1 in 100", 4: "1 in 10k", 6: "1 in 1M", 8: "1 in 100M", 10: "1 in 10B"}
 
 
@@ -87,7 +87,7 @@ def collision_figure(points: Sequence[CollisionPoint], point: CollisionPoint) ->
         [(space, rate) for space, rate in curve if rate >= lowest],
         "Collisions, measured and by chance",
         _verdict(point),
-        axis(
+        draw.axis(
             "items that collide",
             [*shares, lowest],
             [*(f"{100 * share:g} %" for share in shares), "none"],
@@ -112,7 +112,7 @@ def occupancy_figure(points: Sequence[CollisionPoint], point: CollisionPoint) ->
         "How much of the ID space exists",
         f"{point.levels} × {point.codes}: {point.distinct:,} of {point.space:,} IDs exist. "
         "Room against collisions is room for hallucinations.",
-        axis("IDs that exist", ticks, names, (lowest, 0.4), type="log"),
+        draw.axis("IDs that exist", ticks, names, (lowest, 0.4), type="log"),
     )
 
 
@@ -149,33 +149,29 @@ def _against_space(
     A number of levels without points has an empty trace, so that figures can be updated.
     """
     lines = []
-    for levels, colour, symbol in zip(range(1, MAX_LEVELS + 1), PALETTE, SYMBOLS, strict=False):
+    for levels in range(1, MAX_LEVELS + 1):
         group = sorted((one for one in points if one.levels == levels), key=lambda one: one.codes)
         lines.append(
-            series_trace(
+            draw.series(
                 [(one.space, height(one)) for one in group],
-                SeriesStyle(counted(levels, "level"), colour, "dot", symbol),
+                replace(nth_style(levels - 1, counted(levels, "level")), dash="dot"),
                 [f"{levels} × {one.codes}: {text(one)}" for one in group],
                 width=1.5,
                 size=10,
             )
         )
-    chance = line_trace(curve, BLACK, width=2, dash="dash", name="by chance")
+    chance = draw.line(curve, BLACK, width=2, dash="dash", name="by chance")
     # Before the lines, because the static form fills its rings.
-    ring = marker_trace(
-        [(point.space, height(point))],
-        {"symbol": "circle-open", "color": BLACK, "size": 20, "line": {"width": 2.5}},
-        name="chosen",
-    )
+    ring = draw.markers([(point.space, height(point))], RING, 20)
     powers = range(1, 10)
-    return titled_figure(
+    return draw.figure(
         [chance, ring, *lines],
         title,
         caption,
         HEIGHT,
         BOTTOM,
         margin={"l": LEFT},  # the same for both figures: their x axes stand in line
-        xaxis=axis(
+        xaxis=draw.axis(
             "ID space: how many IDs could be written",
             [10.0**power for power in powers],
             [POWERS.get(power, f"{10**power:,}" if power < 6 else "") for power in powers],

@@ -11,8 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 import torch
 
-from nezha_lite.plots.style import BLACK, BLUE, GREEN, VERMILLION, Figure, code_text, titled_figure
-from nezha_lite.plots.traces import axis, marker_trace, segment_trace
+from nezha_lite.plots import draw
+from nezha_lite.plots.style import BLACK, BLUE, GREEN, VERMILLION, Figure, SeriesStyle, code_text
 from nezha_lite.semantic_ids import SemanticIds
 
 # (fewest items, name, grey): light enough for every mark to stand out in front of them.
@@ -34,11 +34,12 @@ class IdOutcome(StrEnum):
     INSTEAD = "on the list, not drafted"
 
 
+# The mark of each outcome, and its size in pixels.
 MARKS = {
-    IdOutcome.ACCEPTED: {"symbol": "circle", "color": BLUE, "size": 9},
-    IdOutcome.REJECTED: {"symbol": "x", "color": VERMILLION, "size": 9},
-    IdOutcome.WITHDRAWN: {"symbol": "triangle-down", "color": BLACK, "size": 10},
-    IdOutcome.INSTEAD: {"symbol": "diamond-open", "color": GREEN, "size": 10, "line": {"width": 2}},
+    IdOutcome.ACCEPTED: (SeriesStyle(IdOutcome.ACCEPTED, BLUE), 9),
+    IdOutcome.REJECTED: (SeriesStyle(IdOutcome.REJECTED, VERMILLION, symbol="x"), 9),
+    IdOutcome.WITHDRAWN: (SeriesStyle(IdOutcome.WITHDRAWN, BLACK, symbol="triangle-down"), 10),
+    IdOutcome.INSTEAD: (SeriesStyle(IdOutcome.INSTEAD, GREEN, symbol="diamond-open", stroke=2), 10),
 }
 
 
@@ -90,21 +91,15 @@ def id_map_figure(
         for mark in marks
         if mark.codes[:depth] == prefix
     )
-    for outcome, marker in MARKS.items():
+    for outcome, (style, size) in MARKS.items():
         inside = {square: count for (square, kind), count in counts.items() if kind is outcome}
-        traces.append(
-            marker_trace(
-                [(x + _aside((x, y), outcome, counts, columns), y) for x, y in inside],
-                marker,
-                name=outcome.value,
-                hover=[
-                    f"{code_text((*prefix, *square[:shown]))}: {count} {outcome.value}"
-                    for square, count in inside.items()
-                ],
-                cliponaxis=False,
-            )
-        )
-    return titled_figure(
+        points = [(x + _aside((x, y), outcome, counts, columns), y) for x, y in inside]
+        hover = [
+            f"{code_text((*prefix, *square[:shown]))}: {count} {outcome.value}"
+            for square, count in inside.items()
+        ]
+        traces.append(draw.markers(points, style, size, hover, cliponaxis=False))
+    return draw.figure(
         traces,
         f"Inside {code_text(prefix)}" if prefix else "The ID space, and what exists",
         _caption(len(squares), columns * rows, depth + shown == semantic_ids.levels),
@@ -147,7 +142,7 @@ def _squares(squares: Sequence[Square], name: str, grey: str, thickness: float) 
     """Thick strokes: as SVG they take a third of what a heat map's cells would."""
     strokes = [((x - 0.42, y), (x + 0.42, y)) for x, y in squares]
     # Simplified, plotly would merge a short stroke's ends, and turn or lose its square.
-    return segment_trace(strokes, grey, thickness, name, line_simplify=False)
+    return draw.segments(strokes, grey, thickness, name, line_simplify=False)
 
 
 def _caption(filled: int, all_squares: int, whole: bool) -> str:
@@ -158,4 +153,4 @@ def _caption(filled: int, all_squares: int, whole: bool) -> str:
 
 def _axis(level: int, codes: int) -> dict[str, Any]:
     ticks, ends = range(0, codes, max(1, codes // 8)), (-0.5, codes - 0.5)
-    return axis(f"code {level}", ticks, ends=ends, showgrid=False, fixedrange=True)
+    return draw.axis(f"code {level}", ticks, ends=ends, showgrid=False, fixedrange=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from nezha_lite.plots.style import BOTTOM, GREY, PALETTE, SYMBOLS, Figure, titled_figure
-from nezha_lite.plots.traces import axis, marker_trace, rows_axis, text_trace
+from nezha_lite.plots import draw
+from nezha_lite.plots.style import GREY, Figure, SeriesStyle, counted, nth_style
 from nezha_lite.semantic_ids.quality import IdQuality
 
 MAX_LEVELS = 4  # shown in one figure: what the legend holds, and an eye can tell apart
 _ROW, _NAME_WIDTH = 34, 200  # pixels: of a tokenizer's row; of its name
-_Value = Callable[[IdQuality, int], float | None]
 
 
 def neighbours_figure(
@@ -29,8 +28,12 @@ def neighbours_figure(
     reports = list(tokenizers.values())
     depth = max(map(_own_levels, reports))
     levels = _few(depth)
-    series: dict[str, _Value] = {
-        "1 code" if level == 0 else f"{level + 1} codes": _neighbours for level in levels
+    shares = {
+        counted(level + 1, "code"): [
+            quality.prefixes[level].neighbours if level < _own_levels(quality) else None
+            for quality in reports
+        ]
+        for level in levels
     }
     best = max(tokenizers, key=lambda name: tokenizers[name].prefixes[0].neighbours or 0.0)
     first = tokenizers[best].prefixes[0]
@@ -41,7 +44,7 @@ def neighbours_figure(
     ) + _left_out(depth)
     figure = _dots(
         tokenizers,
-        {name: (level, value) for level, (name, value) in zip(levels, series.items(), strict=True)},
+        shares,
         x_title="nearest neighbours with the same prefix (%)",
         title=title,
         caption=caption,
@@ -50,9 +53,8 @@ def neighbours_figure(
         (100 * (quality.prefixes[0].neighbours_chance or 0.0), row)
         for row, quality in enumerate(reports)
     ]
-    ring = {"symbol": "circle-open", "color": GREY, "size": 11, "line": {"width": 1.5}}
-    figure.add_trace(marker_trace(chance, ring, "chance", hoverinfo="name+x"))
-    return figure
+    ring = SeriesStyle("chance", GREY, symbol="circle-open")
+    return figure.add_trace(draw.markers(chance, ring, 11, hoverinfo="name+x"))
 
 
 def tokenizers_figure(
@@ -68,6 +70,13 @@ def tokenizers_figure(
         raise ValueError("There are no tokenizers to compare: give at least one report.")
     depth = max(map(_own_levels, tokenizers.values()))
     levels = _few(depth)
+    shares = {
+        f"level {level + 1}": [
+            quality.levels[level].attained if level < _own_levels(quality) else None
+            for quality in tokenizers.values()
+        ]
+        for level in levels
+    }
     fewest = min(tokenizers, key=lambda name: tokenizers[name].collision_rate)
     weakest = min(
         ((name, level) for name, q in tokenizers.items() for level in q.levels if not level.extra),
@@ -80,58 +89,44 @@ def tokenizers_figure(
     ) + _left_out(depth)
     figure = _dots(
         tokenizers,
-        {f"level {level + 1}": (level, _attained) for level in levels},
+        shares,
         x_title="effective codes (% of attainable)",
         title=title,
         caption=caption,
     )
     figure.add_trace(
-        text_trace(
+        draw.texts(
             [(103.0, row) for row in range(len(tokenizers))],
             [f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()],
             position="middle right",
         )
     )
-    figure.update_xaxes(range=[-3, 130])
-    return figure
+    return figure.update_xaxes(range=[-3, 130])
 
 
 def _dots(
     tokenizers: Mapping[str, IdQuality],
-    series: Mapping[str, tuple[int, _Value]],
+    shares: Mapping[str, Sequence[float | None]],
     x_title: str,
     title: str,
     caption: str,
 ) -> Figure:
-    """A row for each tokenizer, with a mark on it for each series that has a value there."""
-    reports = list(tokenizers.values())
+    """A row for each tokenizer, with a mark for each of its shares: series → share in each row."""
     # Later marks are smaller, so that marks in one place are all seen.
     traces = []
-    for style, (name, (level, value)) in enumerate(series.items()):
-        points = [
-            (100 * share, row)
-            for row, quality in enumerate(reports)
-            if (share := value(quality, level)) is not None
-        ]
-        marker = {"color": PALETTE[style], "symbol": SYMBOLS[style], "size": 14 - 2 * style}
-        traces.append(marker_trace(points, marker, name, hoverinfo="name+x"))
-    return titled_figure(
+    for index, (name, column) in enumerate(shares.items()):
+        points = [(100 * share, row) for row, share in enumerate(column) if share is not None]
+        style, size = nth_style(index, name), 14 - 2 * index
+        traces.append(draw.markers(points, style, size, hoverinfo="name+x"))
+    return draw.figure(
         traces,
         title,
         caption,
-        _ROW * len(reports) + 20,
-        BOTTOM,
-        xaxis=axis(x_title, range(0, 101, 20), ends=(-3, 103)),
-        yaxis=rows_axis(list(tokenizers), _NAME_WIDTH),
+        _ROW * len(tokenizers) + 20,
+        draw.BOTTOM,
+        xaxis=draw.axis(x_title, range(0, 101, 20), ends=(-3, 103)),
+        yaxis=draw.rows_axis(list(tokenizers), _NAME_WIDTH),
     )
-
-
-def _neighbours(quality: IdQuality, level: int) -> float | None:
-    return quality.prefixes[level].neighbours if level < _own_levels(quality) else None
-
-
-def _attained(quality: IdQuality, level: int) -> float | None:
-    return quality.levels[level].attained if level < _own_levels(quality) else None
 
 
 def _own_levels(quality: IdQuality) -> int:

@@ -6,18 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import plotly.graph_objects as go
+from scipy.optimize import isotonic_regression
 
+from nezha_lite.plots import draw
 from nezha_lite.plots.static_svg import WIDTH, text_width
-from nezha_lite.plots.style import GREY, Figure, number, titled_figure
-from nezha_lite.plots.traces import (
-    SeriesStyle,
-    axis,
-    decimal_axis,
-    segment_trace,
-    series_trace,
-    text_trace,
-)
+from nezha_lite.plots.style import GREY, Figure, SeriesStyle, number
 
 _LETTERS = 12  # pixels, of the names
 _HEIGHT, _BOTTOM = 300, 56  # pixels: of the plot, below it
@@ -94,19 +89,19 @@ def labelled_lines_figure(
     names = [line.name for line in lines]
     traces = [
         *(trace for line in lines for trace in _traces(line)),
-        segment_trace(leaders, GREY, name="names"),
-        text_trace([(name_x, y) for y in heights], names, "middle right", _LETTERS),
+        draw.segments(leaders, GREY, name="names"),
+        draw.texts([(name_x, y) for y in heights], names, "middle right", _LETTERS),
     ]
     ticks, texts = [value for value, _ in x_ticks], [text for _, text in x_ticks]
-    return titled_figure(
+    return draw.figure(
         traces,
         title,
         caption,
         _HEIGHT,
         _BOTTOM,
         showlegend=False,
-        xaxis=axis(x_title, ticks, texts, (left, right), type="log"),
-        yaxis=decimal_axis(y_title, low, high, (low, high)),
+        xaxis=draw.axis(x_title, ticks, texts, (left, right), type="log"),
+        yaxis=draw.decimal_axis(y_title, low, high, (low, high)),
     )
 
 
@@ -115,30 +110,13 @@ def spread(targets: Sequence[float], gap: float, low: float, high: float) -> lis
 
     They lie between `low` and `high` where all of them fit.
     """
-    order = sorted(range(len(targets)), key=lambda index: targets[index])
-    # Each group has a first place and members `gap` apart; groups that meet become one.
-    groups: list[list[int]] = []
-    firsts: list[float] = []
-    for index in order:
-        groups.append([index])
-        firsts.append(targets[index])
-        while len(groups) > 1 and firsts[-1] < firsts[-2] + gap * len(groups[-2]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-            ideal = [targets[member] - gap * position for position, member in enumerate(groups[-1])]
-            firsts[-2:] = [sum(ideal) / len(ideal)]
-    positions = [0.0] * len(targets)
-    for first, group in zip(firsts, groups, strict=True):
-        for position, member in enumerate(group):
-            positions[member] = first + gap * position
-    upper = high
-    for index in reversed(order):
-        positions[index] = min(positions[index], upper)
-        upper = positions[index] - gap
-    lower = low
-    for index in order:
-        positions[index] = max(positions[index], lower)
-        lower = positions[index] + gap
-    return positions
+    order = np.argsort(targets, kind="stable")
+    # Without the gaps before it, each position must only be no smaller than the one before.
+    gaps = gap * np.arange(len(targets))
+    rising = isotonic_regression(np.array(targets)[order] - gaps).x
+    positions = np.empty(len(targets))
+    positions[order] = np.maximum(np.minimum(rising, high - gaps[-1]), low) + gaps
+    return list(map(float, positions))
 
 
 def _traces(line: Line) -> list[go.Scatter]:
@@ -153,4 +131,4 @@ def _traces(line: Line) -> list[go.Scatter]:
 
 
 def _line(points: Sequence[tuple[float, float]], style: SeriesStyle) -> go.Scatter:
-    return series_trace(points, style, [f"{style.name}: {number(y)}" for _, y in points])
+    return draw.series(points, style, [f"{style.name}: {number(y)}" for _, y in points])

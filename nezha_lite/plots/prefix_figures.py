@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from nezha_lite.plots import draw
+from nezha_lite.plots.draw import Point, Segment
 from nezha_lite.plots.static_svg import EDGE
 from nezha_lite.plots.style import (
     BLACK,
@@ -13,20 +15,9 @@ from nezha_lite.plots.style import (
     SKY,
     VERMILLION,
     Figure,
+    SeriesStyle,
     code_text,
     counted,
-    titled_figure,
-)
-from nezha_lite.plots.traces import (
-    Point,
-    Segment,
-    axis,
-    bar_trace,
-    line_trace,
-    marker_trace,
-    named_axis,
-    segment_trace,
-    text_trace,
 )
 from nezha_lite.semantic_ids import SemanticIds
 
@@ -58,14 +49,14 @@ def residual_figure(
         for height, items in zip(heights, groups, strict=True)
     ]
     names = ["the vector", *(f"after code {level}" for level in range(1, len(heights)))]
-    return titled_figure(
-        [bar_trace(enumerate(heights), "", BLUE), text_trace(enumerate(heights), texts)],
+    return draw.figure(
+        [draw.bars(enumerate(heights), "", BLUE), draw.texts(enumerate(heights), texts)],
         title,
         "The length of the residual, and how many items share all codes up to there.",
         200,
         showlegend=False,
-        xaxis=named_axis(names),
-        yaxis=axis("length", ends=(0, 1.15 * max(heights) or 1.0)),
+        xaxis=draw.named_axis(names),
+        yaxis=draw.axis("length", ends=(0, 1.15 * max(heights) or 1.0)),
     )
 
 
@@ -116,20 +107,20 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
         if opened_code is not None:
             inside &= semantic_ids.codes[:, level] == opened_code
     traces = [
-        line_trace(funnels, "#BBBBBB"),
-        *(segment_trace(*pair, BAR_HEIGHT) for pair in zip(bars, COLOURS, strict=True)),
-        marker_trace(marks, {"symbol": "triangle-up", "color": BLACK, "size": 11}),
-        text_trace(
+        draw.line(funnels, "#BBBBBB"),
+        *(draw.segments(*pair, BAR_HEIGHT) for pair in zip(bars, COLOURS, strict=True)),
+        draw.markers(marks, SeriesStyle("", BLACK, symbol="triangle-up"), 11),
+        draw.texts(
             [(0.008, y + 0.33) for y, _ in heads], [text for _, text in heads], "middle right"
         ),
         # Lines answer the mouse at their ends only: invisible texts answer in the middle of a bar.
-        text_trace(
+        draw.texts(
             [(x, y) for x, y, _ in hovers],
             [""] * len(hovers),
             hover=[text for _, _, text in hovers],
         ),
     ]
-    return titled_figure(
+    return draw.figure(
         traces,
         f"Prefix {code_text(prefix)}" if prefix else "The whole catalogue",
         "A bar is a code, as wide as its share of the row. ▲ chosen: the next row opens it.",

@@ -9,49 +9,24 @@ import plotly.graph_objects as go
 
 from nezha_lite.bench.decoders import forward_ratio
 from nezha_lite.common.results import ResultRow
+from nezha_lite.plots import draw
 from nezha_lite.plots.labelled_lines import Line, labelled_lines_figure
 from nezha_lite.plots.static_svg import WIDTH, text_width
 from nezha_lite.plots.style import (
     BLACK,
     BLUE,
-    GREEN,
+    DECODERS,
     GREY,
     ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
+    PHASES,
+    STRUCTURES,
     Figure,
+    SeriesStyle,
     counted,
+    decoder_style,
     number,
-    titled_figure,
 )
-from nezha_lite.plots.traces import SeriesStyle, axis, bar_trace, named_axis, text_trace
 
-DECODERS = {
-    "nezha": SeriesStyle("NEZHA", BLUE),
-    "nezha-eager": SeriesStyle("NEZHA, eager", BLUE, "dash", "circle-open"),
-    "parallel-heads": SeriesStyle("parallel heads", GREEN, "longdash", "diamond"),
-    "autoregressive": SeriesStyle("autoregressive", VERMILLION, "solid", "square"),
-    "autoregressive-eager": SeriesStyle("autoregressive, eager", VERMILLION, "dash", "square-open"),
-    "speculative": SeriesStyle("speculative", PURPLE, "dashdot", "triangle-up"),
-    "generate": SeriesStyle("generate", GREY, "dash", "x"),
-    "generate-constrained": SeriesStyle("generate, constrained", BLACK, "solid", "x"),
-}
-UNCHECKED = SeriesStyle("NEZHA, unchecked", SKY, "dot", "triangle-down")
-PHASES = {
-    "forward": (BLUE, ""),
-    "head": (ORANGE, "/"),
-    "verify": (GREEN, "x"),
-    "select": (GREY, ""),
-}
-STRUCTURES = {
-    "isin": SeriesStyle("torch.isin", BLACK, "longdash", "x"),
-    "hash-set": SeriesStyle("Python set", GREY, "dot", "triangle-down"),
-    "sorted": SeriesStyle("sorted keys", VERMILLION, "dash", "square"),
-    "hash-table": SeriesStyle("hash table", PURPLE, "dashdot", "triangle-up"),
-    "bitset": SeriesStyle("bitset", GREEN, "longdash", "diamond"),
-    "trie": SeriesStyle("trie", BLUE, "solid", "circle"),
-}
 _ROW, _LETTERS, _RIGHT, _GAP = 34, 12, 20, 6  # pixels: a bar and its gap; of texts; margins
 
 
@@ -77,30 +52,30 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
         shares = [100 * time / total for time, total in zip(times, totals, strict=True)]
         hover = [f"{phase}: {number(time)} ms" for time in times]
         bars = zip(positions, shares, strict=True)
-        traces.append(bar_trace(bars, phase, colour, pattern, 0.7, hover))
+        traces.append(draw.bars(bars, phase, colour, pattern, 0.7, hover))
     groups = [
         [position for position, row in zip(positions, split, strict=True) if row.decoder == name]
         for name in names
     ]
     headings = [decoder_style(name, "prefix").name for name in names]
     traces += [
-        text_trace([(x, 101.0) for x in positions], [f"{number(total)} ms" for total in totals]),
-        text_trace([(sum(group) / len(group), 114.0) for group in groups], headings),
+        draw.texts([(x, 101.0) for x in positions], [f"{number(total)} ms" for total in totals]),
+        draw.texts([(sum(group) / len(group), 114.0) for group in groups], headings),
     ]
     first, last = split[0], split[len(groups[0]) - 1]
     caption = (
         f"{headings[0]}: the forward pass is {_share(first)} of a decode at beam {first.beam}, "
         f"{_share(last)} at beam {last.beam}. Above each bar: all phases together."
     )
-    return titled_figure(
+    return draw.figure(
         traces,
         "Where the milliseconds go",
         caption,
         270,
         88,
         barmode="stack",
-        xaxis=named_axis([f"beam {row.beam}" for row in split], positions),
-        yaxis=axis("share of the time (%)", range(0, 101, 25), ends=(0, 124)),
+        xaxis=draw.named_axis([f"beam {row.beam}" for row in split], positions),
+        yaxis=draw.axis("share of the time (%)", range(0, 101, 25), ends=(0, 124)),
     )
 
 
@@ -151,19 +126,6 @@ def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], l
         return order.get(key[0], len(order)), key[1] != "prefix"
 
     return {key: groups[key] for key in sorted(groups, key=position)}
-
-
-def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
-    """The style of a decoder, given its verification, the same in every figure."""
-    style = DECODERS.get(name, SeriesStyle(name, GREY, "dot", "cross"))
-    if name in ("generate", "generate-constrained") or verifier in ("prefix", None):
-        return style
-    if (name, verifier) == ("nezha", "off"):
-        return UNCHECKED
-    how = {"off": "unchecked", "final": "checked at the end"}.get(str(verifier), str(verifier))
-    return SeriesStyle(
-        f"{style.name}, {how}", style.colour, "dot", f"{style.symbol.removesuffix('-open')}-open"
-    )
 
 
 def _latency_caption(rows: Sequence[ResultRow]) -> str:
@@ -293,17 +255,17 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
         group = [(row, bar) for row, bar in enumerate(bars) if bool(bar.missing) is hallucinates]
         points = [(bar.ms, row) for row, bar in group]
         hover = [f"{bar.name}: {bar.text}" for _, bar in group]
-        traces.append(bar_trace(points, name, colour, pattern, hover=hover, orientation="h"))
+        traces.append(draw.bars(points, name, colour, pattern, hover=hover, orientation="h"))
     label_gap = _GAP * longest / plot_width
     traces.append(
-        text_trace(
+        draw.texts(
             [(bar.ms + label_gap, row) for row, bar in enumerate(bars)],
             [bar.text for bar in bars],
             position="middle right",
             size=_LETTERS,
         )
     )
-    return titled_figure(
+    return draw.figure(
         traces,
         title,
         f"{caption} Striped: the list names IDs that no item has.".strip(),
@@ -311,6 +273,6 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
         90,
         margin={"l": round(left), "r": _RIGHT},
         barmode="overlay",
-        xaxis=axis("milliseconds for one list (median)", ends=(0, longest)),
-        yaxis=axis("", range(len(bars)), names, (len(bars) - 0.5, -0.5), showgrid=False),
+        xaxis=draw.axis("milliseconds for one list (median)", ends=(0, longest)),
+        yaxis=draw.axis("", range(len(bars)), names, (len(bars) - 0.5, -0.5), showgrid=False),
     )

@@ -11,29 +11,17 @@ import plotly.graph_objects as go
 from nezha_lite.common.results import ResultRow
 from nezha_lite.evaluation.statistics import holm
 from nezha_lite.evaluation.study.systems import Published
+from nezha_lite.plots import draw
 from nezha_lite.plots.style import (
     BLACK,
-    BLUE,
-    GREEN,
+    DATASETS,
     GREY,
-    ORANGE,
-    PALETTE,
-    PURPLE,
-    SYMBOLS,
-    VERMILLION,
+    KINDS,
+    SYSTEM_STYLES,
     Figure,
-    number,
-    titled_figure,
-)
-from nezha_lite.plots.traces import (
     SeriesStyle,
-    axis,
-    line_trace,
-    marker_trace,
-    rows_axis,
-    segment_trace,
-    series_trace,
-    text_trace,
+    nth_style,
+    number,
 )
 
 _ROW, _NAME_WIDTH, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
@@ -57,29 +45,11 @@ NAMES: Mapping[str, str] = {
     "three-levels, parallel-heads": "3-level NEZHA, transition skipped",
 }
 """What the systems of a study are called in figures and tables."""
-DATASETS = {
-    "beauty": SeriesStyle("Beauty", BLUE),
-    "toys": SeriesStyle("Toys", VERMILLION, symbol="diamond"),
-}
-KINDS = {
-    "no codes": SeriesStyle("no codes", GREY, symbol="square"),
-    "head": SeriesStyle("by the head", BLUE, symbol="circle"),
-    "backbone": SeriesStyle("code by code", VERMILLION, symbol="diamond"),
-    "published": SeriesStyle("published", BLACK, symbol="triangle-up-open"),
-}
 QUANTITIES = {
     "beam": ("beam width", 1),
     "epoch": ("epochs of training", 1),
     "removed": ("items taken out of the catalogue after training (%)", 100),
 }
-LINES = (
-    SeriesStyle("", BLUE),
-    SeriesStyle("", VERMILLION, "dash", "square"),
-    SeriesStyle("", GREEN, "dot", "diamond"),
-    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
-    SeriesStyle("", ORANGE, "longdash", "triangle-down"),
-    SeriesStyle("", GREY, "longdashdot", "x"),
-)
 
 
 def system_name(label: str) -> str:
@@ -159,15 +129,15 @@ def systems_figure(
         rows_of_kind = [(y, entry) for y, entry in enumerate(entries) if entry.kind == kind]
         if rows_of_kind and kind != "published":
             spans = [((one.low, y), (one.high, y)) for y, one in rows_of_kind]
-            traces.append(segment_trace(spans, style.colour, 2))
+            traces.append(draw.segments(spans, style.colour, 2))
         if rows_of_kind:
             points = [(one.value, y) for y, one in rows_of_kind]
             hover = [f"{one.name}: {number(one.value)}" for _, one in rows_of_kind]
-            traces.append(marker_trace(points, style.marker(10), style.name, hover))
+            traces.append(draw.markers(points, style, 10, hover))
     low, high = min(0.0, *(one.low for one in entries)), max(one.high for one in entries)
     reach = high - low or 1.0
     traces.append(
-        text_trace(
+        draw.texts(
             [(entry.high + 0.02 * reach, y) for y, entry in enumerate(entries)],
             [f"{entry.value:.4f}" for entry in entries],
             position="middle right",
@@ -215,15 +185,13 @@ def differences_figure(
     traces: list[go.Scatter] = []
     ends = [0.0]
     for index, dataset in enumerate(datasets):
-        style = DATASETS.get(
-            dataset, SeriesStyle(dataset, PALETTE[index % 7], symbol=SYMBOLS[index % 7])
-        )
+        style = DATASETS.get(dataset, nth_style(index, dataset))
         shift = 0.0 if len(datasets) == 1 else 0.36 * (index / (len(datasets) - 1) - 0.5)
         own = [(names.index(label(row)) + shift, row) for row in rows if row.dataset == dataset]
         bounds = [_bounds(row, metric) for _, row in own]
         ends += [end for span in bounds for end in span]
         spans = [((low, y), (high, y)) for (y, _), (low, high) in zip(own, bounds, strict=True)]
-        traces.append(segment_trace(spans, style.colour, 2))
+        traces.append(draw.segments(spans, style.colour, 2))
         for is_clear, suffix in ((True, ""), (False, "-open")):
             subset = [(y, row) for y, row in own if bool(clear(row, metric, rows)) is is_clear]
             if not subset:
@@ -234,12 +202,12 @@ def differences_figure(
                 for _, row in subset
             ]
             points = [(row.metrics[f"{metric}_gain"], y) for y, row in subset]
-            marker = style.marker(10, style.symbol + suffix)
+            marked = replace(style, symbol=style.symbol + suffix)
             # The legend names a data set once, by its filled mark where it has one.
             in_legend = is_clear or len(subset) == len(own)
-            traces.append(marker_trace(points, marker, style.name, hover, showlegend=in_legend))
+            traces.append(draw.markers(points, marked, 10, hover, showlegend=in_legend))
     margin = 0.06 * (max(ends) - min(ends)) or 0.001
-    zero = line_trace([(0.0, -0.6), (0.0, len(names) - 0.4)], BLACK)
+    zero = draw.line([(0.0, -0.6), (0.0, len(names) - 0.4)], BLACK)
     unclear = sum(not clear(row, metric, rows) for row in rows)
     return _rows_figure(
         names,
@@ -278,18 +246,18 @@ def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption:
     traces = []
     for index, (name, points) in enumerate(sorted(lines.items())):
         points.sort()
-        style = replace(LINES[index % len(LINES)], name=name)
+        style = replace(SYSTEM_STYLES[index % len(SYSTEM_STYLES)], name=name)
         hover = [f"{name}: {number(share)} %" for _, share in points]
-        traces.append(series_trace(points, style, hover))
+        traces.append(draw.series(points, style, hover))
     ticks = sorted({value for points in lines.values() for value, _ in points})
-    return titled_figure(
+    return draw.figure(
         traces,
         title,
         caption,
         250,
         max(96, 60 + 18 * -(-len(lines) // 2)),  # the legend has two names a row, or three
-        xaxis=axis(quantity, ticks, type="log" if x == "beam" else None),
-        yaxis=axis("unchecked drafts that exist (%)"),
+        xaxis=draw.axis(quantity, ticks, type="log" if x == "beam" else None),
+        yaxis=draw.axis("unchecked drafts that exist (%)"),
     )
 
 
@@ -311,12 +279,12 @@ def _rows_figure(
     x_title: str,
     span: tuple[float, float],
 ) -> Figure:
-    return titled_figure(
+    return draw.figure(
         traces,
         title,
         caption,
         _ROW * len(names) + 12,
         _BOTTOM,
-        xaxis=axis(x_title, ends=span),
-        yaxis=rows_axis(names, _NAME_WIDTH),
+        xaxis=draw.axis(x_title, ends=span),
+        yaxis=draw.rows_axis(names, _NAME_WIDTH),
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.basedatatypes import BaseTraceType
 
-from nezha_lite.plots.static_svg import EDGE, WIDTH, figure_svg, plain, wrapped
+from nezha_lite.plots.static_svg import figure_svg, plain
 
 # Okabe and Ito's colours, told apart by readers with any common colour vision.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -48,7 +48,91 @@ TEMPLATE = go.layout.Template(
 # No tool bar: one of its buttons would send the figure to a server. Not responsive: in JupyterLab a
 # resized window would squeeze figures to no height.
 CONFIG = {"displayModeBar": False, "responsive": False}
-_TITLE_SPACE, _LINE_SPACE, BOTTOM = 52, 18, 76  # pixels
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """Name, colour, dash and symbol of a series, the same in every figure.
+
+    Attributes:
+        name: plain text; without one, a series is not in the legend.
+        colour: of lines and marks.
+        dash: of lines.
+        symbol: of marks, of plotly's names; lines with "" have no marks.
+        stroke: pixels, of symbols that end with "-open".
+    """
+
+    name: str
+    colour: str
+    dash: str = "solid"
+    symbol: str = "circle"
+    stroke: float = 1.5
+
+    def marker(self, size: float) -> dict[str, Any]:
+        """Its mark as plotly's fields."""
+        line = {"line": {"width": self.stroke}} if self.symbol.endswith("-open") else {}
+        return {"color": self.colour, "symbol": self.symbol or "circle", "size": size, **line}
+
+
+def nth_style(index: int, name: str) -> SeriesStyle:
+    """The style of a series that has none of its own, by its index; they repeat after seven."""
+    look = index % len(PALETTE)
+    return SeriesStyle(name, PALETTE[look], DASHES[look], SYMBOLS[look])
+
+
+DECODERS = {
+    "nezha": SeriesStyle("NEZHA", BLUE),
+    "nezha-eager": SeriesStyle("NEZHA, eager", BLUE, "dash", "circle-open"),
+    "parallel-heads": SeriesStyle("parallel heads", GREEN, "longdash", "diamond"),
+    "autoregressive": SeriesStyle("autoregressive", VERMILLION, "solid", "square"),
+    "autoregressive-eager": SeriesStyle("autoregressive, eager", VERMILLION, "dash", "square-open"),
+    "speculative": SeriesStyle("speculative", PURPLE, "dashdot", "triangle-up"),
+    "generate": SeriesStyle("generate", GREY, "dash", "x"),
+    "generate-constrained": SeriesStyle("generate, constrained", BLACK, "solid", "x"),
+}
+UNCHECKED = SeriesStyle("NEZHA, unchecked", SKY, "dot", "triangle-down")
+PHASES = {
+    "forward": (BLUE, ""),
+    "head": (ORANGE, "/"),
+    "verify": (GREEN, "x"),
+    "select": (GREY, ""),
+}
+STRUCTURES = {
+    "isin": SeriesStyle("torch.isin", BLACK, "longdash", "x"),
+    "hash-set": SeriesStyle("Python set", GREY, "dot", "triangle-down"),
+    "sorted": SeriesStyle("sorted keys", VERMILLION, "dash", "square"),
+    "hash-table": SeriesStyle("hash table", PURPLE, "dashdot", "triangle-up"),
+    "bitset": SeriesStyle("bitset", GREEN, "longdash", "diamond"),
+    "trie": SeriesStyle("trie", BLUE, "solid", "circle"),
+}
+PAPER = {
+    "paper: before NEZHA": SeriesStyle("paper: before NEZHA", ORANGE, "longdashdot", "cross"),
+    "paper: NEZHA": SeriesStyle("paper: NEZHA", SKY, "dot", "diamond"),
+}
+SERVICE_STYLES = (
+    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
+    SeriesStyle("", GREEN, "longdash", "triangle-down"),
+    SeriesStyle("", VERMILLION, "dot", "square-open"),
+    SeriesStyle("", GREY, "dash", "diamond-open"),
+)
+DATASETS = {
+    "beauty": SeriesStyle("Beauty", BLUE),
+    "toys": SeriesStyle("Toys", VERMILLION, symbol="diamond"),
+}
+KINDS = {
+    "no codes": SeriesStyle("no codes", GREY, symbol="square"),
+    "head": SeriesStyle("by the head", BLUE, symbol="circle"),
+    "backbone": SeriesStyle("code by code", VERMILLION, symbol="diamond"),
+    "published": SeriesStyle("published", BLACK, symbol="triangle-up-open"),
+}
+SYSTEM_STYLES = (
+    SeriesStyle("", BLUE),
+    SeriesStyle("", VERMILLION, "dash", "square"),
+    SeriesStyle("", GREEN, "dot", "diamond"),
+    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
+    SeriesStyle("", ORANGE, "longdash", "triangle-down"),
+    SeriesStyle("", GREY, "longdashdot", "x"),
+)
 
 
 class Figure(go.Figure):
@@ -72,6 +156,19 @@ class Figure(go.Figure):
             "text/plain": "Figure: "
             + plain(self.layout.title.text or "untitled").replace("\n", " "),
         }
+
+
+def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
+    """The style of a decoder, given its verification, the same in every figure."""
+    style = DECODERS.get(name, SeriesStyle(name, GREY, "dot", "cross"))
+    if name in ("generate", "generate-constrained") or verifier in ("prefix", None):
+        return style
+    if (name, verifier) == ("nezha", "off"):
+        return UNCHECKED
+    how = {"off": "unchecked", "final": "checked at the end"}.get(str(verifier), str(verifier))
+    return SeriesStyle(
+        f"{style.name}, {how}", style.colour, "dot", f"{style.symbol.removesuffix('-open')}-open"
+    )
 
 
 def plot_text(text: str) -> str:
@@ -105,39 +202,3 @@ def counted(count: int, noun: str) -> str:
 def code_text(codes: Iterable[int]) -> str:
     """Codes as they are written everywhere: "1-2-3"."""
     return "-".join(map(str, codes))
-
-
-def titled_figure(
-    traces: Sequence[BaseTraceType],
-    title: str,
-    caption: str,
-    height: int,
-    bottom: int = BOTTOM,
-    margin: Mapping[str, float] = {},
-    **layout: Any,
-) -> Figure:
-    """A figure with a title and, below it, the caption that says what to see.
-
-    Args:
-        traces: drawn in this order.
-        title: plain text.
-        caption: plain text, broken into lines as wide as the figure.
-        height: of the plot itself in pixels; the heading's own space is added.
-        bottom: pixels below the plot, for the x axis and the legend.
-        margin: pixels on the left, "l", and on the right, "r", where they are not the usual ones.
-        layout: further fields of plotly's layout, checked by plotly.
-    """
-    lines = [plot_text(line) for line in wrapped(caption, WIDTH - 2 * EDGE)]
-    top = _TITLE_SPACE + _LINE_SPACE * len(lines)
-    total = height + top + bottom
-    # Not plotly's own subtitle, which slides into the title when a FigureWidget is redrawn.
-    small = f'<br><span style="font-size:13px;color:#555555">{"<br>".join(lines)}</span>'
-    text = plot_text(title) + (small if lines else "")
-    fields = {
-        "template": TEMPLATE,
-        "height": total,
-        "margin": {"l": 60, "r": 20, "t": top, "b": bottom, **margin},
-        "title": {"text": text, "y": 1 - 14 / total, "yanchor": "top"},
-        "showlegend": True,
-    }
-    return Figure(list(traces), fields | layout)

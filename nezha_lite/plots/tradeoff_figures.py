@@ -9,18 +9,11 @@ from dataclasses import dataclass, replace
 import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.speed_figures import decoder_style, rows_by_decoder
-from nezha_lite.plots.style import BLACK, Figure, number, titled_figure
-from nezha_lite.plots.traces import (
-    SeriesStyle,
-    axis,
-    decimal_axis,
-    line_trace,
-    marker_trace,
-    series_trace,
-)
+from nezha_lite.plots import draw
+from nezha_lite.plots.speed_figures import rows_by_decoder
+from nezha_lite.plots.style import BLACK, Figure, SeriesStyle, decoder_style, number
 
-HOLE = {"color": "white", "size": 5}  # makes a mark of ten pixels hollow
+HOLE = SeriesStyle("", "white")  # five pixels of it make a mark of ten pixels hollow
 
 
 @dataclass(frozen=True)
@@ -140,12 +133,12 @@ def chosen_points_figure(
         symbol, points = style.symbol.removesuffix("-open"), _of(style, chosen)
         holes = [(point.milliseconds, point.value) for point in points if point.dominated]
         traces.append(_series(style, points, symbol))
-        traces.append(marker_trace(holes, {**HOLE, "symbol": symbol}))
+        traces.append(draw.markers(holes, replace(HOLE, symbol=symbol), 5))
     values, times = [one.value for one in everything], [_log_time(one) for one in everything]
     margin = 0.06 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 0.5
     ends = [min(values) - margin, max(values) + margin]
     line = [(budget, end) for end in ends if math.isfinite(budget)]
-    traces.append(line_trace(line, BLACK, width=1.5, dash="dash", name="latency budget"))
+    traces.append(draw.line(line, BLACK, width=1.5, dash="dash", name="latency budget"))
     figure = _figure(traces, chosen, everything, y_title, title, caption)
     figure.update_xaxes(range=[min(times) - 0.05, max(times) + 0.05])
     return figure.update_yaxes(range=ends)
@@ -164,7 +157,7 @@ def _of(style: SeriesStyle, points: Sequence[TradeoffPoint]) -> list[TradeoffPoi
 
 
 def _series(style: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
-    return series_trace(
+    return draw.series(
         [(point.milliseconds, point.value) for point in points],
         replace(style, symbol=symbol),
         [
@@ -187,12 +180,12 @@ def _figure(
     times = list(map(_log_time, everything))
     beams = ", ".join(map(str, sorted({point.beam for point in shown}))) or "none"
     low, high = min(times) - 0.05, max(times) + 0.02
-    return titled_figure(
+    return draw.figure(
         traces,
         title,
         f"{caption} Marks along a line: beam {beams}.".strip(),
         260,
         104 if len(_styles(everything)) < 9 else 122,  # a third row of the legend
-        xaxis=decimal_axis("milliseconds per list (median)", low, high),
-        yaxis=axis(y_title),
+        xaxis=draw.decimal_axis("milliseconds per list (median)", low, high),
+        yaxis=draw.axis(y_title),
     )

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from nezha_lite.bench.race import Finish, entry
 from nezha_lite.decoding import DecodeResult, Verification
 from nezha_lite.decoding.item_lists import item_lists
-from nezha_lite.plots.speed_figures import RaceBar, decoder_style
+from nezha_lite.plots.speed_figures import RaceBar
+from nezha_lite.plots.style import decoder_style
 from nezha_lite.widgets.panel import count_of, times
 from nezha_lite.widgets.subject import Subject
 from nezha_lite.widgets.tables import COMPARED, NARROW, ItemList, ListRow, html_table, shared_items

@@ -10,8 +10,7 @@ import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.speed_figures import decoder_style
-from nezha_lite.plots.style import Figure, number
+from nezha_lite.plots.style import Figure, decoder_style, number
 from nezha_lite.plots.tradeoff_figures import (
     TradeoffPoint,
     chosen_points_figure,

@@ -17,10 +17,10 @@ from nezha_lite.plots import (
     tradeoff_figure,
     verifiers_figure,
 )
+from nezha_lite.plots.draw import SeriesStyle
 from nezha_lite.plots.labelled_lines import Line, labelled_lines_figure, spread
-from nezha_lite.plots.speed_figures import DECODERS, STRUCTURES
 from nezha_lite.plots.static_svg import plain
-from nezha_lite.plots.traces import SeriesStyle
+from nezha_lite.plots.style import DECODERS, STRUCTURES
 from nezha_lite.verifiers import VERIFIER_KINDS
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of
@@ -202,7 +202,7 @@ def test_names_keep_their_distance_their_order_and_the_page(wanted: list[float])
 
 
 def test_names_with_room_stay_where_their_lines_end() -> None:
-    assert spread([0.9, 0.1, 0.5], 0.1, 0.0, 1.0) == [0.9, 0.1, 0.5]
+    assert spread([0.9, 0.1, 0.5], 0.1, 0.0, 1.0) == pytest.approx([0.9, 0.1, 0.5])
     assert spread([0.5, 0.5], 0.1, 0.0, 1.0) == pytest.approx([0.45, 0.55])
 
 

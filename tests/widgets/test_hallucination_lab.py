@@ -246,7 +246,7 @@ def test_looking_inside_follows_the_drafts(lab: HallucinationLab) -> None:
     assert lab.square == squares[-1]
     title = lab.inside.layout.title.text
     assert title.startswith(f"Inside {squares[-1][0]}-{squares[-1][1]}")
-    expected = [mark for mark in lab._landed() if mark.codes[:2] == squares[-1]]
+    expected = [mark for mark in lab._marks() if mark.codes[:2] == squares[-1]]
     assert sum(marks(lab.inside, kind) for kind in IdOutcome) == len(expected) > 0
     lab.beam = 1
     assert lab.square in {lab.served.drafts[0].codes[:2], lab.served.rows[0].codes[:2]}

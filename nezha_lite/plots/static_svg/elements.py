@@ -33,9 +33,7 @@ def rounded(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
-def fill_svg(
-    trace: dict[str, Any], x: float, y: float, width: float, height: float
-) -> Iterator[str]:
+def fill(trace: dict[str, Any], x: float, y: float, width: float, height: float) -> Iterator[str]:
     """A rectangle in a bar trace's colour, with its pattern in white strokes."""
     colour = trace["marker"]["color"]
     shape = trace["marker"].get("pattern", {}).get("shape", "")
@@ -53,17 +51,17 @@ def fill_svg(
         )
 
 
-def lying_bars_svg(
+def lying_bars(
     trace: dict[str, Any], to_x: Callable[[float], float], to_y: Callable[[float], float]
 ) -> Iterator[str]:
     """The bars of a horizontal trace, each beginning at 0."""
     half = trace.get("width", 0.7) / 2
     for x, y in zip(trace["x"], trace["y"], strict=True):
         top, bottom = sorted((to_y(y - half), to_y(y + half)))
-        yield from fill_svg(trace, to_x(0), top, to_x(x) - to_x(0), bottom - top)
+        yield from fill(trace, to_x(0), top, to_x(x) - to_x(0), bottom - top)
 
 
-def marker_svg(x: float, y: float, marker: dict[str, Any]) -> str:
+def marker(x: float, y: float, marker: dict[str, Any]) -> str:
     """A plotly marker symbol at a point."""
     symbol, colour = marker.get("symbol", "circle"), marker.get("color", "#0072B2")
     radius = marker.get("size", 6) / 2
@@ -80,7 +78,7 @@ def marker_svg(x: float, y: float, marker: dict[str, Any]) -> str:
     return f'<polygon points="{" ".join(corners)}" {paint}/>'
 
 
-def path_svg(commands: str, line: dict[str, Any]) -> str:
+def path(commands: str, line: dict[str, Any]) -> str:
     """A stroke along path commands, in a plotly line's colour, width and dash."""
     dash = DASH_ARRAYS.get(line.get("dash", ""), "")
     return (
@@ -90,13 +88,13 @@ def path_svg(commands: str, line: dict[str, Any]) -> str:
     )
 
 
-def line_svg(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
     """A straight hairline."""
     commands = f"M{rounded(x1)},{rounded(y1)}L{rounded(x2)},{rounded(y2)}"
-    return path_svg(commands, {"color": colour, "width": 1})
+    return path(commands, {"color": colour, "width": 1})
 
 
-def text_svg(
+def text(
     x: float,
     y: float,
     text: str,

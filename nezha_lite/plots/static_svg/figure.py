@@ -11,20 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nezha_lite.plots.static_svg.elements import (
-    fill_svg,
-    line_svg,
-    lying_bars_svg,
-    marker_svg,
-    path_svg,
-    plain,
-    rounded,
-    text_svg,
-    text_width,
-    wrapped,
-)
+from nezha_lite.plots.static_svg import elements as svg
+from nezha_lite.plots.static_svg.elements import plain, rounded, text_width, wrapped
 
 WIDTH, EDGE = 760, 14  # of the page; before and after its text
+Fields = dict[str, Any]  # of a trace, an axis or a layout, as plotly writes them
+Span = tuple[float, float]
+Scale = Callable[[float], float]  # from a value to pixels
 FONT = "Helvetica, Arial, sans-serif"
 LINE_HEIGHT = 18
 
@@ -40,7 +33,7 @@ def page_svg(blocks: Sequence[Any]) -> str:
         if isinstance(block, list):
             for line in (part for text in block for part in wrapped(text, WIDTH - 2 * EDGE)):
                 y += LINE_HEIGHT
-                parts.append(text_svg(EDGE, y, line))
+                parts.append(svg.text(EDGE, y, line))
             y += LINE_HEIGHT / 2
         else:
             body, height = _figure(block.to_dict())
@@ -66,10 +59,7 @@ def _figure(figure: dict[str, Any]) -> tuple[str, float]:
     layout, traces = figure["layout"], figure["data"]
     margin, height = layout["margin"], layout["height"]
     visible = [trace for trace in traces if trace.get("visible", True) is True]
-    spans = {
-        axis: _span(layout.get(f"{axis}axis", {}), axis, visible, layout.get("barmode"))
-        for axis in "xy"
-    }
+    spans = {axis: _span(layout.get(f"{axis}axis", {}), axis, visible) for axis in "xy"}
     y_axis = layout.get("yaxis", {})
     longest = max((text_width(label, 12) for _, label in _ticks(y_axis, spans["y"])), default=0)
     # As plotly's automargin: room for the labels of the y axis beside its title.
@@ -82,7 +72,7 @@ def _figure(figure: dict[str, Any]) -> tuple[str, float]:
     base: dict[float, float] = {}  # where the next bar of a stack begins
     for trace in visible:
         if trace["type"] == "bar" and trace.get("orientation") == "h":
-            parts += lying_bars_svg(trace, to_x, to_y)
+            parts += svg.lying_bars(trace, to_x, to_y)
         elif trace["type"] == "bar":
             parts += _bars(trace, base if layout.get("barmode") == "stack" else {}, to_x, to_y)
         elif trace["type"] == "scatter":
@@ -96,19 +86,17 @@ def _figure(figure: dict[str, Any]) -> tuple[str, float]:
     return "".join(parts), height
 
 
-def _heading(layout: dict[str, Any]) -> Iterator[str]:
+def _heading(layout: Fields) -> Iterator[str]:
     title, *caption = plain(layout.get("title", {}).get("text") or "").split("\n")
-    yield text_svg(EDGE, 26, title, size=17)
+    yield svg.text(EDGE, 26, title, size=17)
     for index, line in enumerate(caption):
-        yield text_svg(EDGE, 48 + index * LINE_HEIGHT, line, colour="#555555")
+        yield svg.text(EDGE, 48 + index * LINE_HEIGHT, line, colour="#555555")
 
 
 # ---- axes ---------------------------------------------------------------------------------------
 
 
-def _span(
-    axis: dict[str, Any], name: str, traces: list[dict[str, Any]], barmode: str | None
-) -> tuple[float, float]:
+def _span(axis: Fields, name: str, traces: list[Fields]) -> Span:
     """The numbers at both ends of an axis, in its own units (logarithms on a log axis)."""
     if "range" in axis:
         return axis["range"][0], axis["range"][1]
@@ -116,22 +104,12 @@ def _span(
     log = axis.get("type") == "log"
     if log:
         values = [math.log10(value) for value in values]
-    if name == "y" and any(trace["type"] == "bar" for trace in traces):
-        values.append(0.0)
-        if barmode == "stack":
-            stacks: dict[float, float] = {}
-            for trace in traces:
-                for x, y in zip(trace["x"], trace["y"], strict=True):
-                    stacks[x] = stacks.get(x, 0.0) + y
-            values += stacks.values()
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = 0.06 * (high - low) or 0.5
     return low - (0 if low == 0 and not log else margin), high + margin
 
 
-def _scale(
-    span: tuple[float, float], start: float, end: float, axis: dict[str, Any]
-) -> Callable[[float], float]:
+def _scale(span: Span, start: float, end: float, axis: Fields) -> Scale:
     low, high = span
     log = axis.get("type") == "log"
 
@@ -141,7 +119,7 @@ def _scale(
     return place
 
 
-def _ticks(axis: dict[str, Any], span: tuple[float, float]) -> list[tuple[float, str]]:
+def _ticks(axis: Fields, span: Span) -> list[tuple[float, str]]:
     if "tickvals" in axis:
         return list(zip(axis["tickvals"], map(plain, axis["ticktext"]), strict=True))
     low, high = sorted(span)
@@ -165,11 +143,7 @@ def _short(value: float) -> str:
 
 
 def _axes(
-    layout: dict[str, Any],
-    spans: dict[str, tuple[float, float]],
-    box: tuple[float, float, float, float],
-    to_x: Callable[[float], float],
-    to_y: Callable[[float], float],
+    layout: Fields, spans: dict[str, Span], box: Sequence[float], to_x: Scale, to_y: Scale
 ) -> Iterator[str]:
     left, right, top, bottom = box
     x_axis, y_axis = layout.get("xaxis", {}), layout.get("yaxis", {})
@@ -177,33 +151,33 @@ def _axes(
     for value, label in _ticks(x_axis, spans["x"]) if x_axis.get("visible", True) else ():
         x = to_x(value)
         if x_axis.get("showgrid", True):
-            yield line_svg(x, top, x, bottom, "#E5E5E5")
+            yield svg.line(x, top, x, bottom, "#E5E5E5")
         if x_axis.get("tickangle") == -90:
-            yield text_svg(x + 4, bottom + 6, label, anchor="end", size=11, turn=True)
+            yield svg.text(x + 4, bottom + 6, label, anchor="end", size=11, turn=True)
             below = max(below, bottom + 6 + text_width(label, 11))
         else:
-            yield text_svg(x, bottom + 18, label, anchor="middle", size=12)
+            yield svg.text(x, bottom + 18, label, anchor="middle", size=12)
     for value, label in _ticks(y_axis, spans["y"]) if y_axis.get("visible", True) else ():
         y = to_y(value)
         if y_axis.get("showgrid", True):
-            yield line_svg(left, y, right, y, "#E5E5E5")
-        yield text_svg(left - 6, y + 4, label, anchor="end", size=12)
+            yield svg.line(left, y, right, y, "#E5E5E5")
+        yield svg.text(left - 6, y + 4, label, anchor="end", size=12)
     x_title = plain(x_axis.get("title", {}).get("text", ""))
     y_title = plain(y_axis.get("title", {}).get("text", ""))
     if x_axis.get("visible", True) and x_title:
-        yield text_svg((left + right) / 2, below + 28, x_title, "middle")
+        yield svg.text((left + right) / 2, below + 28, x_title, "middle")
     if y_axis.get("visible", True) and y_title:
-        yield text_svg(16, (top + bottom) / 2, y_title, anchor="middle", turn=True)
+        yield svg.text(16, (top + bottom) / 2, y_title, anchor="middle", turn=True)
 
 
-def _legend(traces: list[dict[str, Any]], left: float, y: float) -> Iterator[str]:
+def _legend(traces: list[Fields], left: float, y: float) -> Iterator[str]:
     """In rows as wide as the page, the last of which stands at y."""
     named = [
         trace
         for trace in traces
         if trace.get("name") and trace.get("showlegend", True) and trace["x"]
     ]
-    rows: list[list[tuple[float, dict[str, Any]]]] = [[]]
+    rows: list[list[tuple[float, Fields]]] = [[]]
     x = left
     for trace in named if len(named) > 1 else ():
         width = 28 + text_width(plain(trace["name"])) + 18
@@ -217,27 +191,22 @@ def _legend(traces: list[dict[str, Any]], left: float, y: float) -> Iterator[str
             yield from _legend_entry(trace, x, y - LINE_HEIGHT * above)
 
 
-def _legend_entry(trace: dict[str, Any], x: float, y: float) -> Iterator[str]:
+def _legend_entry(trace: Fields, x: float, y: float) -> Iterator[str]:
     if trace["type"] == "bar":
-        yield from fill_svg(trace, x, y - 10, 18, 11)
+        yield from svg.fill(trace, x, y - 10, 18, 11)
     else:
         line, marker = trace.get("line", {}), trace.get("marker", {})
         if "lines" in trace["mode"]:
-            yield path_svg(f"M{rounded(x)},{rounded(y - 4)} h22", line)
+            yield svg.path(f"M{rounded(x)},{rounded(y - 4)} h22", line)
         if "markers" in trace["mode"]:
-            yield marker_svg(x + 11, y - 4, marker)
-    yield text_svg(x + 28, y, plain(trace["name"]))
+            yield svg.marker(x + 11, y - 4, marker)
+    yield svg.text(x + 28, y, plain(trace["name"]))
 
 
 # ---- traces -------------------------------------------------------------------------------------
 
 
-def _bars(
-    trace: dict[str, Any],
-    base: dict[float, float],
-    to_x: Callable[[float], float],
-    to_y: Callable[[float], float],
-) -> Iterator[str]:
+def _bars(trace: Fields, base: dict[float, float], to_x: Scale, to_y: Scale) -> Iterator[str]:
     half = trace.get("width", 0.7) / 2
     errors = trace.get("error_y", {}).get("array", [])
     for index, (x, y) in enumerate(zip(trace["x"], trace["y"], strict=True)):
@@ -245,17 +214,15 @@ def _bars(
         base[x] = start + y
         top, bottom = sorted((to_y(start), to_y(start + y)))
         left, right = to_x(x - half), to_x(x + half)
-        yield from fill_svg(trace, left, top, right - left, bottom - top)
+        yield from svg.fill(trace, left, top, right - left, bottom - top)
         if errors and errors[index]:
             middle = (left + right) / 2
             high, low = to_y(y + errors[index]), to_y(y - errors[index])
             for ends in ((0, high, 0, low), (-5, high, 5, high), (-5, low, 5, low)):
-                yield line_svg(middle + ends[0], ends[1], middle + ends[2], ends[3], "#000000")
+                yield svg.line(middle + ends[0], ends[1], middle + ends[2], ends[3], "#000000")
 
 
-def _scatter(
-    trace: dict[str, Any], to_x: Callable[[float], float], to_y: Callable[[float], float]
-) -> Iterator[str]:
+def _scatter(trace: Fields, to_x: Scale, to_y: Scale) -> Iterator[str]:
     mode = trace["mode"]
     points = [
         None if x is None or y is None else (to_x(x), to_y(y))
@@ -266,24 +233,21 @@ def _scatter(
         for before, point in zip([None, *points], points, strict=False):
             if point:
                 commands.append(f"{'L' if before else 'M'}{rounded(point[0])},{rounded(point[1])}")
-        yield path_svg("".join(commands), trace.get("line", {}))
+        yield svg.path("".join(commands), trace.get("line", {}))
     for index, point in enumerate(points):
         if point and "markers" in mode:
-            yield marker_svg(*point, trace.get("marker", {}))
+            yield svg.marker(*point, trace.get("marker", {}))
         if point and "text" in mode:
             where = trace.get("textposition", "middle center")
             size = trace.get("textfont", {}).get("size", 12)
-            gap = trace.get("marker", {}).get("size", 0) / 2 + 4 if "markers" in mode else 0
             x, anchor = point[0], "middle"
             if "right" in where:
-                x, anchor = x + gap, "start"
-            y = point[1] - gap - 4 if "top" in where else point[1] + size * 0.35
-            yield text_svg(x, y, plain(trace["text"][index]), anchor, size)
+                anchor = "start"
+            y = point[1] - 4 if "top" in where else point[1] + size * 0.35
+            yield svg.text(x, y, plain(trace["text"][index]), anchor, size)
 
 
-def _cells(
-    trace: dict[str, Any], to_x: Callable[[float], float], to_y: Callable[[float], float]
-) -> Iterator[str]:
+def _cells(trace: Fields, to_x: Scale, to_y: Scale) -> Iterator[str]:
     colours = [colour for _, colour in trace["colorscale"]]
     width, height = to_x(1) - to_x(0), to_y(1) - to_y(0)
     for value, colour in enumerate(colours):

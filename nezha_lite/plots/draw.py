@@ -1,4 +1,4 @@
-"""The traces and axes that figures are made of, with the settings that all figures share.
+"""Traces, axes and whole figures, with the settings that all figures share.
 
 All texts and names given to these functions are plain text: they are escaped here.
 """
@@ -7,36 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseTraceType
 
-from nezha_lite.plots.static_svg import shortened
-from nezha_lite.plots.style import plot_text
+from nezha_lite.plots.static_svg import EDGE, WIDTH, shortened, wrapped
+from nezha_lite.plots.style import TEMPLATE, Figure, SeriesStyle, plot_text
+
+BOTTOM, _TITLE_SPACE, _LINE_SPACE = 76, 52, 18  # pixels: below a plot; above it, and of its caption
 
 Point = tuple[float | None, float | None]
 Points = Iterable[Point]
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
-@dataclass(frozen=True)
-class SeriesStyle:
-    """Name, colour, dash and symbol of a series, the same in every figure."""
-
-    name: str
-    colour: str
-    dash: str = "solid"
-    symbol: str = "circle"
-
-    def marker(self, size: float, symbol: str | None = None) -> dict[str, Any]:
-        """Its mark as plotly's fields, with another symbol where one is given."""
-        symbol = symbol or self.symbol or "circle"
-        line = {"line": {"width": 1.5}} if symbol.endswith("-open") else {}
-        return {"color": self.colour, "symbol": symbol, "size": size, **line}
-
-
-def series_trace(
+def series(
     points: Points,
     style: SeriesStyle,
     hover: Iterable[str] | None = None,
@@ -55,7 +41,7 @@ def series_trace(
     return _trace(points, fields | settings)
 
 
-def bar_trace(
+def bars(
     points: Points,
     name: str,
     colour: str,
@@ -77,7 +63,7 @@ def bar_trace(
     return go.Bar(x=xs, y=ys, **(fields | settings))
 
 
-def text_trace(
+def texts(
     points: Points,
     texts: Iterable[str],
     position: str = "top center",
@@ -96,50 +82,50 @@ def text_trace(
     return _trace(points, fields)
 
 
-def line_trace(
+def line(
     points: Points,
     colour: str,
     width: float = 1.0,
     dash: str = "solid",
-    name: str | None = None,
+    name: str = "",
     **settings: Any,
 ) -> go.Scatter:
     """Lines through points; (None, None) ends a line. They do not answer the pointer."""
     fields = {
         "mode": "lines",
         "line": {"color": colour, "width": width, "dash": dash},
-        "name": name and plot_text(name),
-        "showlegend": name is not None,
+        "name": plot_text(name) or None,
+        "showlegend": bool(name),
         **_hover(None, "skip"),
     }
     return _trace(points, fields | settings)
 
 
-def segment_trace(
+def segments(
     segments: Iterable[Segment],
     colour: str,
     width: float = 1.0,
-    name: str | None = None,
+    name: str = "",
     **settings: Any,
 ) -> go.Scatter:
     """Separate straight lines, each from one point to another."""
     points = [point for start, end in segments for point in (start, end, (None, None))]
-    return line_trace(points, colour, width, name=name, **settings)
+    return line(points, colour, width, name=name, **settings)
 
 
-def marker_trace(
+def markers(
     points: Points,
-    marker: Mapping[str, Any],
-    name: str | None = None,
+    style: SeriesStyle,
+    size: float,
     hover: Iterable[str] | None = None,
     **settings: Any,
 ) -> go.Scatter:
-    """Markers at points, each with a text for the pointer where `hover` is given."""
+    """Marks at points, each with a text for the pointer where `hover` is given."""
     fields = {
         "mode": "markers",
-        "marker": dict(marker),
-        "name": name and plot_text(name),
-        "showlegend": name is not None,
+        "marker": style.marker(size),
+        "name": plot_text(style.name) or None,
+        "showlegend": bool(style.name),
         **_hover(hover, "skip"),
     }
     return _trace(points, fields | settings)
@@ -214,3 +200,39 @@ def decimal_axis(
     values = [factor * 10.0**power for power in powers for factor in factors]
     ticks = [value for value in values if low <= math.log10(value) <= high]
     return axis(title, ticks, [f"{tick:,.10g}" for tick in ticks], ends, type="log")
+
+
+def figure(
+    traces: Sequence[BaseTraceType],
+    title: str,
+    caption: str,
+    height: int,
+    bottom: int = BOTTOM,
+    margin: Mapping[str, float] = {},
+    **layout: Any,
+) -> Figure:
+    """A figure with a title and, below it, the caption that says what to see.
+
+    Args:
+        traces: drawn in this order.
+        title: plain text.
+        caption: plain text, broken into lines as wide as the figure.
+        height: of the plot itself in pixels; the heading's own space is added.
+        bottom: pixels below the plot, for the x axis and the legend.
+        margin: pixels on the left, "l", and on the right, "r", where they are not the usual ones.
+        layout: further fields of plotly's layout, checked by plotly.
+    """
+    lines = [plot_text(line) for line in wrapped(caption, WIDTH - 2 * EDGE)]
+    top = _TITLE_SPACE + _LINE_SPACE * len(lines)
+    total = height + top + bottom
+    # Not plotly's own subtitle, which slides into the title when a FigureWidget is redrawn.
+    small = f'<br><span style="font-size:13px;color:#555555">{"<br>".join(lines)}</span>'
+    text = plot_text(title) + (small if lines else "")
+    fields = {
+        "template": TEMPLATE,
+        "height": total,
+        "margin": {"l": 60, "r": 20, "t": top, "b": bottom, **margin},
+        "title": {"text": text, "y": 1 - 14 / total, "yanchor": "top"},
+        "showlegend": True,
+    }
+    return Figure(list(traces), fields | layout)
