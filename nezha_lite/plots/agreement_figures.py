@@ -41,7 +41,7 @@ class SearchRank:
     """Rank and log-probability of a prefix in one search.
 
     Attributes:
-        rank: its place in the beam, from 1; None if the beam did not keep it.
+        rank: its position in the beam, from 1; None if the beam did not keep it.
         log_prob: its summed log-probability; None if the search never came to it, because the beam
             had lost what it continues.
     """
@@ -160,28 +160,28 @@ def rank_marks(levels: Sequence[LevelAgreement], shared: bool) -> list[RankMark]
     ]
 
 
-def chosen_ends(chosen: ComparedPrefix | None) -> tuple[list[float], list[int]]:
-    """x and y of the chosen prefix in the columns that contain it."""
-    if chosen is None:
+def selected_ends(selected: ComparedPrefix | None) -> tuple[list[float], list[int]]:
+    """x and y of the selected prefix in the columns that contain it."""
+    if selected is None:
         return [], []
-    level = len(chosen.codes)
-    both = ((level - HALF, chosen.head.rank), (level + HALF, chosen.model.rank))
+    level = len(selected.codes)
+    both = ((level - HALF, selected.head.rank), (level + HALF, selected.model.rank))
     points = [(x, rank) for x, rank in both if rank is not None]
     return [x for x, _ in points], [rank for _, rank in points]
 
 
 def ranks_figure(
     levels: Sequence[LevelAgreement],
-    chosen: ComparedPrefix | None = None,
+    selected: ComparedPrefix | None = None,
     title: str = "The same prefixes, ranked by the head and by the model",
 ) -> Figure:
     """A pair of columns for each level; a line joins a prefix's rank in both.
 
-    The traces are always: lines, the chosen prefix, marks of both, marks of one alone, counts.
+    The traces are always: lines, the selected prefix, marks of both, marks of one alone, counts.
 
     Args:
         levels: from `compare_prefixes`.
-        chosen: drawn thick.
+        selected: drawn thick.
         title: plain text.
     """
     marks = {shared: rank_marks(levels, shared) for shared in MARKS}
@@ -197,7 +197,7 @@ def ranks_figure(
         )
         for shared, group in marks.items()
     ]
-    ends = zip(*chosen_ends(chosen), strict=True)
+    ends = zip(*selected_ends(selected), strict=True)
     ring = draw.series(ends, RING, width=3, size=17, hoverinfo="skip", showlegend=False)
     height = min(MAX_HEIGHT, max(MIN_HEIGHT, ROW * deepest))
     pixel = (deepest + 1.6) / height  # in ranks, and rather too large

@@ -11,13 +11,7 @@ from torch import Tensor
 
 from nezha_lite.plots import draw
 from nezha_lite.plots.static_svg import text_width
-from nezha_lite.plots.style import (
-    BLUE,
-    Figure,
-    nth_style,
-    number,
-    plot_text,
-)
+from nezha_lite.plots.style import BLUE, Figure, nth_style, number, plot_text
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELS = 40
@@ -190,5 +184,4 @@ def id_space_figure(semantic_ids: SemanticIds) -> Figure:
         ),
         log_y=True,
     )
-    figure.update_xaxes(draw.axis(ticks=levels))
-    return figure
+    return figure.update_xaxes(draw.axis(ticks=levels))

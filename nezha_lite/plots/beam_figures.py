@@ -26,10 +26,10 @@ from nezha_lite.plots.style import (
 )
 from nezha_lite.semantic_ids import SemanticIds
 
-MAX_LABELLED = 80  # nodes of a level that still leave room for text
+MAX_LABELLED = 80  # nodes of a level with enough space for text
 ROW_HEIGHT, MAX_HEIGHT = 15, 1200  # pixels
 LEFT, RIGHT = 30, 20  # margins in pixels
-TITLE_ROOM, LABEL_SIZE, LABEL_GAP = 310, 11, 9  # pixels: beside a leaf; of the font; after a mark
+TITLE_WIDTH, LABEL_SIZE, LABEL_GAP = 310, 11, 9  # pixels: beside a leaf; of the font; after a mark
 
 
 class Outcome(Enum):
@@ -178,7 +178,7 @@ class PlacedNode:
 def place_nodes(nodes: list[Node]) -> list[PlacedNode]:
     """Children in the order of their parents, so that no two edges cross."""
     placed: list[PlacedNode] = []
-    parents = {0: 0.5}  # place in the beam → y
+    parents = {0: 0.5}  # position in the beam → y
     for level in range(1, max((node.level for node in nodes), default=0) + 1):
         column = [node for node in nodes if node.level == level]
         column.sort(key=lambda node: (parents[node.parent], -node.log_prob, node.candidate))
@@ -206,7 +206,7 @@ def beam_tree_figure(
         row: of the batch.
         semantic_ids: the catalogue, for the items of the leaves.
         dataset: for their titles.
-        max_pruned: existing candidates shown at each level that the beam had no room for.
+        max_pruned: existing candidates shown at each level that the beam was too narrow for.
         title: plain text.
     """
     placed = place_nodes(beam_nodes(trace, row, max_pruned))
@@ -231,14 +231,13 @@ def tree_figure(
     largest = max(sizes, default=1)
     labelled = largest <= MAX_LABELLED
     # One level in pixels: the column of the prompt begins 0.15 levels from the left margin.
-    pixels = (WIDTH - LEFT - RIGHT - LABEL_GAP - TITLE_ROOM) / (levels + 0.15)
+    pixels = (WIDTH - LEFT - RIGHT - LABEL_GAP - TITLE_WIDTH) / (levels + 0.15)
     # Edges begin right of the widest code, so that they cross no label.
     codes = [text_width(str(row.node.codes[-1]), LABEL_SIZE) for row in placed]
     gutter = (LABEL_GAP + max(codes, default=0) + 2) / pixels if labelled else 0
-    levels_shown = [row.node.level for row in shown]
     edges = [
         ((level - 1 + gutter * (level > 1), row.parent_y), (level, row.y))
-        for level, row in zip(levels_shown, shown, strict=True)
+        for level, row in ((row.node.level, row) for row in shown)
     ]
     texts = shown if labelled else []
     labels = draw.texts(
@@ -264,7 +263,7 @@ def tree_figure(
             "",
             range(levels + 1),
             ["prompt", *(f"level {level}" for level in range(1, levels + 1))],
-            (-0.15, levels + (LABEL_GAP + TITLE_ROOM) / pixels),
+            (-0.15, levels + (LABEL_GAP + TITLE_WIDTH) / pixels),
             showgrid=False,
         ),
         yaxis={"visible": False, "range": [1.02, -0.02]},
@@ -293,7 +292,7 @@ def _label(node: Node, levels: int, semantic_ids: SemanticIds, dataset: Interact
     if node.level < levels:
         return str(node.codes[-1])
     items = semantic_ids.items_of(node.key)
-    place = f"{node.position + 1}. " if node.position >= 0 else ""
+    rank = f"{node.position + 1}. " if node.position >= 0 else ""
     more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
-    room = TITLE_ROOM - text_width(place + more, LABEL_SIZE)
-    return place + shortened(item_label(items[:1], dataset), room, LABEL_SIZE) + more
+    width = TITLE_WIDTH - text_width(rank + more, LABEL_SIZE)
+    return rank + shortened(item_label(items[:1], dataset), width, LABEL_SIZE) + more

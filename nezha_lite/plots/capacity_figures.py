@@ -24,20 +24,18 @@ from nezha_lite.plots.style import (
 
 # Shares of the requests, in percent. The axis counts the slower ones: one in 2, in 10, in 100.
 PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 93, 95, 97, 98, 99, 99.5)
-OTHERS, CHOSEN = SeriesStyle("others", BLUE), SeriesStyle("chosen", VERMILLION, symbol="square")
+OTHERS, SELECTED = SeriesStyle("others", BLUE), SeriesStyle("chosen", VERMILLION, symbol="square")
 TICKS = (0, 50, 75, 90, 95, 99)
 
 
 def service_style(service: Service, index: int) -> SeriesStyle:
     """The style of a service: that of its decoder in the latency figures, else one by its index."""
-    styles = DECODERS | PAPER
-    return styles.get(
-        service.name, replace(SERVICE_STYLES[index % len(SERVICE_STYLES)], name=service.name)
-    )
+    other = replace(SERVICE_STYLES[index % len(SERVICE_STYLES)], name=service.name)
+    return (DECODERS | PAPER).get(service.name, other)
 
 
 def responses_figure(
-    services: Sequence[Service], forecasts: Sequence[Forecast], chosen: int, deadline_ms: float
+    services: Sequence[Service], forecasts: Sequence[Forecast], selected: int, deadline_ms: float
 ) -> Figure:
     """Percentiles of the response time, one line for each service.
 
@@ -46,7 +44,7 @@ def responses_figure(
     Args:
         services: what answers.
         forecasts: one for each service.
-        chosen: index of the service drawn thick.
+        selected: index of the service drawn thick.
         deadline_ms: a dotted line.
     """
     styles = [service_style(service, index) for index, service in enumerate(services)]
@@ -61,7 +59,7 @@ def responses_figure(
             for percent, ms in zip(percents, responses, strict=True)
         ]
         points = zip(map(_slower, percents), responses, strict=True)
-        traces.append(draw.series(points, style, hover, 2 + 2 * (index == chosen)))
+        traces.append(draw.series(points, style, hover, 2 + 2 * (index == selected)))
     first, last = _slower(PERCENTS[0]), _slower(PERCENTS[-1])
     deadline = f"deadline, {deadline_ms:,g} ms"
     traces.append(
@@ -90,7 +88,7 @@ def responses_figure(
 def servers_figure(
     services: Sequence[Service],
     needed: Sequence[int | None],
-    chosen: int,
+    selected: int,
     deadline_ms: float,
     requests_per_second: float,
 ) -> Figure:
@@ -99,7 +97,7 @@ def servers_figure(
     Args:
         services: what answers.
         needed: servers for each; None where no number is enough.
-        chosen: index of the service marked by a square.
+        selected: index of the service marked by a square.
         deadline_ms: what 99 % of the requests stay within.
         requests_per_second: the load.
     """
@@ -107,8 +105,8 @@ def servers_figure(
     rows = range(len(services))[::-1]  # the first on top
     points = [(count, row) for row, count in zip(rows, needed, strict=True) if count]
     marks = []
-    for style, is_chosen in ((OTHERS, False), (CHOSEN, True)):
-        group = [(count, row) for count, row in points if (row == rows[chosen]) is is_chosen]
+    for style, is_selected in ((OTHERS, False), (SELECTED, True)):
+        group = [(count, row) for count, row in points if (row == rows[selected]) is is_selected]
         hover = [f"{count:,} servers" for count, _ in group]
         marks.append(draw.markers(group, style, 11, hover))
     texts = draw.texts(

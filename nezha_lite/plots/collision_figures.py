@@ -8,14 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nezha_lite.plots import draw
-from nezha_lite.plots.style import (
-    BLACK,
-    Figure,
-    SeriesStyle,
-    counted,
-    nth_style,
-    percent,
-)
+from nezha_lite.plots.style import BLACK, Figure, SeriesStyle, counted, nth_style, percent
 from nezha_lite.semantic_ids.collisions import expected_collision_rate, expected_distinct
 
 MAX_LEVELS = 4

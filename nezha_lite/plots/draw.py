@@ -102,11 +102,7 @@ def line(
 
 
 def segments(
-    segments: Iterable[Segment],
-    colour: str,
-    width: float = 1.0,
-    name: str = "",
-    **settings: Any,
+    segments: Iterable[Segment], colour: str, width: float = 1.0, name: str = "", **settings: Any
 ) -> go.Scatter:
     """Separate straight lines, each from one point to another."""
     points = [point for start, end in segments for point in (start, end, (None, None))]

@@ -17,11 +17,9 @@ from nezha_lite.semantic_ids import SemanticIds
 
 # (fewest items, name, grey): light enough for every mark to stand out in front of them.
 SHADES = ((1, "1 item", "#E2E2E2"), (2, "2 or 3 items", "#CCCCCC"), (4, "4 or more", "#B4B4B4"))
-LOWEST, HIGHEST, ROW = 56, 352, 26  # pixels: of the plot, and of a row where there is room
+LOWEST, HIGHEST, ROW = 56, 352, 26  # pixels: of the plot, and of a row where that is enough
 SIDE_BY_SIDE = 0.015  # of the plot's width, between the marks of one square
 BOTTOM = 116  # pixels below the plot: the axis, and two rows of the legend
-
-
 Square = tuple[int, int]
 
 
@@ -82,9 +80,9 @@ def id_map_figure(
     squares = _items_in_squares(semantic_ids, removed, prefix, shown)
     height = max(LOWEST, min(HIGHEST, ROW * rows))
     traces: list[go.Scatter] = []
-    for index, (fewest, name, grey) in enumerate(SHADES):
-        most = SHADES[index + 1][0] if index + 1 < len(SHADES) else semantic_ids.n_items + 1
-        filled_squares = [square for square, items in squares.items() if fewest <= items < most]
+    limits = [fewest for fewest, _, _ in SHADES[1:]] + [semantic_ids.n_items + 1]
+    for (fewest, name, grey), limit in zip(SHADES, limits, strict=True):
+        filled_squares = [square for square, items in squares.items() if fewest <= items < limit]
         traces.append(_squares(filled_squares, name, grey, max(1.5, height / rows - 1)))
     counts = Counter(
         (_square(mark.codes[depth:]), mark.outcome)
@@ -111,10 +109,7 @@ def id_map_figure(
 
 
 def _aside(
-    square: Square,
-    outcome: IdOutcome,
-    counts: Counter[tuple[Square, IdOutcome]],
-    columns: int,
+    square: Square, outcome: IdOutcome, counts: Counter[tuple[Square, IdOutcome]], columns: int
 ) -> float:
     """Horizontal shift of a mark, so that all marks of a square are visible."""
     kinds = [kind for kind in MARKS if (square, kind) in counts]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nezha_lite.plots import draw
 from nezha_lite.plots.style import GREY, Figure, SeriesStyle, counted, nth_style
 from nezha_lite.semantic_ids.quality import IdQuality
 
-MAX_LEVELS = 4  # shown in one figure: what the legend holds, and an eye can tell apart
+MAX_LEVELS = 4  # shown in one figure: what fits into the legend, and readers can tell apart
 _ROW, _NAME_WIDTH = 34, 200  # pixels: of a tokenizer's row; of its name
 
 
@@ -43,11 +43,7 @@ def neighbours_figure(
         "prefixes have fewer items, so they keep less."
     ) + _left_out(depth)
     figure = _dots(
-        tokenizers,
-        shares,
-        x_title="nearest neighbours with the same prefix (%)",
-        title=title,
-        caption=caption,
+        shares, "nearest neighbours with the same prefix (%)", title, caption, tokenizers
     )
     chance = [
         (100 * (quality.prefixes[0].neighbours_chance or 0.0), row)
@@ -87,13 +83,7 @@ def tokenizers_figure(
         f"Least even level: level {weakest[1].level} of {weakest[0]}, at "
         f"{_percent(weakest[1].attained)} of what its items would allow."
     ) + _left_out(depth)
-    figure = _dots(
-        tokenizers,
-        shares,
-        x_title="effective codes (% of attainable)",
-        title=title,
-        caption=caption,
-    )
+    figure = _dots(shares, "effective codes (% of attainable)", title, caption, tokenizers)
     figure.add_trace(
         draw.texts(
             [(103.0, row) for row in range(len(tokenizers))],
@@ -105,11 +95,11 @@ def tokenizers_figure(
 
 
 def _dots(
-    tokenizers: Mapping[str, IdQuality],
     shares: Mapping[str, Sequence[float | None]],
     x_title: str,
     title: str,
     caption: str,
+    tokenizers: Collection[str],
 ) -> Figure:
     """A row for each tokenizer, with a mark for each of its shares: series → share in each row."""
     # Later marks are smaller, so that marks in one place are all seen.
@@ -123,7 +113,6 @@ def _dots(
         title,
         caption,
         _ROW * len(tokenizers) + 20,
-        draw.BOTTOM,
         xaxis=draw.axis(x_title, range(0, 101, 20), ends=(-3, 103)),
         yaxis=draw.rows_axis(list(tokenizers), _NAME_WIDTH),
     )

@@ -25,7 +25,7 @@ ROW_HEIGHT, BAR_HEIGHT = 92, 30  # pixels
 COLOURS, OPENED = (BLUE, SKY, VERMILLION), 2  # bars by turns, and those of the prefix's codes
 GAP = 0.0025  # between two bars, as a share of the figure's width
 HALF = BAR_HEIGHT / ROW_HEIGHT / 2
-FOOT, HEAD = 0.17, 0.52  # where a funnel ends above its row, and where the row's text has room
+FOOT, HEAD = 0.17, 0.52  # where a funnel ends above its row, and where the row's text begins
 
 
 def residual_figure(
@@ -61,7 +61,7 @@ def residual_figure(
 
 
 def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) -> Figure:
-    """The items below a prefix: each row divides the items of the code chosen above it.
+    """The items below a prefix: each row divides the items of the code opened above it.
 
     Args:
         semantic_ids: the catalogue.

@@ -159,11 +159,7 @@ def systems_figure(
 
 
 def differences_figure(
-    rows: Sequence[ResultRow],
-    metric: str,
-    title: str,
-    caption: str = "",
-    label: Label = pair_name,
+    rows: Sequence[ResultRow], metric: str, title: str, caption: str = "", label: Label = pair_name
 ) -> Figure:
     """Differences with their intervals around a line at 0: a row per label, a mark per data set.
 

@@ -106,8 +106,8 @@ def tradeoff_figure(
     return _figure(traces, points, points, y_title, title, caption)
 
 
-def chosen_points_figure(
-    chosen: Sequence[TradeoffPoint],
+def selected_points_figure(
+    selected: Sequence[TradeoffPoint],
     everything: Sequence[TradeoffPoint],
     y_title: str,
     title: str,
@@ -120,7 +120,7 @@ def chosen_points_figure(
     them, their holes; the budget comes last.
 
     Args:
-        chosen: the points shown, those of one decoder by rising beam.
+        selected: the points shown, those of one decoder by rising beam.
         everything: at least one point; those among which the choice is made.
         y_title: the quantity, with its unit.
         title: plain text.
@@ -130,7 +130,7 @@ def chosen_points_figure(
     traces = []
     for style in _styles(everything):
         # Hollow has a meaning here, so no decoder's marks may be hollow by themselves.
-        symbol, points = style.symbol.removesuffix("-open"), _of(style, chosen)
+        symbol, points = style.symbol.removesuffix("-open"), _of(style, selected)
         holes = [(point.milliseconds, point.value) for point in points if point.dominated]
         traces.append(_series(style, points, symbol))
         traces.append(draw.markers(holes, replace(HOLE, symbol=symbol), 5))
@@ -139,7 +139,7 @@ def chosen_points_figure(
     ends = [min(values) - margin, max(values) + margin]
     line = [(budget, end) for end in ends if math.isfinite(budget)]
     traces.append(draw.line(line, BLACK, width=1.5, dash="dash", name="latency budget"))
-    figure = _figure(traces, chosen, everything, y_title, title, caption)
+    figure = _figure(traces, selected, everything, y_title, title, caption)
     figure.update_xaxes(range=[min(times) - 0.05, max(times) + 0.05])
     return figure.update_yaxes(range=ends)
 

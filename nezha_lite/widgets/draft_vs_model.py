@@ -113,7 +113,7 @@ class DraftAgainstModel(DecodePanel):
 
     def _explain(self, change: Any = None) -> None:
         self.prefix_choice.choose(self.prefix)
-        xs, ys = agreement_figures.chosen_ends(self._selected())
+        xs, ys = agreement_figures.selected_ends(self._selected())
         self.ranks.data[SELECTED].update(x=xs, y=ys)
         self.explanation.value = paragraphs(self._description())
 

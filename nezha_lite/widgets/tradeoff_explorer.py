@@ -13,7 +13,7 @@ from nezha_lite.common.results import ResultRow
 from nezha_lite.plots.style import Figure, decoder_style, number
 from nezha_lite.plots.tradeoff_figures import (
     TradeoffPoint,
-    chosen_points_figure,
+    selected_points_figure,
     tradeoff_points,
     with_dominated,
 )
@@ -172,7 +172,7 @@ class TradeoffExplorer(Panel):
 
     def _figure(self) -> Figure:
         title = METRICS[self.metric]
-        return chosen_points_figure(
+        return selected_points_figure(
             sorted(self.points, key=lambda point: point.beam),
             self.everything[self.metric],
             title,

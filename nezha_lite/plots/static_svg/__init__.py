@@ -7,13 +7,4 @@ measure and shorten text by the same widths.
 from nezha_lite.plots.static_svg.elements import plain, shortened, text_width, wrapped
 from nezha_lite.plots.static_svg.figure import EDGE, WIDTH, figure_svg, page_svg
 
-__all__ = [
-    "EDGE",
-    "WIDTH",
-    "figure_svg",
-    "page_svg",
-    "plain",
-    "shortened",
-    "text_width",
-    "wrapped",
-]
+__all__ = ["EDGE", "WIDTH", "figure_svg", "page_svg", "plain", "shortened", "text_width", "wrapped"]

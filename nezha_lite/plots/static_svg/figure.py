@@ -62,7 +62,7 @@ def _figure(figure: dict[str, Any]) -> tuple[str, float]:
     spans = {axis: _span(layout.get(f"{axis}axis", {}), axis, visible) for axis in "xy"}
     y_axis = layout.get("yaxis", {})
     longest = max((text_width(label, 12) for _, label in _ticks(y_axis, spans["y"])), default=0)
-    # As plotly's automargin: room for the labels of the y axis beside its title.
+    # As plotly's automargin: space for the labels of the y axis beside its title.
     left = max(margin["l"], 34 + longest) if y_axis.get("visible", True) else margin["l"]
     right, top, bottom = WIDTH - margin["r"], margin["t"], height - margin["b"]
     to_x = _scale(spans["x"], left, right, layout.get("xaxis", {}))
@@ -113,10 +113,10 @@ def _scale(span: Span, start: float, end: float, axis: Fields) -> Scale:
     low, high = span
     log = axis.get("type") == "log"
 
-    def place(value: float) -> float:
+    def to_pixels(value: float) -> float:
         return start + ((math.log10(value) if log else value) - low) / (high - low) * (end - start)
 
-    return place
+    return to_pixels
 
 
 def _ticks(axis: Fields, span: Span) -> list[tuple[float, str]]:
