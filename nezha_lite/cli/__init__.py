@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import typer
 
 from nezha_lite.cli import bench, data, evaluate, recommend, tokenize, train
+from nezha_lite.cli.options import command_of
 from nezha_lite.common.memory import out_of_memory
 
 app = typer.Typer(
@@ -35,10 +36,10 @@ for command in (
     evaluate.hallucination,
     evaluate.study,
 ):
-    app.command()(command)
-app.command("data")(data.show_data)
-app.command("import")(data.import_tables)
-app.command("map")(data.sid_map)
+    command_of(app)(command)
+command_of(app, "data")(data.show_data)
+command_of(app, "import")(data.import_tables)
+command_of(app, "map")(data.sid_map)
 app.add_typer(bench.app, name="bench")
 
 

@@ -24,6 +24,7 @@ from nezha_lite.cli.options import (
     Folder,
     Results,
     codes_per_level,
+    command_of,
     keep,
     load,
     oom_hint,
@@ -62,7 +63,7 @@ def show(
     print("\n".join(json_lines(rows)) if json else table(rows))
 
 
-@app.command()
+@command_of(app)
 @oom_hint("--batch", "--beam", "--history")
 @options_of(
     "measured",
@@ -77,38 +78,33 @@ def show(
 )
 def decode(
     measured: dict[str, Any],
-    model: Annotated[
-        Path | None, typer.Option(help="folder written by `train`, instead of random weights")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="backbone with random weights: tiny, small, qwen3-0.6b, …")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="real prompts and IDs: sample, beauty, …, or a folder")
-    ] = None,
-    levels: Annotated[
-        list[int] | None,
-        typer.Option(help="levels of the IDs, repeated; by default 4, a data set's 3"),
-    ] = None,
-    codes: Annotated[
-        int | None, typer.Option(help="codes per level; by default 256, a data set's 64")
-    ] = None,
-    items: Annotated[
-        int | None, typer.Option(help="items of a synthetic catalogue; by default 12,000")
-    ] = None,
+    model: Path | None = None,
+    preset: str | None = None,
+    dataset: str | None = None,
+    levels: list[int] | None = None,
+    codes: int | None = None,
+    items: int | None = None,
     decoders: Annotated[
         list[str] | None,
         typer.Option("--decoder", help=f"repeated, or all: {', '.join(DECODERS)}"),
     ] = None,
-    precision: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="of weights and activations")
-    ] = "float32",
+    precision: Literal["float32", "bfloat16"] = "float32",
     threads: Threads = None,
     device: Device = "auto",
     json: Json = False,
     results: Results = None,
 ) -> None:
-    """Latency of the decoders, beside bare forward passes; without options, of random weights."""
+    """Latency of the decoders, beside bare forward passes; without options, of random weights.
+
+    Args:
+        model: folder written by `train`, instead of random weights
+        preset: backbone with random weights: tiny, small, qwen3-0.6b, …
+        dataset: real prompts and IDs: sample, beauty, …, or a folder
+        levels: levels of the IDs, repeated; by default 4, a data set's 3
+        codes: codes per level; by default 256, a data set's 64
+        items: items of a synthetic catalogue; by default 12,000
+        precision: of weights and activations
+    """
     if decoders:
         measured["decoders"] = tuple(DECODERS) if decoders == ["all"] else decoders
     if "contexts" in measured:
@@ -187,7 +183,7 @@ def _refuse(brought_by: str, **given: object) -> None:
             raise ValueError(f"--{option} has no say in {brought_by}: leave one of them out.")
 
 
-@app.command()
+@command_of(app)
 @oom_hint("--items", "--beam")
 @options_of(
     "measured",
@@ -198,14 +194,19 @@ def _refuse(brought_by: str, **given: object) -> None:
 )
 def verify(
     measured: dict[str, Any],
-    levels: Annotated[int, typer.Option(help="levels of the IDs")] = 3,
-    codes: Annotated[int, typer.Option(help="codes per level")] = 512,
+    levels: int = 3,
+    codes: int = 512,
     threads: Threads = None,
     device: Device = "auto",
     json: Json = False,
     results: Results = None,
 ) -> None:
-    """Memory and time of the verifiers, by the size of the catalogue."""
+    """Memory and time of the verifiers, by the size of the catalogue.
+
+    Args:
+        levels: levels of the IDs
+        codes: codes per level
+    """
     if levels < 1 or codes < 1:
         raise ValueError(f"levels and codes are {levels} and {codes}, but must be at least 1.")
     with using_threads(threads):
@@ -214,16 +215,20 @@ def verify(
     keep(results, rows, json)
 
 
-@app.command()
+@command_of(app)
 def train(
     folder: Folder,
     dataset: Data,
-    repeats: Annotated[int, typer.Option(help="timed training steps")] = 50,
+    repeats: int = 50,
     json: Json = False,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
-    """Training targets per second, by the way prefixes are batched."""
+    """Training targets per second, by the way prefixes are batched.
+
+    Args:
+        repeats: timed training steps
+    """
     from nezha_lite.bench.training import bench_training
 
     data, trained = load(dataset, folder, device)
@@ -232,20 +237,22 @@ def train(
     keep(results, rows, json)
 
 
-@app.command()
+@command_of(app)
 @oom_hint("--beam")
 @options_of("compared", bench_equality, "users", "compile", paths="--path", beams="--beam")
 def equal(
     folder: Folder,
     dataset: Data,
     compared: dict[str, Any],
-    precision: Annotated[
-        Literal["float32", "float64"], typer.Option(help="of weights and activations")
-    ] = "float32",
+    precision: Literal["float32", "float64"] = "float32",
     results: Results = None,
     device: Device = "auto",
 ) -> None:
-    """Whether fast ways of decoding give the lists of the slow ones, prompt by prompt."""
+    """Whether fast ways of decoding give the lists of the slow ones, prompt by prompt.
+
+    Args:
+        precision: of weights and activations
+    """
     data, trained = load(dataset, folder, device)
     model = trained.model.to(getattr(torch, precision))
     rows = []
@@ -258,22 +265,24 @@ def equal(
             keep(results, rows)
 
 
-@app.command()
+@command_of(app)
 @options_of("vectors", SyntheticVectors, "items", "width")
 @options_of("measured", bench_tokenizers, "threads", kinds="--ids")
 def tokenize(
-    dataset: Annotated[
-        str, typer.Argument(help="sample, beauty, …, a folder, or synthetic for made-up vectors")
-    ],
+    dataset: str,
     vectors: dict[str, Any],
     measured: dict[str, Any],
-    levels: Annotated[int, typer.Option(help="levels of the IDs")] = 4,
-    codes: Annotated[
-        list[int] | None, typer.Option(help="codes per level, or for each; by default 64; repeated")
-    ] = None,
+    levels: int = 4,
+    codes: list[int] | None = None,
     results: Results = None,
 ) -> None:
-    """Time and memory of fitting and encoding, each quantizer in a process of its own."""
+    """Time and memory of fitting and encoding, each quantizer in a process of its own.
+
+    Args:
+        dataset: sample, beauty, …, a folder, or synthetic for made-up vectors
+        levels: levels of the IDs
+        codes: codes per level, or for each; by default 64; repeated
+    """
     rows = bench_tokenizers(
         dataset,
         SyntheticVectors(**vectors)

@@ -48,19 +48,18 @@ def show_data(dataset: Data) -> None:
     *("separator", "category_separator"),
 )
 def import_tables(
-    tables: Annotated[
-        list[Path],
-        typer.Argument(help="tables in CSV: the interactions and, if there is one, the items"),
-    ],
-    folder: Annotated[
-        Path, typer.Argument(help="folder for the data set; must not hold one of its name yet")
-    ],
+    tables: list[Path],
+    folder: Path,
     layout: dict[str, Any],
 ) -> None:
     """Check CSV tables, say what is wrong with them, and make them a data set's folder.
 
     INTERACTIONS.csv has a row for each time a user took an item; ITEMS.csv, which may be left out,
     one for each item. Nothing is written while there are errors.
+
+    Args:
+        tables: tables in CSV: the interactions and, if there is one, the items
+        folder: folder for the data set; must not hold one of its name yet
     """
     if len(tables) > 2:
         raise ValueError(
@@ -81,15 +80,16 @@ def import_tables(
 
 
 def sid_map(
-    folder: Annotated[
-        Path, typer.Argument(help="folder written by `train`, or by `tokenize`", file_okay=False)
-    ],
+    folder: Annotated[Path, typer.Argument(file_okay=False)],
     dataset: Data,
-    out: Annotated[
-        Path, typer.Option(help="CSV file to write; an older one is replaced", dir_okay=False)
-    ],
+    out: Annotated[Path, typer.Option(dir_okay=False)],
 ) -> None:
-    """Write the map of semantic IDs as a table: item, codes, key, title."""
+    """Write the map of semantic IDs as a table: item, codes, key, title.
+
+    Args:
+        folder: folder written by `train`, or by `tokenize`
+        out: CSV file to write; an older one is replaced
+    """
     semantic_ids = SemanticIds.load(folder / SEMANTIC_IDS_FILE)
     write_sid_map(out, semantic_ids, load_dataset(dataset))
     print(f"{semantic_ids.n_items:,} items with {semantic_ids.levels} codes each: {out}")

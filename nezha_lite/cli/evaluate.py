@@ -44,9 +44,7 @@ def evaluate(
         typer.Option(help=f"repeated, of {', '.join(EVALUATED)}; by default nezha"),
     ] = None,
     verification: Verified = "prefix",
-    split: Annotated[
-        Literal["validation", "test"], typer.Option(help="which held-out items")
-    ] = "test",
+    split: Literal["validation", "test"] = "test",
     users: Users = 0,
     results: Results = None,
     device: Device = "auto",
@@ -55,6 +53,9 @@ def evaluate(
 
     With `--decoder nezha --decoder autoregressive`, also how far the two agree: the overlap of
     their lists, and NEZHA's gain in recall with its 95 % bootstrap interval over the same users.
+
+    Args:
+        split: which held-out items
     """
     from nezha_lite import evaluation
     from nezha_lite.training import read_training_record
@@ -118,18 +119,20 @@ def evaluate(
 def hallucination(
     folder: Folder,
     dataset: Data,
-    earlier: Annotated[
-        list[Path] | None, typer.Option(help="checkpoint of the same run, repeated")
-    ] = None,
-    beams: Annotated[list[int] | None, typer.Option("--beam", help="beam widths, repeated")] = None,
-    removed: Annotated[
-        list[float] | None, typer.Option(help="share of items gone since training, repeated")
-    ] = None,
+    earlier: list[Path] | None = None,
+    beams: Annotated[list[int] | None, typer.Option("--beam")] = None,
+    removed: list[float] | None = None,
     users: Users = 1000,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
-    """Share of drafts that name no item: by beam width, by training, after catalogue changes."""
+    """Share of drafts that name no item: by beam width, by training, after catalogue changes.
+
+    Args:
+        earlier: checkpoint of the same run, repeated
+        beams: beam widths, repeated
+        removed: share of items gone since training, repeated
+    """
     from nezha_lite.evaluation.hallucination import by_beam, by_removal, epochs_trained
 
     data, trained = load(dataset, folder, device)
@@ -154,23 +157,12 @@ def hallucination(
 @oom_hint("--workers")
 def study(
     dataset: Data,
-    output: Annotated[Path, typer.Argument(help="the study's folder", file_okay=False)],
-    preset: Annotated[
-        str, typer.Option(help="quick (an hour on two CPU cores), full (a GPU), or sample")
-    ] = "quick",
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="a system such as nezha or sasrec, repeated; by default all"),
-    ] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option(help="of the runs, repeated; by default the preset's")
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="jobs at a time; 0: one a core, or three on a GPU")
-    ] = 0,
-    show: Annotated[
-        bool, typer.Option("--status", help="say what is done and what is left, and do nothing")
-    ] = False,
+    output: Annotated[Path, typer.Argument(file_okay=False)],
+    preset: str = "quick",
+    only: list[str] | None = None,
+    seed: list[int] | None = None,
+    workers: int = 0,
+    show: Annotated[bool, typer.Option("--status")] = False,
     results: Results = None,
     device: Device = "auto",
 ) -> None:
@@ -178,6 +170,14 @@ def study(
 
     The same command goes on where it was interrupted. Results are written from what is there, so
     `--only nezha --only sasrec` first and the rest later gives the same file.
+
+    Args:
+        output: the study's folder
+        preset: quick (an hour on two CPU cores), full (a GPU), or sample
+        only: a system such as nezha or sasrec, repeated; by default all
+        seed: of the runs, repeated; by default the preset's
+        workers: jobs at a time; 0: one a core, or three on a GPU
+        show: say what is done and what is left, and do nothing
     """
     from nezha_lite.evaluation.study import PRESETS, Report, run_study, status
 

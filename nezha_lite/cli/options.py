@@ -96,6 +96,34 @@ def options_of(
     return of_command
 
 
+def command_of(
+    app: typer.Typer, name: str | None = None
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Add a function to an app; "Args" in its docstring are the help texts of its parameters.
+
+    A parameter without default becomes an argument, another one an option. A parameter that the
+    docstring does not name has its help text in its annotation, or from `options_of`.
+    """
+
+    def register(command: Callable[..., T]) -> Callable[..., T]:
+        about, help_texts = inspect.getdoc(command) or "", _help_texts(command)
+        parameters = []
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            annotation = parameter.annotation
+            if parameter.name in help_texts:
+                if not hasattr(annotation, "__metadata__"):
+                    required = parameter.default is parameter.empty
+                    kind = typer.Argument if required else typer.Option
+                    annotation = Annotated[annotation, kind()]
+                annotation.__metadata__[0].help = help_texts[parameter.name]
+            parameters.append(_keyword(parameter.name, parameter.default, annotation))
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        app.command(name, help=about.partition("\nArgs:\n")[0])(command)
+        return command
+
+    return register
+
+
 def _keyword(name: str, default: object, annotation: Any) -> inspect.Parameter:
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, keyword, default=default, annotation=annotation)

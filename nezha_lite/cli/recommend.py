@@ -15,28 +15,28 @@ from nezha_lite.datasets import InteractionDataset, plain_text, shown_text
 def recommend(
     folder: Folder,
     dataset: Data,
-    user: Annotated[str | None, typer.Option(help="a user of the data set, by name")] = None,
-    item: Annotated[
-        list[str] | None, typer.Option(help="or a history: item names, oldest first, repeated")
-    ] = None,
-    exclude_seen: Annotated[
-        bool, typer.Option("--exclude-seen", help="nothing that is in the history")
-    ] = False,
-    deny: Annotated[
-        list[str] | None, typer.Option(help="an item, by name, that must not come; repeated")
-    ] = None,
-    category: Annotated[
-        str | None, typer.Option(help="only items whose categories include this one")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="length of the list")] = 10,
+    user: str | None = None,
+    item: list[str] | None = None,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen")] = False,
+    deny: list[str] | None = None,
+    category: str | None = None,
+    k: Annotated[int, typer.Option("-k")] = 10,
     beam: Beam = 50,
     verification: Verified = "prefix",
     device: Device = "auto",
-    compile: Annotated[
-        bool, typer.Option("--compile", help="compile the decoder first, as a service would")
-    ] = False,
+    compile: Annotated[bool, typer.Option("--compile")] = False,
 ) -> None:
-    """Recommend items, with their titles, to a user or after a history."""
+    """Recommend items, with their titles, to a user or after a history.
+
+    Args:
+        user: a user of the data set, by name
+        item: or a history: item names, oldest first, repeated
+        exclude_seen: nothing that is in the history
+        deny: an item, by name, that must not come; repeated
+        category: only items whose categories include this one
+        k: length of the list
+        compile: compile the decoder first, as a service would
+    """
     if (user is None) == (item is None):
         raise ValueError("Name either a --user or the --item names of a history, and not both.")
     data, trained = load(dataset, folder, device, compile)

@@ -30,26 +30,21 @@ from nezha_lite.semantic_ids.vectors.item_texts import text_report
 def tokenize(
     dataset: Data,
     shape: dict[str, Any],
-    output: Annotated[
-        Path | None,
-        typer.Argument(help="folder in which tokenizer and IDs are kept", file_okay=False),
-    ] = None,
-    ids: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="released, rq-kmeans, balanced-rq-kmeans, rq-vae, opq, lsh, random, "
-            "rq-kmeans-both, rq-vae-both (texts and behaviour), rq-kmeans-behaviour; repeated to "
-            "compare; by default rq-kmeans"
-        ),
-    ] = None,
-    stability: Annotated[
-        bool, typer.Option(help="fit again with the next seed, and tell how much stays the same")
-    ] = False,
+    output: Annotated[Path | None, typer.Argument(file_okay=False)] = None,
+    ids: list[str] | None = None,
+    stability: bool = False,
     results: Results = None,
 ) -> None:
     """Build semantic IDs and report what they are worth, before and after collisions are resolved.
 
     With OUTPUT they are kept, for `train --ids OUTPUT`.
+
+    Args:
+        output: folder in which tokenizer and IDs are kept
+        ids: released, rq-kmeans, balanced-rq-kmeans, rq-vae, opq, lsh, random, rq-kmeans-both,
+            rq-vae-both (texts and behaviour), rq-kmeans-behaviour; repeated to compare; by default
+            rq-kmeans
+        stability: fit again with the next seed, and tell how much stays the same
     """
     from nezha_lite.evaluation.tokenizer_report import report_tokenizer
 
@@ -85,19 +80,13 @@ def tokenize(
 @options_of("shape", tokenizer_config, "levels", "codes", "collisions")
 def compare(
     dataset: Data,
-    output: Annotated[
-        Path, typer.Argument(help="folder for the runs; the same one goes on", file_okay=False)
-    ],
+    output: Annotated[Path, typer.Argument(file_okay=False)],
     shape: dict[str, Any],
-    tokenizer: Annotated[
-        list[str] | None, typer.Option(help="by name, repeated; by default all that apply")
-    ] = None,
-    seeds: Annotated[
-        list[int] | None, typer.Option("--seed", help="repeated; by default 0 and 1")
-    ] = None,
+    tokenizer: list[str] | None = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed")] = None,
     preset: Preset = "tiny",
-    epochs: Annotated[int, typer.Option(help="passes over the data, for each run")] = 16,
-    dropout: Annotated[float, typer.Option(help="embeddings, residuals and head")] = 0.1,
+    epochs: int = 16,
+    dropout: float = 0.1,
     beam: Beam = 20,
     users: Users = 0,
     results: Results = None,
@@ -105,6 +94,13 @@ def compare(
     """Train the same model on each tokenizer's IDs, and compare what it then recommends.
 
     Stopped or killed, the same command goes on; runs that are done are not run again.
+
+    Args:
+        output: folder for the runs; the same one goes on
+        tokenizer: by name, repeated; by default all that apply
+        seeds: repeated; by default 0 and 1
+        epochs: passes over the data, for each run
+        dropout: embeddings, residuals and head
     """
     from nezha_lite.evaluation.tokenizer_comparison import Budget, compare_tokenizers, contenders
     from nezha_lite.training import TrainingConfig

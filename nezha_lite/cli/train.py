@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import typer
+from typing import Any, Literal
 
 from nezha_lite.cli.options import (
     ID_OPTIONS,
@@ -44,35 +42,32 @@ RECIPES: Mapping[Recipe, tuple[TrainingConfig, dict[str, Any]]] = {
 )
 def train(
     dataset: Data,
-    output: Annotated[Path, typer.Argument(help="folder for the model; must not hold a run yet")],
+    output: Path,
     shape: dict[str, Any],
     settings: dict[str, Any],
     preset: Preset = "tiny",
-    backbone: Annotated[
-        str | None, typer.Option(help="pretrained backbone instead: a folder or a hub name")
-    ] = None,
-    ids: Annotated[
-        str,
-        typer.Option(
-            help="auto (released ones where they exist), or as in `tokenize`, or a file or folder "
-            "of IDs"
-        ),
-    ] = "auto",
-    recipe: Annotated[
-        Recipe,
-        typer.Option(
-            help="scratch (defaults as shown), or paper: the authors' settings, for `--backbone`"
-        ),
-    ] = "scratch",
-    dropout: Annotated[float | None, typer.Option(help="embeddings, residuals and head")] = None,
-    label_smoothing: Annotated[float, typer.Option(help="of all losses")] = 0.0,
-    next_code_weight: Annotated[
-        float | None, typer.Option(help="weight of the autoregressive loss; 0: the head's alone")
-    ] = None,
-    max_items: Annotated[int, typer.Option(help="longest history, in items")] = 20,
-    resume: Annotated[bool, typer.Option(help="go on from the newest good checkpoint")] = False,
+    backbone: str | None = None,
+    ids: str = "auto",
+    recipe: Recipe = "scratch",
+    dropout: float | None = None,
+    label_smoothing: float = 0.0,
+    next_code_weight: float | None = None,
+    max_items: int = 20,
+    resume: bool = False,
 ) -> None:
-    """Train a model with its draft head."""
+    """Train a model with its draft head.
+
+    Args:
+        output: folder for the model; must not hold a run yet
+        backbone: pretrained backbone instead: a folder or a hub name
+        ids: auto (released ones where they exist), or as in `tokenize`, or a file or folder of IDs
+        recipe: scratch (defaults as shown), or paper: the authors' settings, for `--backbone`
+        dropout: embeddings, residuals and head
+        label_smoothing: of all losses
+        next_code_weight: weight of the autoregressive loss; 0: the head's alone
+        max_items: longest history, in items
+        resume: go on from the newest good checkpoint
+    """
     data = load_dataset(dataset)
     if ids not in TOKENIZERS and ids not in ("auto", "released"):
         refuse(ids, [option for option in shape if option != "cache"])
