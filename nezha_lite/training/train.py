@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import nn
@@ -26,7 +26,9 @@ from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.training.checkpoints import saving
 from nezha_lite.training.config import TrainingConfig
 from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingRows, evaluation_rows
-from nezha_lite.training.trainer import Score, ValidatedTrainer, best_epoch, trainer_arguments
+
+if TYPE_CHECKING:  # loads transformers' Trainer, which only `train` needs
+    from nezha_lite.training.trainer import Score, ValidatedTrainer
 
 TRAINING_FILE = "training.json"
 OUTPUT_FILES = ("checkpoints", *MODEL_FILES, SEMANTIC_IDS_FILE, TRAINING_FILE)
@@ -85,6 +87,8 @@ def train(
             good checkpoint.
         OSError: if the disk is full; the checkpoints written before are whole.
     """
+    from nezha_lite.training.trainer import best_epoch
+
     config, output = config or TrainingConfig(), Path(output)
     if semantic_ids.n_items != dataset.n_items:
         raise ValueError(
@@ -151,6 +155,8 @@ def _make_trainer(
     progress: bool,
     score: Score | None,
 ) -> ValidatedTrainer:
+    from nezha_lite.training.trainer import ValidatedTrainer, trainer_arguments
+
     max_items, placeholders = model.config.max_items, model.reads_placeholders
     stride = min(config.window_stride, max_items)
     rows = TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)

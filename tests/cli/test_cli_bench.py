@@ -116,7 +116,7 @@ def test_decode_takes_a_data_set_and_its_released_ids_as_they_are(tmp_path: Path
         ("--items 0", ("items is 0",)),
         ("--codes 0", ("codes is 0",)),
         ("--levels 0", ("levels is 0",)),
-        ("--history 5000", ("20,005 tokens", "8,192 positions")),
+        ("--history 5000", ("is 5000", "8,192 positions")),
         ("--dataset bueaty", ("'bueaty' is neither a folder",)),
         ("--dataset sample --items 7", ("--items has no say",)),
         ("--model nowhere", ("nowhere has no config.json", "nezha-lite train")),

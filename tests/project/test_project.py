@@ -256,13 +256,13 @@ def test_modules_run_nothing_that_a_file_holds() -> None:
 
 
 @pytest.mark.slow
-def test_importing_the_package_loads_nothing_heavy() -> None:
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
     # Not accelerate: transformers itself loads it with the class every model derives from.
     unwanted = ("IPython", "anywidget", "ipywidgets", "matplotlib", "plotly", "sklearn")
     unwanted += ("transformers.trainer",)
-    loaded = run_python("import nezha_lite, sys; print(*sys.modules)").split()
+    loaded = run_python("import nezha_lite.cli, sys; print(*sys.modules)").split()
     found = [name for name in loaded if name in unwanted or name.startswith("jupyter")]
-    assert not found, f"import nezha_lite loads {found}"
+    assert not found, f"import nezha_lite.cli loads {found}"
 
 
 @pytest.mark.slow
