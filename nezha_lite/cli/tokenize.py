@@ -23,7 +23,7 @@ from nezha_lite.cli.options import (
 from nezha_lite.common.checks import check
 from nezha_lite.datasets import load_dataset
 from nezha_lite.semantic_ids.tokenizer import named
-from nezha_lite.semantic_ids.vectors.item_texts import text_report
+from nezha_lite.semantic_ids.vectors.tfidf import text_report
 
 
 @options_of("shape", tokenizer_config, *ID_OPTIONS, "seed")

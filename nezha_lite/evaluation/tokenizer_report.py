@@ -14,7 +14,7 @@ from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.quality import IdQuality, id_quality, item_categories
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig, item_vectors
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
-from nezha_lite.semantic_ids.vectors.item_texts import item_sentences
+from nezha_lite.semantic_ids.vectors.tfidf import item_sentences
 
 
 @dataclass(frozen=True)

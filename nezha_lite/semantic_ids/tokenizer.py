@@ -5,56 +5,105 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Self, get_args
 
 from torch import Tensor
 
-from nezha_lite.common.files import atomic_write, parse_json
+from nezha_lite.common.checks import check
+from nezha_lite.common.files import atomic_write, damage_named, parse_json
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids.catalogue import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.collisions import Collisions, NewItems, add_items, resolve
+from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE, without_lists
 from nezha_lite.semantic_ids.quality import id_quality
 from nezha_lite.semantic_ids.quantizers import (
+    QUANTIZERS,
     Quantizer,
     RQKMeans,
     load_quantizer,
     make_quantizer,
 )
-from nezha_lite.semantic_ids.tokenizer_config import (
-    TOKENIZERS,
-    TokenizerConfig,
-    default_vectors,
-    named,
-)
 from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
+from nezha_lite.semantic_ids.vectors.tfidf import item_sentences
 
-__all__ = [
-    "TOKENIZERS",
-    "CollapseWarning",
-    "ItemTokenizer",
-    "TokenizerConfig",
-    "build_semantic_ids",
-    "default_vectors",
-    "item_vectors",
-    "named",
-    "tokenize",
-]
-
-_FILES = ("tokenizer.json", "quantizer.safetensors", "semantic_ids.safetensors")
+_FILES = ("tokenizer.json", "quantizer.safetensors", SEMANTIC_IDS_FILE)
 
 
 class CollapseWarning(UserWarning):
     """Semantic IDs tell fewer items apart than they could; the text says where and what helps."""
 
 
-class ItemTokenizer:
-    """Everything between an item's text and its semantic ID, kept so that new items get theirs.
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How to make semantic IDs.
 
     Attributes:
-        config: how it was asked for.
+        quantizer: one of `quantizers.QUANTIZERS`.
+        levels: L, before an extra level is added.
+        codes: codes per level, one number for all or one per level.
+        vectors: what the items' vectors are made of.
+        collisions: how items that share an ID are handled, see `collisions.resolve`. In
+            "next-best" the most popular item keeps a code; an "extra-level" numbers in catalogue
+            order, so that IDs stay the same while the interactions grow.
+        seed: of the quantizer.
+
+    Raises:
+        ValueError: naming the field that is out of range.
+    """
+
+    quantizer: str = "rq-kmeans"
+    levels: int = 3
+    codes: int | tuple[int, ...] = 64
+    vectors: VectorConfig = field(default_factory=VectorConfig)
+    collisions: Collisions = "extra-level"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        ways = get_args(Collisions)
+        check(self.collisions in ways, "collisions", self.collisions, f"one of {ways}")
+        make_quantizer(self.quantizer, self.levels, self.codes, self.seed)  # checks the rest
+
+
+_BEHAVIOUR = VectorConfig(sources=("collaborative",))
+# Behaviour counts four times as much as texts: items taken together are what is predicted.
+_BOTH = VectorConfig(sources=("tfidf", "collaborative"), weights=(1.0, 4.0))
+TOKENIZERS: dict[str, TokenizerConfig] = {
+    **{quantizer: TokenizerConfig(quantizer) for quantizer in QUANTIZERS},
+    "rq-kmeans-both": TokenizerConfig("rq-kmeans", vectors=_BOTH),
+    "rq-vae-both": TokenizerConfig("rq-vae", vectors=_BOTH),
+    "rq-kmeans-behaviour": TokenizerConfig("rq-kmeans", vectors=_BEHAVIOUR),
+}
+"""By name: the quantizer and, where it is not the texts alone, what its vectors are made of."""
+
+
+def named(name: str, shape: TokenizerConfig) -> TokenizerConfig:
+    """The tokenizer of this name with everything else as in `shape`.
+
+    The name decides the quantizer, and the vectors if it says more than a quantizer's name.
+
+    Raises:
+        ValueError: if there is no tokenizer of that name.
+    """
+    check(name in TOKENIZERS, "tokenizer", name, f"one of {sorted(TOKENIZERS)}")
+    preset = TOKENIZERS[name]
+    vectors = shape.vectors if name in QUANTIZERS else preset.vectors
+    return replace(shape, quantizer=preset.quantizer, vectors=vectors)
+
+
+def default_vectors(dataset: InteractionDataset) -> VectorConfig:
+    """TF-IDF where the texts hold words; otherwise users' behaviour."""
+    words = any(item_sentences(dataset.texts or ()))
+    return VectorConfig(sources=("tfidf",) if words else ("collaborative",))
+
+
+class ItemTokenizer:
+    """All steps from an item's text to its semantic ID, stored so that new items get IDs too.
+
+    Attributes:
+        config: the settings.
         vectorizer: items to vectors; fitted by `fit`.
         quantizer: vectors to codes; fitted by `fit`.
         semantic_ids: the catalogue's IDs; `add` extends them.
@@ -84,23 +133,24 @@ class ItemTokenizer:
         return self._semantic_ids
 
     def fit(self, dataset: InteractionDataset, progress: bool = False) -> Self:
-        """Learn vectors and codebooks from the catalogue and name its items.
+        """Learn vectors and codebooks from the catalogue and give its items IDs.
 
         Warns:
             CollapseWarning: one for each level or catalogue that collapsed.
         """
         vectors = self.vectorizer.fit_transform(dataset, progress)
-        self._plain_ids = _quantize(dataset, self.quantizer, vectors, progress)
-        self._semantic_ids = _resolve(
-            dataset, self.quantizer, vectors, self._plain_ids, self.config.collisions
+        self._plain_ids, self._semantic_ids = _identify(
+            dataset, self.quantizer, vectors, self.config.collisions, progress
         )
         return self
 
     def add(self, names: Sequence[str], texts: Sequence[ItemText]) -> NewItems:
-        """Name items that came after fitting; nothing is refitted and no old ID changes.
+        """Give IDs to items that came after fitting; nothing is refitted and no old ID changes.
 
-        A model trained on the old IDs can recommend the new items at once, as far as their codes
-        mean what they say. What was behaviour in the vectors is unknown for them and left neutral.
+        A model trained on the old IDs can recommend the new items at once, as well as their codes
+        describe them. Their behaviour is unknown, and its part of their vectors is zero.
+
+        Raises ValueError unless there is one name for each `ItemText`.
         """
         if isinstance(names, str) or len(names) != len(texts):
             raise ValueError(
@@ -148,23 +198,18 @@ class ItemTokenizer:
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} has no {name}: it was not written by `save`.")
         config_file, quantizer_file, ids_file = (folder / name for name in _FILES)
-        try:
+        with damage_named(config_file, "is no tokenizer's settings"):
             fields = parse_json(config_file.read_text(encoding="utf-8"))
-            # A file does not say into which folder others are written.
-            vectors = _tuples(fields.pop("vectors")) | {"cache": None}
-            fields = _tuples(fields)
-            config = TokenizerConfig(vectors=VectorConfig(**vectors), **fields)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{config_file} is no tokenizer's settings: {error}") from error
+            vectors = VectorConfig.from_json(fields.pop("vectors"))
+            config = TokenizerConfig(vectors=vectors, **without_lists(fields))
         tokenizer = cls(config)
+        expected = tokenizer.quantizer
         tokenizer.vectorizer = ItemVectorizer.load(folder / "vectorizer")
-        tokenizer.quantizer = load_quantizer(quantizer_file)
-        tokenizer._semantic_ids = SemanticIds.load(ids_file)
-        made = cls(config).quantizer
-        found = tokenizer.quantizer
-        radices = tokenizer._semantic_ids.radices[: config.levels]
-        if (found.kind, found.config) != (made.kind, made.config) or (
-            (tokenizer.vectorizer.config, radices) != (config.vectors, found.radices)
+        tokenizer.quantizer = quantizer = load_quantizer(quantizer_file)
+        tokenizer._semantic_ids = ids = SemanticIds.load(ids_file)
+        if (quantizer.kind, quantizer.config) != (expected.kind, expected.config) or (
+            (tokenizer.vectorizer.config, ids.radices[: config.levels])
+            != (config.vectors, quantizer.radices)
         ):
             raise ValueError(
                 f"{folder} mixes files of different tokenizers: save it again, or build it anew."
@@ -179,13 +224,13 @@ def tokenize(
     collisions: Collisions = "extra-level",
     progress: bool = False,
 ) -> SemanticIds:
-    """Semantic IDs of a data set from parts at hand; `ItemTokenizer` keeps the parts together.
+    """Semantic IDs of a data set from given parts; `ItemTokenizer` stores the parts together.
 
     Args:
         quantizer: an unfitted quantizer; the default is `RQKMeans` with 3 levels of 64 codes. It is
             fitted in place.
         vectors: (N, D) float32 item vectors; the default is `item_vectors(dataset)`.
-        collisions: what becomes of items that share an ID, see `collisions.resolve`.
+        collisions: how items that share an ID are handled, see `collisions.resolve`.
         progress: show bars while fitting.
 
     Raises:
@@ -199,49 +244,42 @@ def tokenize(
     if len(vectors) != dataset.n_items:
         raise ValueError(f"vectors has {len(vectors)} rows, but there are {dataset.n_items} items.")
     quantizer = RQKMeans() if quantizer is None else quantizer
-    plain = _quantize(dataset, quantizer, vectors, progress)
-    return _resolve(dataset, quantizer, vectors, plain, collisions)
+    return _identify(dataset, quantizer, vectors, collisions, progress)[1]
 
 
-def _quantize(
-    dataset: InteractionDataset, quantizer: Quantizer, vectors: Tensor, progress: bool
-) -> SemanticIds:
-    """Fit, encode, and say so if the codes collapsed."""
+def _identify(
+    dataset: InteractionDataset,
+    quantizer: Quantizer,
+    vectors: Tensor,
+    collisions: Collisions,
+    progress: bool,
+) -> tuple[SemanticIds, SemanticIds]:
+    """Fit, encode, and warn if the codes collapsed: the IDs before and after resolving."""
     codes = quantizer.fit(vectors, progress).encode(vectors)
     plain = SemanticIds.from_codes(codes, quantizer.radices, dataset.items)
     for problem in id_quality(plain, vectors, queries=1).found:
         if problem.kind in ("collapsed", "single-code", "duplicates"):
             warnings.warn(CollapseWarning(problem.sentence), stacklevel=3)
-    return plain
-
-
-def _resolve(
-    dataset: InteractionDataset,
-    quantizer: Quantizer,
-    vectors: Tensor,
-    plain: SemanticIds,
-    how: Collisions,
-) -> SemanticIds:
-    # Whoever keeps the better code should be the item that is recommended more often.
-    popularity = dataset.popularity() if how == "next-best" else None
-    return resolve(plain.codes, quantizer, vectors, how, dataset.items, popularity)
+    # The item that keeps the better code should be the one that is recommended more often.
+    popularity = dataset.popularity() if collisions == "next-best" else None
+    return plain, resolve(codes, quantizer, vectors, collisions, dataset.items, popularity)
 
 
 def item_vectors(dataset: InteractionDataset, config: VectorConfig | None = None) -> Tensor:
-    """(N, D) float32 vectors of the items: from their texts, or else from who took what."""
+    """(N, D) float32 vectors of the items: from their texts, or else from users' behaviour."""
     return ItemVectorizer(config or default_vectors(dataset)).fit_transform(dataset)
 
 
 def build_semantic_ids(
     dataset: InteractionDataset, source: str = "auto", config: TokenizerConfig | None = None
 ) -> SemanticIds:
-    """Semantic IDs by name, as the command line asks for them.
+    """Semantic IDs by name, as on the command line.
 
     Args:
         source: "released" takes the data set's own; a name in `TOKENIZERS` builds them; "auto"
             takes released ones where they exist and builds them by RQ-KMeans elsewhere; anything
             else is a file of semantic IDs, or a folder written by `ItemTokenizer.save`.
-        config: of IDs that are built (see `named`), and what becomes of released ones' collisions.
+        config: of IDs that are built (see `named`), and how released IDs' collisions are handled.
     """
     config = config or TokenizerConfig(vectors=default_vectors(dataset))
     if source == "auto":
@@ -256,14 +294,12 @@ def build_semantic_ids(
 
 def _released(dataset: InteractionDataset, collisions: Collisions) -> SemanticIds:
     released = released_semantic_ids(dataset)
-    if collisions == "shared":
-        return released
-    if collisions == "extra-level":
-        return released.with_extra_level()
-    raise ValueError(
-        f"collisions is {collisions!r}, but released IDs came without their codebooks: only "
-        "'extra-level' and 'shared' apply to them."
-    )
+    if collisions not in ("shared", "extra-level"):
+        raise ValueError(
+            f"collisions is {collisions!r}, but released IDs came without their codebooks: only "
+            "'extra-level' and 'shared' apply to them."
+        )
+    return released if collisions == "shared" else released.with_extra_level()
 
 
 def _read(path: Path, dataset: InteractionDataset) -> SemanticIds:
@@ -272,15 +308,10 @@ def _read(path: Path, dataset: InteractionDataset) -> SemanticIds:
             f"IDs are asked from {str(path)!r}, but valid are auto, released, "
             f"{', '.join(TOKENIZERS)}, or a file or folder of semantic IDs that exists."
         )
-    found = SemanticIds.load(path / _FILES[2] if path.is_dir() else path)
-    if found.items != dataset.items:
+    semantic_ids = SemanticIds.load(path / SEMANTIC_IDS_FILE if path.is_dir() else path)
+    if semantic_ids.items != dataset.items:
         raise ValueError(
-            f"{path} names {found.n_items} items, but not the {dataset.n_items} of data set "
+            f"{path} names {semantic_ids.n_items} items, but not the {dataset.n_items} of data set "
             f"{dataset.name!r} in their order: build IDs for this data set."
         )
-    return found
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples, the configurations have no lists."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return semantic_ids

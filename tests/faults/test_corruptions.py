@@ -19,12 +19,12 @@ from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import load_quantizer, make_quantizer
 from nezha_lite.semantic_ids.spreadsheet import read_sid_map, write_sid_map
-from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
+from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
 from nezha_lite.training import read_training_record
 from tests.faults.promises import REFUSALS
 from tests.faults.test_model_folders import model_folder
 from tests.helpers.shops import write_dataset
-from tests.helpers.toys import toy_dataset, toy_ids
+from tests.helpers.toys import fitted_vectorizer, toy_dataset, toy_ids
 
 pytestmark = pytest.mark.fault_class("data: files corrupted at random")
 
@@ -113,12 +113,10 @@ CASES: dict[str, tuple[Callable[[Path], object], str, Callable[[Path], object], 
         60,
     ),
     "figures": (figures, "figures.json", lambda f: read_results(f / "figures.json"), 60),
-    "TF-IDF": (
-        lambda f: (
-            TfidfVectors(4).fit(["red mug", "oil lamp", "red lamp"]).save(f / "t.safetensors")
-        ),
-        "t.safetensors",
-        lambda f: TfidfVectors.load(f / "t.safetensors"),
+    "item vectors": (
+        lambda f: fitted_vectorizer(VectorConfig(dim=4)).save(f),
+        "vectors.safetensors",
+        ItemVectorizer.load,
         60,
     ),
     "a quantizer": (

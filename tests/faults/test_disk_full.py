@@ -21,16 +21,14 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import make_quantizer
 from nezha_lite.semantic_ids.spreadsheet import write_sid_map
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig
-from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
-from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
+from nezha_lite.semantic_ids.vectors.item_vectors import VectorConfig
 from tests.faults.promises import tree
 from tests.helpers.shops import Run
-from tests.helpers.toys import toy_dataset
+from tests.helpers.toys import fitted_vectorizer, toy_dataset
 
 pytestmark = pytest.mark.fault_class("data: a full disk")
 
 LIMIT = 700  # bytes: all that is written here is larger
-SENTENCES = [text.sentence() for text in toy_dataset().texts or ()]
 
 
 def shop(folder: Path) -> InteractionDataset:
@@ -80,8 +78,7 @@ def quantizer(path: Path) -> None:
 WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "semantic IDs": ("ids.safetensors", lambda path: many_ids().save(path)),
     "semantic IDs in JSON": ("ids.json", lambda path: many_ids().save(path)),
-    "item vectors": ("vectors", ItemVectorizer(VectorConfig(dim=6)).fit(toy_dataset()).save),
-    "TF-IDF": ("tfidf.safetensors", TfidfVectors(6).fit(SENTENCES).save),
+    "item vectors": ("vectors", fitted_vectorizer(VectorConfig(dim=6)).save),
     "a quantizer": ("quantizer.safetensors", quantizer),
     "figures": ("figures.json", figures),
     "lists": ("lists.safetensors", lists),
@@ -150,7 +147,7 @@ def test_folders_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     place = Path("/proc/self/fdinfo")
     if not place.is_dir():
         pytest.skip("there is no such folder here")
-    for name in ("semantic IDs", "figures", "lists", "TF-IDF", "a quantizer", "a map of IDs"):
+    for name in ("semantic IDs", "figures", "lists", "item vectors", "a quantizer", "a map of IDs"):
         file, write = WRITERS[name]
         with pytest.raises(OSError, match=file):
             write(place / file)

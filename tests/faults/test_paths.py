@@ -16,7 +16,7 @@ from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorC
 from tests.faults.promises import tree
 from tests.faults.test_model_folders import model_folder
 from tests.helpers.shops import Run
-from tests.helpers.toys import toy_dataset, toy_ids
+from tests.helpers.toys import fitted_vectorizer, toy_dataset, toy_ids
 
 pytestmark = pytest.mark.fault_class("data: names that are paths")
 
@@ -100,7 +100,7 @@ def test_a_name_of_an_inter_file_does_not_lead_out(name: str, tmp_path: Path) ->
 def test_a_vectorizer_from_elsewhere_does_not_say_where_to_write(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     config = VectorConfig(dim=6, cache=str(outside))
-    folder = ItemVectorizer(config).fit(toy_dataset()).save(tmp_path / "vectors")
+    folder = fitted_vectorizer(config).save(tmp_path / "vectors")
     loaded = ItemVectorizer.load(folder)
     assert loaded.config == replace(config, cache=None)
     loaded.transform(toy_dataset().texts or ())

@@ -16,7 +16,7 @@ from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorC
 from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
 from tests.faults.promises import Fault, each, refused
 from tests.faults.stored_files import DAMAGE, changed
-from tests.helpers.toys import toy_dataset
+from tests.helpers.toys import fitted_vectorizer, toy_dataset
 
 pytestmark = pytest.mark.fault_class("data: vectors and quantizers")
 
@@ -105,7 +105,7 @@ DAMAGED = [fault(name, damage) for name, damage in DAMAGE.items()]
     ]
 )
 def test_bad_item_vectors_are_refused(fault: Fault, tmp_path: Path) -> None:
-    ItemVectorizer(VectorConfig(dim=6)).fit(toy_dataset()).save(tmp_path)
+    fitted_vectorizer(VectorConfig(dim=6)).save(tmp_path)
     fault.make(tmp_path / VECTORS)
     refused(lambda: ItemVectorizer.load(tmp_path), (VECTORS, *fault.says), tmp_path)
 

@@ -10,6 +10,7 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.model.config import NezhaConfig
 from nezha_lite.model.prompts import Vocabulary
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
 
 N_ITEMS = 20
 COLOURS = ("red", "green", "blue", "white", "black")
@@ -35,6 +36,14 @@ def toy_dataset(users: int = 30, name: str = "toy") -> InteractionDataset:
         sequences=tuple(sequences),
         texts=texts,
     )
+
+
+def fitted_vectorizer(
+    config: VectorConfig | None = None, dataset: InteractionDataset | None = None
+) -> ItemVectorizer:
+    vectorizer = ItemVectorizer(config)
+    vectorizer.fit_transform(dataset or toy_dataset())
+    return vectorizer
 
 
 def toy_ids() -> SemanticIds:

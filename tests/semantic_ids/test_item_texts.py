@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nezha_lite.datasets import InteractionDataset, ItemText, load_dataset, plain_text
-from nezha_lite.semantic_ids.vectors.item_texts import item_sentences, text_report
+from nezha_lite.semantic_ids.vectors.tfidf import item_sentences, text_report
 from tests.helpers.toys import N_ITEMS, toy_dataset
 
 REAL_DATA = Path(os.environ.get("NEZHA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -69,7 +69,7 @@ def test_the_report_counts_each_trouble() -> None:
         ItemText("Unknown", "Unknown", ()),
     )
     report = text_report(dataset)
-    assert report.as_dict() == {
+    assert asdict(report) == {
         "items": 10,
         "missing_titles": 2,
         "placeholder_titles": 2,
@@ -81,7 +81,7 @@ def test_the_report_counts_each_trouble() -> None:
         "duplicate_sentences": 3,  # two red mugs, and "Kitchen" alone
         "without_words": 3,
     }
-    assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
+    assert json.loads(json.dumps(asdict(report))) == asdict(report)
     assert str(report) == (
         "10 items: 2 missing titles, 2 placeholder titles, 2 missing brands, 3 placeholder brands, "
         "5 missing categories, 2 titles with entities, 1 titles escaped twice, "
@@ -92,7 +92,7 @@ def test_the_report_counts_each_trouble() -> None:
 def test_a_clean_catalogue_and_one_without_texts() -> None:
     clean = text_report(toy_dataset())
     assert str(clean) == "20 items: nothing missing, nothing repeated"
-    assert sum(clean.as_dict().values()) == N_ITEMS
+    assert sum(asdict(clean).values()) == N_ITEMS
     bare = text_report(replace(toy_dataset(), texts=None))
     assert bare.missing_titles == bare.missing_brands == bare.missing_categories == N_ITEMS
     assert bare.without_words == N_ITEMS
@@ -106,7 +106,7 @@ def test_sentences_without_a_word_are_empty() -> None:
 
 def test_the_sample_is_clean() -> None:
     report = text_report(load_dataset("sample"))
-    assert sum(report.as_dict().values()) == report.items
+    assert sum(asdict(report).values()) == report.items
 
 
 @pytest.mark.parametrize(

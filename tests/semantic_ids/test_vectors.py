@@ -13,7 +13,7 @@ from nezha_lite.semantic_ids.vectors.encoder import encoder_vectors
 from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
 from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
 from tests.helpers.tiny_encoder import save_bert
-from tests.helpers.toys import N_ITEMS, toy_dataset
+from tests.helpers.toys import N_ITEMS, fitted_vectorizer, toy_dataset
 
 DATASET = toy_dataset()
 SENTENCES = [text.sentence() for text in DATASET.texts or ()]
@@ -118,7 +118,7 @@ def test_what_was_fitted_survives_its_folder(
     sources: tuple[str, ...], bert: str, tmp_path: Path
 ) -> None:
     config = config_of(sources, bert, weights=(1.0, 2.0, 0.5)[: len(sources)])
-    fitted = ItemVectorizer(config).fit(DATASET)
+    fitted = fitted_vectorizer(config)
     folder = fitted.save(tmp_path / "deep" / "vectors")
     fitted.save(folder)  # replaces what was there
     loaded = ItemVectorizer.load(folder)
@@ -134,7 +134,7 @@ def test_what_was_fitted_survives_its_folder(
 def test_a_broken_or_missing_file_is_named(tmp_path: Path, bert: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"has no vectors\.safetensors"):
         ItemVectorizer.load(tmp_path)
-    folder = ItemVectorizer(config_of(("tfidf",), bert)).fit(DATASET).save(tmp_path)
+    folder = fitted_vectorizer(config_of(("tfidf",), bert)).save(tmp_path)
     path = folder / "vectors.safetensors"
     whole = path.read_bytes()
     for damaged in (whole[:-10], b"", whole.replace(b'\\"dim\\": 6', b'\\"dim\\": 7')):
@@ -146,7 +146,7 @@ def test_a_broken_or_missing_file_is_named(tmp_path: Path, bert: str) -> None:
 
 def test_a_changed_encoder_is_refused(tmp_path: Path) -> None:
     save_bert(tmp_path)
-    vectorizer = ItemVectorizer(config_of(("encoder",), str(tmp_path))).fit(DATASET)
+    vectorizer = fitted_vectorizer(config_of(("encoder",), str(tmp_path)))
     vectorizer.transform(NEW)
     save_bert(tmp_path, seed=1)
     with pytest.raises(ValueError, match="is not the one at fitting"):
@@ -167,19 +167,19 @@ def test_the_cache_serves_old_items_and_takes_in_new_ones(tmp_path: Path, bert: 
 def test_a_source_with_nothing_to_learn_from_says_so(bert: str) -> None:
     bare = replace(DATASET, texts=None)
     with pytest.raises(ValueError, match="'toy' has no item texts for tfidf"):
-        ItemVectorizer().fit(bare)
+        ItemVectorizer().fit_transform(bare)
     with pytest.raises(ValueError, match=f"'toy' has no item texts for {bert}"):
-        ItemVectorizer(config_of(("encoder", "collaborative"), bert)).fit(bare)
+        ItemVectorizer(config_of(("encoder", "collaborative"), bert)).fit_transform(bare)
     wordless = replace(DATASET, texts=(ItemText("title_1"),) * N_ITEMS)
     for sources in (("tfidf",), ("encoder",)):
         with pytest.raises(ValueError, match="none of the 20 items of 'toy' has a word"):
-            ItemVectorizer(config_of(sources, bert)).fit(wordless)
+            ItemVectorizer(config_of(sources, bert)).fit_transform(wordless)
     short = replace(DATASET, sequences=tuple(s[:2] for s in DATASET.sequences))
     with pytest.raises(ValueError, match="no training sequence holds two different items"):
-        ItemVectorizer(config_of(("collaborative",), bert)).fit(short)
-    with pytest.raises(RuntimeError, match="call fit or load first"):
+        ItemVectorizer(config_of(("collaborative",), bert)).fit_transform(short)
+    with pytest.raises(RuntimeError, match="call fit_transform or load first"):
         ItemVectorizer().transform(NEW)
-    with pytest.raises(RuntimeError, match="call fit or load first"):
+    with pytest.raises(RuntimeError, match="call fit_transform or load first"):
         ItemVectorizer().save("nowhere")
 
 
@@ -188,7 +188,7 @@ def test_a_source_with_nothing_to_learn_from_says_so(bert: str) -> None:
     [
         ({"sources": ()}, r"sources is \(\), but must be a tuple"),
         ({"sources": "tfidf"}, "sources is 'tfidf', but must be a tuple"),
-        ({"sources": ("tf-idf",)}, "must be some of"),
+        ({"sources": ("tf-idf",)}, "must be a tuple of some of"),
         ({"sources": ("tfidf", "tfidf")}, "at most once"),
         ({"dim": 0}, "dim is 0, but must be a whole number of at least 1"),
         ({"dim": 2.5}, "dim is 2.5"),

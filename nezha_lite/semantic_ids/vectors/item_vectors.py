@@ -15,10 +15,10 @@ from torch import Tensor
 from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.files import damage_named, parse_json, read_tensors, write_tensors
 from nezha_lite.datasets import InteractionDataset, ItemText
+from nezha_lite.semantic_ids.files import without_lists
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
 from nezha_lite.semantic_ids.vectors.encoder import encoder_vectors, model_identity
-from nezha_lite.semantic_ids.vectors.item_texts import item_sentences
-from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors
+from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors, item_sentences
 
 Source = Literal["tfidf", "encoder", "collaborative"]
 _FILE = "vectors.safetensors"
@@ -36,7 +36,7 @@ class VectorConfig:
         encoder: for "encoder", a Hugging Face name or a local folder.
         max_length: tokens that the encoder reads of a text.
         seed: of the randomised SVDs.
-        cache: folder that keeps the encoder's vectors, see `encoder_vectors`; None keeps nothing.
+        cache: folder that stores the encoder's vectors, see `encoder_vectors`; None stores nothing.
 
     Raises:
         ValueError: naming the field that is out of range.
@@ -51,16 +51,19 @@ class VectorConfig:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        valid = isinstance(self.sources, tuple) and bool(self.sources)
-        check(valid, "sources", self.sources, f"a tuple of some of {get_args(Source)}")
-        distinct = len({*self.sources} & {*get_args(Source)}) == len(self.sources)
-        check(distinct, "sources", self.sources, f"some of {get_args(Source)}, each at most once")
+        names = get_args(Source)
+        valid = f"a tuple of some of {names}, each at most once"
+        check(
+            isinstance(self.sources, tuple) and bool(self.sources), "sources", self.sources, valid
+        )
+        distinct = {*self.sources} & {*names}
+        check(len(distinct) == len(self.sources), "sources", self.sources, valid)
         check_counts(self, "dim", "max_length")
         check_counts(self, "seed", low=0)
-        weights = (1.0,) * len(self.sources) if self.weights is None else self.weights
-        positive = all(isinstance(w, int | float) and w > 0 for w in weights)
-        valid = len(weights) == len(self.sources) and positive and math.isfinite(sum(weights))
-        check(valid, "weights", self.weights, f"one positive number for each of {self.sources}")
+        positive = all(isinstance(w, int | float) and w > 0 for w in self._ratios)
+        valid = f"one positive number for each of {self.sources}"
+        fits = positive and len(self._ratios) == len(self.sources)
+        check(fits and math.isfinite(sum(self._ratios)), "weights", self.weights, valid)
         if ("encoder" in self.sources) != bool(self.encoder):
             raise ValueError(
                 f"encoder is {self.encoder!r} and sources is {self.sources!r}: a Hugging Face name "
@@ -68,10 +71,21 @@ class VectorConfig:
             )
 
     @property
+    def _ratios(self) -> tuple[float, ...]:
+        return (1.0,) * len(self.sources) if self.weights is None else self.weights
+
+    @property
     def scales(self) -> tuple[float, ...]:
-        """What each block's unit rows are multiplied by: the square root of its share."""
-        weights = self.weights or (1.0,) * len(self.sources)
-        return tuple(math.sqrt(weight / sum(weights)) for weight in weights)
+        """The factor of each block's unit rows: the square root of its share."""
+        return tuple(math.sqrt(weight / sum(self._ratios)) for weight in self._ratios)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """The config of which JSON holds `fields`, without `cache`.
+
+        A file must not decide into which folder others are written.
+        """
+        return cls(**(without_lists(fields) | {"cache": None}))
 
 
 class ItemVectorizer:
@@ -79,49 +93,44 @@ class ItemVectorizer:
 
     Every source gives a block of columns whose rows have unit length, scaled by the square root of
     its weight's share; the blocks stand side by side. So the dot product of two items is the
-    weighted mean of their cosines. Where a source knows nothing of an item its block is zero, which
-    is equally far from every unit vector: a text without words, and in "collaborative" an item that
-    nobody took in the training part, as every new item is.
+    weighted mean of their cosines. Where a source has no information on an item its block is zero,
+    which is equally far from every unit vector: a text without words, and in "collaborative" an
+    item without interactions in the training part, as every new item is.
     """
 
     def __init__(self, config: VectorConfig | None = None) -> None:
         self.config = config or VectorConfig()
-        self._widths: tuple[int, ...] | None = None  # columns of each block
+        self._widths: tuple[int, ...] = ()  # columns of each block; empty before `fit_transform`
         self._tfidf: TfidfVectors | None = None
-        self._identity = ""  # of the encoder that was fitted with
-
-    def fit(self, dataset: InteractionDataset, progress: bool = False) -> Self:
-        """Learn from the catalogue's texts and its training sequences; returns self."""
-        self.fit_transform(dataset, progress)
-        return self
+        self._identity = ""  # of the encoder at fitting
 
     def fit_transform(self, dataset: InteractionDataset, progress: bool = False) -> Tensor:
-        """`fit`, and the items' vectors in catalogue order: float32 (N, D).
+        """Learn from the catalogue; the items' vectors in catalogue order: float32 (N, D).
 
-        Only `dataset.train_sequences()` is looked at, never what is held out for evaluation.
+        Only texts and `dataset.train_sequences()` are read, never what is held out for evaluation.
 
         Raises:
             ValueError: if a source has nothing to learn from: no texts, no word in them, or no
                 training sequence of two items.
         """
-        config = self.config
-        texts = dataset.texts
-        if texts is None and (lacking := [s for s in config.sources if s != "collaborative"]):
-            raise ValueError(
-                f"data set {dataset.name!r} has no item texts for {config.encoder or lacking[0]}: "
-                "add an item file, or take the source 'collaborative' alone"
-            )
-        sentences = item_sentences(texts or ())
+        config, sentences = self.config, item_sentences(dataset.texts or ())
+        if from_texts := [source for source in config.sources if source != "collaborative"]:
+            if dataset.texts is None:
+                raise ValueError(
+                    f"data set {dataset.name!r} has no item texts for "
+                    f"{config.encoder or from_texts[0]}: add an item file, or take the source "
+                    "'collaborative' alone"
+                )
+            if not any(sentences):
+                raise ValueError(
+                    f"none of the {len(sentences)} items of {dataset.name!r} has a word in its text"
+                )
         blocks = []
         for source in config.sources:
             if source == "collaborative":
                 sequences = dataset.train_sequences()
                 block = collaborative_vectors(
                     sequences, dataset.n_items, config.dim, seed=config.seed
-                )
-            elif not any(sentences):
-                raise ValueError(
-                    f"none of the {len(sentences)} items of {dataset.name!r} has a word in its text"
                 )
             elif source == "tfidf":
                 self._tfidf = TfidfVectors(config.dim, config.seed)
@@ -139,16 +148,15 @@ class ItemVectorizer:
         An item of the catalogue gets its own text blocks again, to rounding, but no behaviour.
 
         Raises:
-            ValueError: if the only source is "collaborative", which says nothing about items that
-                nobody took yet, or if the encoder is another one than at `fit`.
-            RuntimeError: before `fit` or `load`.
+            ValueError: if the only source is "collaborative", which has no information on new
+                items, or if the encoder is another one than at `fit_transform`.
+            RuntimeError: before `fit_transform` or `load`.
         """
-        if self._widths is None:
-            raise RuntimeError("this ItemVectorizer is not fitted yet: call fit or load first")
+        self._check_fitted()
         if self.config.sources == ("collaborative",):
             raise ValueError(
-                "sources is ('collaborative',), but nobody took the new items yet: only vectors "
-                "with 'tfidf' or 'encoder' can place them"
+                "sources is ('collaborative',), but the new items have no interactions yet: only "
+                "vectors with 'tfidf' or 'encoder' can place them"
             )
         sentences = item_sentences(texts)
         blocks = []
@@ -169,12 +177,11 @@ class ItemVectorizer:
         return self._join(blocks)
 
     def save(self, folder: str | Path) -> Path:
-        """Write what was learnt into `folder`, one safetensors file replaced in one step.
+        """Write the fitted state into `folder`, one safetensors file replaced in one step.
 
-        An encoder is stored by its name or path, not by its weights.
+        An encoder is stored by its name or path, not by its weights. RuntimeError before fitting.
         """
-        if self._widths is None:
-            raise RuntimeError("this ItemVectorizer is not fitted yet: call fit or load first")
+        self._check_fitted()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors, settings = self._tfidf.state() if self._tfidf else ({}, None)
@@ -189,7 +196,7 @@ class ItemVectorizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote, but for the cache, which is not taken from a file.
+        """Read what `save` wrote, without the cache; see `VectorConfig.from_json`.
 
         Raises FileNotFoundError, or ValueError naming file and reason.
         """
@@ -199,16 +206,18 @@ class ItemVectorizer:
         with damage_named(path, "does not hold an item vectorizer"):
             tensors, metadata = read_tensors(path)
             header = parse_json(metadata["item_vectors"])
-            fields: dict[str, Any] = header["config"]
-            lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
-            # JSON has no tuples; and a file does not say into which folder others are written.
-            config = VectorConfig(**(fields | lists | {"cache": None}))
-            vectorizer = cls(config)
-            vectorizer._widths = _read_widths(header["widths"], config)
+            vectorizer = cls(VectorConfig.from_json(header["config"]))
+            vectorizer._widths = _read_widths(header["widths"], vectorizer.config)
             vectorizer._identity = str(header["encoder_identity"])
-            if "tfidf" in config.sources:
+            if "tfidf" in vectorizer.config.sources:
                 vectorizer._tfidf = TfidfVectors.from_state(tensors, header["tfidf"])
         return vectorizer
+
+    def _check_fitted(self) -> None:
+        if not self._widths:
+            raise RuntimeError(
+                "this ItemVectorizer is not fitted yet: call fit_transform or load first"
+            )
 
     def _encode(self, sentences: list[str], progress: bool) -> Tensor:
         config = self.config
@@ -226,11 +235,11 @@ class ItemVectorizer:
 
 
 def _read_widths(widths: Any, config: VectorConfig) -> tuple[int, ...]:
-    """Columns of each block; only an encoder's are not known beforehand."""
+    """Columns of each block; only an encoder's are not given by the config."""
     fits = isinstance(widths, list) and len(widths) == len(config.sources)
-    for source, width in zip(config.sources, widths if fits else (), strict=False):
-        fits = fits and type(width) is int and width > 0
-        fits = fits and (source == "encoder" or width == config.dim)
-    if not fits:
-        raise ValueError(f"widths is {widths!r:.40}, but must fit {config.sources}")
+    fits = fits and all(
+        type(width) is int and width > 0 and (source == "encoder" or width == config.dim)
+        for source, width in zip(config.sources, widths, strict=True)
+    )
+    check(fits, "widths", widths, f"whole numbers that fit {config.sources}")
     return tuple(widths)

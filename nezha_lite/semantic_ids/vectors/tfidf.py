@@ -1,4 +1,4 @@
-"""Item texts to vectors without a language model: TF-IDF with a truncated SVD.
+"""Item texts, their defects, and their vectors without a language model: TF-IDF, truncated SVD.
 
 Rows are float32 of unit length, so Euclidean distance ranks pairs as cosine similarity does; a text
 without a known word gives a zero row.
@@ -6,7 +6,9 @@ without a known word gives a zero row.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +16,83 @@ import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
+from nezha_lite.datasets import InteractionDataset, ItemText, plain_text
 
 # Lengths and singular values below this share are rounding noise, which scaling would blow up.
 NOISE = 1e-6
+
+
+def item_sentences(texts: Sequence[ItemText]) -> list[str]:
+    """One cleaned sentence per item; "" where no word is left, which gives a zero vector."""
+    sentences = [text.sentence() for text in texts]
+    return [sentence if has_word(sentence) else "" for sentence in sentences]
+
+
+def has_word(text: str) -> bool:
+    """Whether `text` holds a letter or a digit."""
+    return any(character.isalnum() for character in text)
+
+
+@dataclass(frozen=True)
+class TextReport:
+    """How many items of a catalogue have which defect in their text.
+
+    Attributes:
+        items: N, the size of the catalogue.
+        missing_titles, missing_brands, missing_categories: the field is empty.
+        placeholder_titles, placeholder_brands: it holds only what an export writes for an unknown
+            value, such as "title_495" or "Unknown"; left out of the sentence.
+        titles_with_entities: titles in which HTML entities were resolved,
+        titles_escaped_twice: and those of them that needed it twice ("&amp;#39;").
+        duplicate_sentences: items whose sentence an earlier item has, so that their text vectors
+            are equal.
+        without_words: items whose sentence holds no word: their text vector is zero.
+    """
+
+    items: int
+    missing_titles: int
+    placeholder_titles: int
+    missing_brands: int
+    placeholder_brands: int
+    missing_categories: int
+    titles_with_entities: int
+    titles_escaped_twice: int
+    duplicate_sentences: int
+    without_words: int
+
+    def __str__(self) -> str:
+        """One line of all counts above zero."""
+        (_, items), *counts = asdict(self).items()
+        parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts if count]
+        return f"{items:,} items: {', '.join(parts) or 'nothing missing, nothing repeated'}"
+
+
+def text_report(dataset: InteractionDataset) -> TextReport:
+    """Count what is missing, escaped or repeated in the item texts of `dataset`.
+
+    A data set without an item file has all its texts missing.
+    """
+    texts = dataset.texts or (ItemText(""),) * dataset.n_items
+    titles = [text.title for text in texts]
+    brands = [text.brand for text in texts]
+    once = [html.unescape(title) for title in titles]
+    sentences = [sentence for sentence in item_sentences(texts) if sentence]
+    return TextReport(
+        items=len(texts),
+        missing_titles=sum(not title.strip() for title in titles),
+        placeholder_titles=sum(map(_is_placeholder, titles)),
+        missing_brands=sum(not brand.strip() for brand in brands),
+        placeholder_brands=sum(map(_is_placeholder, brands)),
+        missing_categories=sum(not any(map(plain_text, text.categories)) for text in texts),
+        titles_with_entities=sum(a != b for a, b in zip(titles, once, strict=True)),
+        titles_escaped_twice=sum(title != html.unescape(title) for title in once),
+        duplicate_sentences=len(sentences) - len(set(sentences)),
+        without_words=len(texts) - len(sentences),
+    )
+
+
+def _is_placeholder(text: str) -> bool:
+    return bool(text.strip()) and not plain_text(text)
 
 
 class TfidfVectors:
@@ -52,7 +128,7 @@ class TfidfVectors:
         from sklearn.utils.extmath import randomized_svd
 
         check_texts(texts)
-        if not any(has_word(text) for text in texts):
+        if not any(map(has_word, texts)):
             raise ValueError(
                 f"none of the {len(texts)} texts holds a word: nothing to make vectors of"
             )
@@ -66,13 +142,13 @@ class TfidfVectors:
         left, singular, right = randomized_svd(
             matrix, rank, n_iter=5, transpose=True, random_state=self.seed
         )
-        kept = singular > NOISE * singular[0]
+        significant = singular > NOISE * singular[0]
         self._terms = vectorizer.get_feature_names_out().tolist()
         self._idf = vectorizer.idf_
         self._directions = np.zeros((matrix.shape[1], self.dim))
-        self._directions[:, :rank] = right.T * kept
+        self._directions[:, :rank] = right.T * significant
         projected = np.zeros((len(texts), self.dim))
-        projected[:, :rank] = left * np.where(kept, singular, 0.0)
+        projected[:, :rank] = left * np.where(significant, singular, 0.0)
         return _rows_of_texts(projected, texts)
 
     def transform(self, texts: Sequence[str]) -> Tensor:
@@ -80,28 +156,30 @@ class TfidfVectors:
 
         Raises ValueError if `texts` is no sequence of strings, RuntimeError before `fit`.
         """
-        if self._terms is None:
-            raise RuntimeError("these TfidfVectors know no terms yet: call fit first")
+        terms = self._fitted_terms()
         if not len(texts):
             return torch.zeros(0, self.dim)
         check_texts(texts)
-        vectorizer = _vectorizer(vocabulary=self._terms)
+        vectorizer = _vectorizer(vocabulary=terms)
         vectorizer.idf_ = self._idf
         return _rows_of_texts(vectorizer.transform(texts) @ self._directions, texts)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What was learnt, as tensors and as JSON-ready settings. RuntimeError before `fit`."""
-        if self._terms is None:
-            raise RuntimeError("these TfidfVectors know no terms yet: call fit first")
+        """The fitted arrays, and JSON-ready settings. RuntimeError before `fit`."""
         # As bytes: a header of safetensors has a size limit, which many terms would exceed. A term
         # holds no newline.
-        terms = np.frombuffer("\n".join(self._terms).encode(), dtype=np.uint8)
+        terms = bytearray("\n".join(self._fitted_terms()).encode())
         tensors = {
-            "terms": torch.from_numpy(terms.copy()),
+            "terms": torch.frombuffer(terms, dtype=torch.uint8),
             "idf": torch.from_numpy(self._idf),
             "directions": torch.from_numpy(self._directions),
         }
         return tensors, {"dim": self.dim, "seed": self.seed}
+
+    def _fitted_terms(self) -> list[str]:
+        if self._terms is None:
+            raise RuntimeError("these TfidfVectors have no terms yet: call fit first")
+        return self._terms
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], settings: dict[str, Any]) -> Self:
@@ -120,11 +198,6 @@ class TfidfVectors:
                 raise ValueError(f"{name} holds {kind}, but must hold finite float64")
         vectors._terms, vectors._idf, vectors._directions = terms, idf, directions
         return vectors
-
-
-def has_word(text: str) -> bool:
-    """Whether `text` holds a letter or a digit."""
-    return any(character.isalnum() for character in text)
 
 
 def check_texts(texts: Sequence[str]) -> None:
