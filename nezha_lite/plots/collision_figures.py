@@ -154,7 +154,7 @@ def _against_space(
             )
         )
     chance = draw.line(curve, BLACK, width=2, dash="dash", name="by chance")
-    # Before the lines, because the static form fills its rings.
+    # Drawn before the lines: the static form fills rings with white.
     ring = draw.markers([(point.space, height(point))], RING, 20)
     powers = range(1, 10)
     return draw.figure(

@@ -15,7 +15,11 @@ from plotly.basedatatypes import BaseTraceType
 from nezha_lite.plots.static_svg import EDGE, WIDTH, shortened, wrapped
 from nezha_lite.plots.style import TEMPLATE, Figure, SeriesStyle, plot_text
 
-BOTTOM, _TITLE_SPACE, _LINE_SPACE = 76, 52, 18  # pixels: below a plot; above it, and of its caption
+BOTTOM, _TITLE_SPACE, _LINE_SPACE = (
+    76,
+    52,
+    18,
+)  # pixels: below a plot; of its title; of a line of its caption
 
 Point = tuple[float | None, float | None]
 Points = Iterable[Point]
@@ -70,7 +74,7 @@ def texts(
     size: float | None = None,
     hover: Iterable[str] | None = None,
 ) -> go.Scatter:
-    """Labels at points; they answer the pointer only where `hover` is given."""
+    """Labels at points, without hover texts by default."""
     fields = {
         "mode": "text",
         "text": list(map(plot_text, texts)),
@@ -90,7 +94,7 @@ def line(
     name: str = "",
     **settings: Any,
 ) -> go.Scatter:
-    """Lines through points; (None, None) ends a line. They do not answer the pointer."""
+    """Lines through points; (None, None) ends a line. They have no hover text."""
     fields = {
         "mode": "lines",
         "line": {"color": colour, "width": width, "dash": dash},
@@ -116,7 +120,7 @@ def markers(
     hover: Iterable[str] | None = None,
     **settings: Any,
 ) -> go.Scatter:
-    """Marks at points, each with a text for the pointer where `hover` is given."""
+    """Marks at points, without hover texts by default."""
     fields = {
         "mode": "markers",
         "marker": style.marker(size),
@@ -128,7 +132,7 @@ def markers(
 
 
 def _hover(texts: Iterable[str] | None, otherwise: str | None) -> dict[str, Any]:
-    """Plotly's fields for a text at each point; a line feed in it begins another line."""
+    """Plotly's fields for a hover text at each point, in which a line feed begins a new line."""
     if texts is None:
         return {"hoverinfo": otherwise}
     lines = [plot_text(text).replace("\n", "<br>") for text in texts]

@@ -50,7 +50,7 @@ def labelled_lines_figure(
     caption: str,
     x_ticks: Sequence[tuple[float, str]],
 ) -> Figure:
-    """Draw them, with their names in a column on the right.
+    """Lines with their names in a column on the right.
 
     Args:
         lines: at least one.
@@ -75,7 +75,7 @@ def labelled_lines_figure(
     span = max(max(xs) - min(xs), 0.3)
     margin = 0.06 * (max(ys) - min(ys)) + 0.05
     low, high = min(ys) - margin, max(ys) + margin
-    # The names' column is part of the plot: it takes so much of the x axis as it needs.
+    # The names' column is part of the plot: as wide as the longest name.
     column = _LEADER + 8 + max(text_width(line.name, _LETTERS) for line in lines)
     per_pixel = 1.06 * span / (WIDTH - _SIDES - column)
     left, right = min(xs) - 0.06 * span, max(xs) + column * per_pixel
@@ -111,7 +111,7 @@ def spread(targets: Sequence[float], gap: float, low: float, high: float) -> lis
     They lie between `low` and `high` where all of them fit.
     """
     order = np.argsort(targets, kind="stable")
-    # Without the gaps before it, each position must only be no smaller than the one before.
+    # After subtraction of the gaps, the constraint is that no position is below the one before.
     gaps = gap * np.arange(len(targets))
     rising = isotonic_regression(np.array(targets)[order] - gaps).x
     positions = np.empty(len(targets))

@@ -113,7 +113,7 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
         draw.texts(
             [(0.008, y + 0.33) for y, _ in heads], [text for _, text in heads], "middle right"
         ),
-        # Lines answer the mouse at their ends only: invisible texts answer in the middle of a bar.
+        # Lines show hover texts at their ends only; these labels show them in the middle of a bar.
         draw.texts(
             [(x, y) for x, y, _ in hovers],
             [""] * len(hovers),

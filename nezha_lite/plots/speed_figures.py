@@ -243,7 +243,7 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
     names = [bar.name for bar in bars]
     left = 34 + max((text_width(name, _LETTERS) for name in names), default=0)
     plot_width = WIDTH - left - _RIGHT  # pixels of the x axis
-    # Long enough that the text at every bar's end fits into the plot.
+    # The axis is so long that the text at every bar's end fits into the plot.
     ends = [bar.ms / (1 - (text_width(bar.text, _LETTERS) + _GAP) / plot_width) for bar in bars]
     longest = max(ends, default=1.0) or 1.0
     looks = (

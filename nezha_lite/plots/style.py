@@ -80,6 +80,7 @@ def nth_style(index: int, name: str) -> SeriesStyle:
     return SeriesStyle(name, PALETTE[look], DASHES[look], SYMBOLS[look])
 
 
+# Decoders, as the results name them.
 DECODERS = {
     "nezha": SeriesStyle("NEZHA", BLUE),
     "nezha-eager": SeriesStyle("NEZHA, eager", BLUE, "dash", "circle-open"),
@@ -91,12 +92,14 @@ DECODERS = {
     "generate-constrained": SeriesStyle("generate, constrained", BLACK, "solid", "x"),
 }
 UNCHECKED = SeriesStyle("NEZHA, unchecked", SKY, "dot", "triangle-down")
+# Phases of a decode: the colour and the pattern of their bars.
 PHASES = {
     "forward": (BLUE, ""),
     "head": (ORANGE, "/"),
     "verify": (GREEN, "x"),
     "select": (GREY, ""),
 }
+# Verifier structures.
 STRUCTURES = {
     "isin": SeriesStyle("torch.isin", BLACK, "longdash", "x"),
     "hash-set": SeriesStyle("Python set", GREY, "dot", "triangle-down"),
@@ -105,6 +108,7 @@ STRUCTURES = {
     "bitset": SeriesStyle("bitset", GREEN, "longdash", "diamond"),
     "trie": SeriesStyle("trie", BLUE, "solid", "circle"),
 }
+# Services of a capacity plan: those with the paper's latencies, then all others by their index.
 PAPER = {
     "paper: before NEZHA": SeriesStyle("paper: before NEZHA", ORANGE, "longdashdot", "cross"),
     "paper: NEZHA": SeriesStyle("paper: NEZHA", SKY, "dot", "diamond"),
@@ -115,6 +119,7 @@ SERVICE_STYLES = (
     SeriesStyle("", VERMILLION, "dot", "square-open"),
     SeriesStyle("", GREY, "dash", "diamond-open"),
 )
+# The quality study: data sets, kinds of systems, and systems by their index.
 DATASETS = {
     "beauty": SeriesStyle("Beauty", BLUE),
     "toys": SeriesStyle("Toys", VERMILLION, symbol="diamond"),
@@ -172,7 +177,7 @@ def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
 
 
 def plot_text(text: str) -> str:
-    """Escape data for plotly, which interprets some HTML and, between dollar signs, LaTeX."""
+    """A text escaped for plotly, which interprets some HTML and, between dollar signs, LaTeX."""
     return html.escape(text, quote=False).replace("$", "&#36;")
 
 

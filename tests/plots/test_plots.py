@@ -184,6 +184,11 @@ def test_series_differ_without_colour() -> None:
     assert len(looks) == 7
 
 
+def test_large_ticks_are_short() -> None:
+    figure = lines_figure({"s": ([0, 60_000], [0, 6e6]), "t": ([0], [0])}, "x", "y")
+    assert {"20k", "60k", "2M", "6M"} <= set(texts(figure_svg(figure)))
+
+
 def test_a_logarithmic_axis_gives_equal_room_to_equal_ratios() -> None:
     svg = figure_svg(lines_figure({"s": ([1, 10, 100], [1, 2, 3])}, "x", "y", log_x=True))
     xs = [float(e.get("cx", "nan")) for e in parsed(svg).iter(f"{SVG}circle")]

@@ -120,6 +120,8 @@ def test_the_caption_of_latency_is_computed() -> None:
     said = caption(latency_figure(eager))
     assert said.startswith("At beam 50, in bare forward passes of the same kind, captured or eager")
     assert ": NEZHA, eager 3; autoregressive," in said
+    unchecked = latency_figure([decoding("nezha", 50, 3, "off")])
+    assert not plain(unchecked.layout.title.text).split("\n", 1)[1:]
 
 
 def test_rows_of_two_settings_are_not_mixed() -> None:
@@ -180,6 +182,9 @@ def test_what_was_extrapolated_is_dotted_and_has_no_marks() -> None:
     assert (list(beyond.x), list(beyond.y)) == ([10**7, 10**9], [2, 3])
     assert (beyond.mode, beyond.line.dash) == ("lines", "dot")
     assert list(figure.layout.xaxis.ticktext) == ["10k", "10M", "1B"]
+    few = [row(None, 512, {"step_ms": 1}, "trie", items=500)]
+    ticks = verifiers_figure(few, {("trie", 500): 1.0}, "ms", "", "").layout.xaxis.ticktext
+    assert list(ticks) == ["500"]
     del values["isin", 10**4]
     assert "torch.isin" not in {
         trace.name for trace in verifiers_figure(rows, values, "", "", "").data

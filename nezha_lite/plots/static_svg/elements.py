@@ -158,5 +158,5 @@ def shortened(text: str, max_width: float, size: float = 13) -> str:
 
 
 def plain(text: str) -> str:
-    """A text made for plotly as a reader sees it: without tags, entities resolved."""
+    """The plain text of a text escaped for plotly: without tags, with entities resolved."""
     return html.unescape(re.sub(r"<[^>]*>", "", text.replace("<br>", "\n")))
