@@ -16,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from nezha_lite.common.memory import out_of_memory
+
 # An escaped backslash, a whole surrogate pair, or (as group 1) half of one.
 _ESCAPES = re.compile(
     r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
@@ -107,13 +109,13 @@ def write_tensors(
 def damage_named(path: str | Path, sentence: str) -> Iterator[None]:
     """Whatever fails while a file's content is read becomes ValueError "PATH SENTENCE: reason".
 
-    OSError and MemoryError pass: the file is missing, or large, but not damaged.
+    An OSError and a lack of memory pass: the file is missing, or large, but not damaged.
     """
     try:
         yield
-    except (OSError, MemoryError):
-        raise
     except Exception as error:
+        if isinstance(error, OSError) or out_of_memory(error):
+            raise
         # PyTorch's messages have many lines.
         reason = " ".join(str(error).split())
         if isinstance(error, AttributeError | LookupError):

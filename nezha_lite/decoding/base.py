@@ -112,10 +112,9 @@ def check_verifier(
     check(verification in VERIFICATIONS, "verification", verification, f"one of {VERIFICATIONS}")
     if verifier is None and verification != "off":
         raise ValueError(f"verification {verification!r} needs a verifier, but it is None.")
-    if verifier is not None and verifier.radices != radices:
-        raise ValueError(
-            f"The verifier's radices are {verifier.radices}, but the model's are {radices}."
-        )
+    if verifier is not None:
+        same = verifier.radices == radices
+        check(same, "verifier.radices", verifier.radices, f"the model's {radices}")
 
 
 def check_numbers(scores: Tensor) -> None:

@@ -50,7 +50,6 @@ def load_model(folder: str | Path) -> NezhaModel:
         n_tensors = _count_weights(weights_file)
     with damage_named(config_file, f"is damaged, {_REMEDY}"):
         config = _read_config(config_file, n_tensors)
-    with damage_named(config_file, f"describes no model, {_REMEDY}"):
         _check_size(config, weights_file)
     with _quiet_transformers():
         # The stub does not know output_loading_info, which returns a second value.
@@ -116,10 +115,9 @@ def _check_weights(model: NezhaModel, report: dict[str, Any]) -> None:
     """ValueError unless each tensor of the file became one of the model's, and is finite."""
     for name, shape, expected in sorted(report["mismatched_keys"]):
         check(False, f"shape of {name!r}", tuple(shape), f"{tuple(expected)}")
-    for name in sorted(report["missing_keys"]):
-        raise ValueError(f"it has no tensor {name!r}")
-    for name in sorted(report["unexpected_keys"]):
-        raise ValueError(f"the model has no tensor {name!r}")
+    for lacking, names in (("it", "missing_keys"), ("the model", "unexpected_keys")):
+        for name in sorted(report[names]):
+            raise ValueError(f"{lacking} has no tensor {name!r}")
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{name!r} holds NaN or infinite weights")

@@ -53,9 +53,7 @@ class NezhaModel(PreTrainedModel):
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__(config)
         if config.backbone is None:
-            raise ValueError(
-                "config.backbone is empty: use NezhaModel.from_preset or from_backbone."
-            )
+            raise ValueError("backbone is None: use NezhaModel.from_preset or from_backbone.")
         fields = dict(config.backbone)
         if config.dropout:
             fields |= {name: 0.0 for name in OWN_DROPOUTS if name in fields}
@@ -87,11 +85,10 @@ class NezhaModel(PreTrainedModel):
             return
         modules = self.backbone.named_modules()
         outputs = [module for name, module in modules if name.endswith(RESIDUAL_OUTPUTS)]
-        if len(outputs) != 2 * self.backbone.config.num_hidden_layers:
-            raise ValueError(
-                f"dropout is {self.config.dropout}, but must be 0 with a backbone of type "
-                f"{self.backbone.config.model_type!r}, whose residual branches have unknown names."
-            )
+        kind = self.backbone.config.model_type
+        valid = f"0 with a backbone of type {kind!r}, whose residual branches have unknown names"
+        complete = len(outputs) == 2 * self.backbone.config.num_hidden_layers
+        check(complete, "dropout", self.config.dropout, valid)
         for module in outputs:
             module.register_forward_hook(self._drop_residual)
 
@@ -203,14 +200,11 @@ class NezhaModel(PreTrainedModel):
     def describe(self) -> dict[str, Any]:
         """The model's sizes and settings, for a result row or a log."""
         backbone = self.backbone.config
-
-        def has_shape(shape: dict[str, Any]) -> bool:
-            return all(getattr(backbone, field, None) == size for field, size in shape.items())
-
+        sizes = backbone.to_dict().items()
         settings = ("max_items", "transition", "dropout", "placeholders")
         weights = ("draft_weight", "next_code_weight")
         return {
-            "preset": next((name for name in PRESETS if has_shape(PRESETS[name])), None),
+            "preset": next((name for name in PRESETS if PRESETS[name].items() <= sizes), None),
             "backbone": backbone.model_type,
             "hidden_size": backbone.hidden_size,
             "layers": backbone.num_hidden_layers,
@@ -264,17 +258,6 @@ class NezhaModel(PreTrainedModel):
         return self.backbone.base_model(
             inputs_embeds=self.embedding_dropout(embedded), attention_mask=attention_mask, **inputs
         )
-
-    def level_logits(self, hidden: Tensor, level: int) -> Tensor:
-        """The backbone's logits of the codes of level 0 … L−1: (..., D) → (..., T_l).
-
-        Only the level's rows of the output embeddings are multiplied, not a whole vocabulary.
-        """
-        output = self.backbone.get_output_embeddings()
-        first = self.vocabulary.level_offsets[level]
-        rows = slice(first, first + self.config.radices[level])
-        bias = None if output.bias is None else output.bias[rows]
-        return F.linear(hidden, output.weight[rows], bias)
 
     def draft_states(self, prompts: Prompts) -> Tensor:
         """The one forward pass of NEZHA: h_0 … h_L, (B, L+1, D).
@@ -340,19 +323,16 @@ class NezhaModel(PreTrainedModel):
 
 def _check_sizes(config: NezhaConfig, backbone: Any) -> None:
     """Raise ValueError if the backbone has too few tokens, or positions for the longest prompt."""
-    tokens, levels = config.vocabulary.size, len(config.radices)
-    if backbone.vocab_size < tokens:
-        raise ValueError(
-            f"The backbone has {backbone.vocab_size} tokens, but radices and token_offset need "
-            f"{tokens}."
-        )
+    size, levels, max_items = config.vocabulary.size, len(config.radices), config.max_items
+    enough = f"at least the {size} tokens that radices and token_offset need"
+    check(backbone.vocab_size >= size, "the backbone's vocab_size", backbone.vocab_size, enough)
     positions = getattr(backbone, "max_position_embeddings", None)
-    if positions is not None and 1 + levels * (config.max_items + 1) > positions:
-        raise ValueError(
-            f"max_items is {config.max_items}, but must be at most {(positions - 1) // levels - 1}:"
-            f" the backbone has {positions:,} positions, and N items of {levels} codes need "
-            f"1 + {levels} · (N + 1)."
+    if positions is not None and 1 + levels * (max_items + 1) > positions:
+        valid = (
+            f"at most {(positions - 1) // levels - 1}: the backbone has {positions:,} positions, "
+            f"and N items of {levels} codes need 1 + {levels} · (N + 1)"
         )
+        check(False, "max_items", max_items, valid)
 
 
 def _pretrained(name_or_folder: str | Path) -> Any:

@@ -115,7 +115,7 @@ def _check(checkpoint: Path, model: nn.Module, optimizer: Optimizer, validated: 
         best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")
         if not best.is_dir():
             raise ValueError(f"{best.name}, which held the best epoch's weights, is missing")
-        with _refused_as(f"{best.name} held the best epoch's weights, but {{}}", ValueError):
+        with _refused(f"{best.name}, which held the best epoch's weights, cannot be used"):
             _check_weights(best, model)
 
 
@@ -158,29 +158,24 @@ def _check_weights(checkpoint: Path, model: nn.Module) -> None:
 
 def _tensors(checkpoint: Path) -> Iterator[tuple[str, Tensor]]:
     for path in sorted(checkpoint.glob(WEIGHTS)):
-        sentence = f"its {path.name} is cut short or damaged ({{}})"
-        with (
-            _refused_as(sentence, SafetensorError, OSError),
-            safe_open(path, framework="pt") as file,
-        ):
+        damaged = _refused(f"its {path.name} is cut short or damaged")
+        with damaged, safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 yield name, file.get_tensor(name)
 
 
 def _check_optimizer(content: Any, optimizer: Optimizer) -> None:
-    errors = (AttributeError, KeyError, TypeError, ValueError)
-    with _refused_as(f"its {OPTIMIZER_FILE} holds no optimizer's state", *errors):
+    groups = [group["params"] for group in optimizer.param_groups]
+    shapes = dict(enumerate(parameter.shape for group in groups for parameter in group))
+    with _refused(f"its {OPTIMIZER_FILE} holds no optimizer's state"):
         sizes = [len(group["params"]) for group in content["param_groups"]]
-        moments = [
-            (int(index), value.shape)
+        same_shapes = all(
+            shapes.get(int(index)) == value.shape
             for index, state in content["state"].items()
             for value in state.values()
             if value.ndim
-        ]
-    groups = [group["params"] for group in optimizer.param_groups]
-    shapes = dict(enumerate(parameter.shape for group in groups for parameter in group))
-    same_sizes = sizes == [len(group) for group in groups]
-    if not same_sizes or any(shapes.get(index) != shape for index, shape in moments):
+        )
+    if not same_shapes or sizes != [len(group) for group in groups]:
         raise ValueError(f"its {OPTIMIZER_FILE} is of another model")
 
 
@@ -194,18 +189,20 @@ def _load(path: Path) -> Any:
     except Exception as error:  # PyTorch has many for bytes that are no such file
         if out_of_memory(error):
             raise
-        if "weights_only" in str(error):
-            raise ValueError(f"its {path.name} holds more than tensors and numbers") from error
-        raise ValueError(f"its {path.name} is cut short or damaged") from error
+        pickled = "weights_only" in str(error)
+        reason = "holds more than tensors and numbers" if pickled else "is cut short or damaged"
+        raise ValueError(f"its {path.name} {reason}") from error
 
 
 @contextmanager
-def _refused_as(sentence: str, *errors: type[Exception]) -> Iterator[None]:
-    """These errors become ValueError with a sentence, in which {} is what the library says."""
+def _refused(reason: str) -> Iterator[None]:
+    """Whatever fails becomes ValueError "REASON (error)"; a lack of memory passes."""
     try:
         yield
-    except errors as error:
-        raise ValueError(sentence.format(_line(error))) from error
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise ValueError(f"{reason} ({_line(error)})") from error
 
 
 def _line(error: Exception, limit: int = 160) -> str:

@@ -244,7 +244,6 @@ def out_of_patience(state: TrainerState, patience: int | None) -> bool:
 
 def best_epoch(state: TrainerState) -> float | None:
     """The epoch whose weights were kept; None without a score."""
-    for entry in state.log_history:
-        if WATCHED in entry and entry["step"] == state.best_global_step:
-            return float(entry["epoch"])
-    return None
+    scored = [entry for entry in state.log_history if WATCHED in entry]
+    best = (entry["epoch"] for entry in scored if entry["step"] == state.best_global_step)
+    return next(best, None)

@@ -250,5 +250,5 @@ def test_bad_input_is_named(decoder_class: type[NezhaDecoder | AutoregressiveDec
         decoder_class(model, SortedVerifier(IDS), "sometimes")
     other = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
     for verification in VERIFICATIONS:
-        with pytest.raises(ValueError, match=r"verifier's radices are \(3, 2, 4\).*\(3, 4, 2\)"):
+        with pytest.raises(ValueError, match=r"verifier.radices is \(3, 2, 4\).*\(3, 4, 2\)"):
             decoder_class(model, other, verification)

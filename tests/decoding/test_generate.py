@@ -381,7 +381,7 @@ def test_bad_input_is_named() -> None:
         GenerateDecoder(model, verifier, "sometimes")
     other = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
     for verification in VERIFICATIONS:
-        with pytest.raises(ValueError, match=r"verifier's radices are \(3, 2, 4\).*\(3, 4, 2\)"):
+        with pytest.raises(ValueError, match=r"verifier.radices is \(3, 2, 4\).*\(3, 4, 2\)"):
             GenerateDecoder(model, other, verification)
     three = RequestFilter.build(IDS, verifier, deny=[{1}, {2}, {3}])
     with pytest.raises(ValueError, match="sets for 3 prompts, but there are 2"):

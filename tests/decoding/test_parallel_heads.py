@@ -138,5 +138,5 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="'prefix' needs a verifier, but it is None"):
         ParallelHeadsDecoder(model)
     other = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
-    with pytest.raises(ValueError, match=r"verifier's radices are \(3, 2, 4\).*\(3, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"verifier.radices is \(3, 2, 4\).*\(3, 4, 2\)"):
         ParallelHeadsDecoder(model, other)

@@ -439,22 +439,3 @@ def test_a_pass_searches_no_packed_sequences(
         expected = output.last_hidden_state[:, -4:]
         torch.testing.assert_close(hidden[row : row + 1], expected, rtol=1e-4, atol=1e-5)
     assert len(searches) == len(histories), "the search that is avoided"
-
-
-@pytest.mark.parametrize("kind", BACKBONES)
-def test_level_logits_are_the_level_s_part_of_all_logits(kind: str) -> None:
-    model = tiny_model(IDS, kind).double()
-    hidden = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0)).double()
-    everything = model.backbone.get_output_embeddings()(hidden)
-    for level, first in enumerate(model.vocabulary.level_offsets):
-        expected = everything[..., first : first + RADICES[level]]
-        torch.testing.assert_close(model.level_logits(hidden, level), expected)
-
-
-def test_level_logits_add_the_output_layer_s_bias() -> None:
-    model = tiny_model(IDS, "llama")
-    output = model.backbone.get_output_embeddings()
-    output.bias = torch.nn.Parameter(torch.arange(float(output.out_features)))
-    hidden = torch.zeros(1, 16)
-    first = model.vocabulary.level_offsets[1]
-    assert model.level_logits(hidden, 1).tolist() == [[first + code for code in range(RADICES[1])]]
