@@ -21,7 +21,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,10 +34,10 @@ from nezha_lite.semantic_ids.quantizers import Quantizer
 
 Codes = tuple[int, ...]
 Costs = NDArray[np.float64]
-CostsAfter = Callable[[Codes], Costs]
+CostsAfter = Callable[[Sequence[Codes]], Costs]
 
-_COSTS_AT_ONCE = 2**21  # bounds the (vectors, K, C) costs of the beam search
-_WIDTHS = (16, 256)  # of the beam, at the start and at most
+_ROWS_AT_ONCE = 1024  # items whose costs along their own codes are computed together
+_LOOKAHEAD = 8  # siblings whose costs are computed in one call, at most
 
 
 def move_to_free(
@@ -48,9 +48,6 @@ def move_to_free(
     occupancy: Occupancy,
 ) -> Tensor:
     """Give every item a free ID: its own where it comes first, else the nearest free one.
-
-    A beam search of many vectors at once settles most items. What it cannot be certain of even at
-    its widest, equal distances for example, is searched item by item.
 
     Args:
         codes: (N, L) int64, the quantizer's.
@@ -69,84 +66,50 @@ def move_to_free(
             moving.append(item)
         else:
             occupancy.use(rows[item])
-    unique = codes.clone()
+    # Equal vectors have equal neighbours: one search serves all of them in turn.
+    contents = {item: vectors[item].detach().cpu().numpy().tobytes() for item in moving}
+    waiting = Counter(contents.values())
     searches: dict[bytes, Iterator[Codes]] = {}
-    size, width = 64, _WIDTHS[0]
-    while moving:
-        chunk = moving[: max(1, min(size, _COSTS_AT_ONCE // (width * max(occupancy.radices))))]
-        nearby = nearby_free(codes[chunk], quantizer, vectors[chunk], occupancy, width)
-        settled = 0
-        for item, candidates in zip(chunk, nearby, strict=True):
-            free = next((ids for ids in candidates if not occupancy.is_used(ids)), None)
-            if free is None:
-                break  # the items after it depend on where this one goes
-            occupancy.use(free)
-            unique[item] = torch.tensor(free)
-            settled += 1
-        if settled:
-            size, width = max(8, 2 * settled), max(_WIDTHS[0], width // 2)
-        elif width < _WIDTHS[1]:
-            width *= 2
-        else:
-            vector = vectors[chunk[:1]]
-            # Equal vectors have equal neighbours: one search serves all of them in turn.
-            content = vector.detach().cpu().numpy().tobytes()
-            if content not in searches:
-                searches[content] = nearest_free(occupancy, _costs_after(quantizer, vector))
-            free = next(searches[content], None)
-            if free is None:
-                break  # every ID is in use
-            occupancy.use(free)
-            unique[chunk[0]] = torch.tensor(free)
-            settled = 1
-        moving = moving[settled:]
+    unique = codes.clone()
+    for item, costs_after in _with_costs(moving, codes, quantizer, vectors):
+        content = contents[item]
+        search = searches.pop(content, None) or nearest_free(occupancy, costs_after)
+        free = next(search, None)
+        if free is None:
+            break  # every ID is in use
+        occupancy.use(free)
+        unique[item] = torch.tensor(free)
+        waiting[content] -= 1
+        if waiting[content]:
+            searches[content] = search
     return unique
 
 
-def nearby_free(
-    codes: Tensor, quantizer: Quantizer, vectors: Tensor, occupancy: Occupancy, width: int
-) -> list[list[Codes]]:
-    """For each vector its nearest free IDs, nearest first, by a beam search of all vectors at once.
-
-    Only the IDs that are certain are given: those nearer than everything that left the beam. That
-    can be none. All have a cost at every level.
-
-    Args:
-        codes: (B, L) int64, the quantizer's.
-        vectors: (B, D) float32.
-        width: of the beam, K prefixes for each vector.
-    """
-    n = len(vectors)
-    prefixes = torch.zeros(n, 1, 0, dtype=torch.int64)  # (B, K, l)
-    detour = torch.zeros(n, 1, dtype=torch.float64)  # (B, K)
-    bound = torch.full((n,), torch.inf, dtype=torch.float64)  # the least detour outside the beam
-    for level, radix in enumerate(occupancy.radices):
-        beam = prefixes.shape[1]
-        flat = prefixes.flatten(0, 1)  # (B * K, l)
-        costs = quantizer.level_costs(vectors.repeat_interleave(beam, dim=0), flat).numpy()
-        free = np.stack([occupancy.free_mask(tuple(prefix)) for prefix in flat.tolist()])
-        extra = torch.from_numpy(np.where(free, detours(costs), np.inf))  # (B * K, C)
-        total = (detour.reshape(-1, 1) + extra).view(n, beam * radix)
-        nearest = total.topk(min(width + 1, beam * radix), largest=False)
-        if beam * radix > width:
-            bound = bound.minimum(nearest.values[:, width])
-        detour, index = nearest.values[:, :width], nearest.indices[:, :width]  # (B, K)
-        rows = torch.arange(n)[:, None]
-        prefixes = torch.cat([prefixes[rows, index // radix], (index % radix)[..., None]], dim=2)
-        # A place that nothing free fills needs codes that the codebooks have.
-        own = codes[:, None, : level + 1]
-        prefixes = torch.where(detour.isinf()[..., None], own, prefixes)  # (B, K, l + 1)
-    certain = detour < bound[:, None]
-    candidates = zip(detour.tolist(), prefixes.tolist(), certain.sum(1).tolist(), strict=True)
-    return [
-        [ids for _, ids in sorted(zip(near[:count], map(tuple, ids[:count]), strict=True))]
-        for near, ids, count in candidates
-    ]
+def _with_costs(
+    items: Sequence[int], codes: Tensor, quantizer: Quantizer, vectors: Tensor
+) -> Iterator[tuple[int, CostsAfter]]:
+    """Each item with its costs; those along its own codes come from one call for many items."""
+    for start in range(0, len(items), _ROWS_AT_ONCE):
+        some = items[start : start + _ROWS_AT_ONCE]
+        own = codes[some]
+        costs = [
+            quantizer.level_costs(vectors[some], own[:, :level]).numpy()
+            for level in range(codes.shape[1])
+        ]
+        for row, item in enumerate(some):
+            path = own[row].tolist()
+            own_costs = {tuple(path[:level]): costs[level][row] for level in range(len(path))}
+            yield item, _costs_after(quantizer, vectors[item], own_costs)
 
 
-def _costs_after(quantizer: Quantizer, vector: Tensor) -> CostsAfter:
-    def costs_after(prefix: Codes) -> Costs:
-        costs: Costs = quantizer.level_costs(vector, torch.tensor([prefix]).long())[0].numpy()
+def _costs_after(
+    quantizer: Quantizer, vector: Tensor, own_costs: Mapping[Codes, Costs]
+) -> CostsAfter:
+    def costs_after(prefixes: Sequence[Codes]) -> Costs:
+        if len(prefixes) == 1 and prefixes[0] in own_costs:
+            return own_costs[prefixes[0]][None]
+        same = vector.expand(len(prefixes), -1)
+        costs: Costs = quantizer.level_costs(same, torch.tensor(prefixes).long()).numpy()
         return costs
 
     return costs_after
@@ -167,8 +130,8 @@ def nearest_free(occupancy: Occupancy, costs_after: CostsAfter) -> Iterator[Code
 
     Args:
         occupancy: the IDs in use.
-        costs_after: l codes → float64 (C_{l+1},), as `Quantizer.level_costs`; never
-            asked about a prefix with a code that costs inf.
+        costs_after: P prefixes of l codes → float64 (P, C_{l+1}), as `Quantizer.level_costs`;
+            never asked about a prefix with a code that costs inf, or without a free ID.
     """
     radices = occupancy.radices
     heap = [_Entry(0, 0.0, (), 0, None)]
@@ -183,8 +146,12 @@ def nearest_free(occupancy: Occupancy, costs_after: CostsAfter) -> Iterator[Code
         if level == len(radices):
             yield entry.codes
             continue
-        known = entry.unknown == 0
-        costs = costs_after(entry.codes) if known else np.full(radices[level], np.inf)
+        if entry.unknown:
+            costs = np.full(radices[level], np.inf)
+        elif siblings is None:
+            costs = costs_after([()])[0]
+        else:
+            costs = siblings.costs_below(entry.rank, costs_after, occupancy)
         children = _Siblings(entry, costs, occupancy.free_codes(entry.codes))
         heapq.heappush(heap, children.entry(0))
 
@@ -208,6 +175,25 @@ class _Siblings:
         order = extra.argsort(kind="stable")  # equal detours: lowest code first
         self.order: list[int] = free[order].tolist()
         self.extra: list[float] = extra[order].tolist()
+        self._below: dict[int, Costs] = {}  # by rank
+        self._lookahead = 1
+
+    def costs_below(self, rank: int, costs_after: CostsAfter, occupancy: Occupancy) -> Costs:
+        """The costs of the codes that follow the sibling of this rank: float64 (C,).
+
+        One call computes them for some of its next siblings too, twice as many each time: where
+        prefixes are crowded, the search opens one after the other.
+        """
+        if rank not in self._below:
+            some = range(rank, min(rank + self._lookahead, len(self.order)))
+            codes = {r: (*self.prefix.codes, self.order[r]) for r in some}
+            open_ranks = [
+                r for r in some if self.extra[r] < math.inf and not occupancy.is_used(codes[r])
+            ]
+            rows = costs_after([codes[r] for r in open_ranks])
+            self._below.update(zip(open_ranks, rows, strict=True))
+            self._lookahead = min(2 * self._lookahead, _LOOKAHEAD)
+        return self._below.pop(rank)
 
     def entry(self, rank: int) -> _Entry:
         code, extra, prefix = self.order[rank], self.extra[rank], self.prefix
@@ -242,12 +228,8 @@ class Occupancy:
 
     def free_codes(self, prefix: Codes) -> NDArray[np.int64]:
         """The codes after `prefix` with a free ID, ascending."""
-        return self.free_mask(prefix).nonzero()[0]
-
-    def free_mask(self, prefix: Codes) -> NDArray[np.bool_]:
-        """(C,): which codes after `prefix` have a free ID."""
         mask = self._free.get(prefix)
-        return self._all_free[len(prefix)] if mask is None else mask
+        return (self._all_free[len(prefix)] if mask is None else mask).nonzero()[0]
 
     def use(self, codes: Codes) -> None:
         """Count a free ID (L codes) as in use from now on."""
