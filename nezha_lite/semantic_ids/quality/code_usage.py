@@ -79,7 +79,9 @@ def level_uses(
         counts = -np.sort(-counts[counts > 0])
         # Only the extra level tells equal vectors apart.
         extra = extra_level and level == semantic_ids.levels
-        attainable = entropy_of(balanced(n_items, radix))
+        whole, left = divmod(n_items, radix)
+        most_even = [whole + 1] * left + [whole] * (radix - left if whole else 0)
+        attainable = min(entropy_of(most_even), np.inf if extra else most)
         levels.append(
             LevelUse(
                 level=level,
@@ -87,9 +89,7 @@ def level_uses(
                 used=len(counts),
                 attainable_codes=min(radix, n_items if extra else len(multiples)),
                 entropy=entropy_of(counts),
-                attainable_perplexity=float(
-                    2.0 ** (attainable if extra else min(attainable, most))
-                ),
+                attainable_perplexity=float(2.0**attainable),
                 prefixes=len(sizes_of(prefix_groups(semantic_ids, level))),
                 counts=tuple(counts.tolist()),
                 extra=extra,
@@ -101,8 +101,8 @@ def level_uses(
 def has_extra_level(semantic_ids: SemanticIds) -> bool:
     """Whether the last codes just number the items that share the codes before: 0, 1, 2, …
 
-    That is what `with_extra_level` makes. A quantizer's own last level looks like it only by a
-    chance too small to meet, because every item that shares its prefix with none has to carry 0.
+    `with_extra_level` makes such codes. A quantizer's own last level looks like it only by a very
+    small chance, because every item that shares its prefix with no other has to have code 0.
     """
     if semantic_ids.levels < 2 or not semantic_ids.codes[:, -1].any():
         return False  # with nothing to number, `with_extra_level` adds no level
@@ -119,12 +119,6 @@ def entropy_of(counts: ArrayLike) -> float:
     shares = np.asarray(counts, dtype=np.float64)
     shares = np.sort(shares) / shares.sum()  # sorted: the order of adding changes the last digits
     return float(max(0.0, -(shares * np.log2(shares)).sum()))
-
-
-def balanced(n_items: int, radix: int) -> list[int]:
-    """The most even way to spread n items over at most `radix` codes; codes without items go."""
-    whole, left = divmod(n_items, radix)
-    return [count for count in [whole + 1] * left + [whole] * (radix - left) if count]
 
 
 def added_bits(groupings: Sequence[Groups]) -> list[float]:
@@ -150,13 +144,3 @@ def numbered(labels: NDArray[np.generic]) -> Groups:
 def sizes_of(groups: Groups) -> NDArray[np.int64]:
     """How many items each group has, in the order of the groups' numbers."""
     return np.bincount(groups).astype(np.int64)
-
-
-def pairs_within(sizes: NDArray[np.int64]) -> int:
-    """How many pairs of items lie in one group."""
-    return int((sizes * (sizes - 1) // 2).sum())
-
-
-def pairs_of(n_items: int) -> int:
-    """How many pairs n items make."""
-    return n_items * (n_items - 1) // 2

@@ -1,4 +1,4 @@
-"""What is wrong with semantic IDs, in sentences that name the place, the figure and a remedy.
+"""What is wrong with semantic IDs, in sentences that name the level, the figure and a remedy.
 
 A level has *collapsed* when it says far less than its items would allow: it uses fewer than half
 of the codes that could be in use, or its perplexity is below a quarter of the attainable one, which
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nezha_lite.semantic_ids.quality.code_usage import LevelUse
 
@@ -22,12 +22,29 @@ COLLAPSED_USE = 0.5  # codes used / codes that could be
 COLLAPSED_PERPLEXITY = 0.25  # perplexity / what is attainable
 HIGH_COLLISION_RATE = 0.1  # share of items whose ID was already taken
 
+Kind = Literal["single-code", "collapsed", "redundant", "duplicates", "collisions"]
+_SENTENCES: dict[Kind, str] = {
+    "single-code": "Level {level.level} has a codebook of 1, so it tells nothing apart and costs a "
+    "decoding step: leave it out, or give it at least 2 codes.",
+    "collapsed": "Level {level.level} has collapsed: it uses {level.used:,} of "
+    "{level.attainable_codes:,} codes that it could, and {level.top:.1%} of the items carry one "
+    "code, so it says no more than {level.perplexity:.1f} evenly used codes: choose fewer codes, "
+    "or a quantizer that keeps codes alive (rq-kmeans, balanced-rq-kmeans, rq-vae with revival).",
+    "redundant": "Level {level.level} tells nothing apart that the levels before it do not: there "
+    "are {level.prefixes:,} different prefixes with it and without: leave it out, or use fewer "
+    "codes before it.",
+    "duplicates": "All {items:,} items have the same vector, and no quantizer can tell them apart: "
+    "{remedy}.",
+    "collisions": "{rate:.1%} of the items have an ID that was already taken{why}: resolve the "
+    "collisions, or fit with more codes or another level.",
+}
+
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong; `level` is None where it concerns the IDs as a whole."""
 
-    kind: Literal["single-code", "collapsed", "redundant", "duplicates", "collisions"]
+    kind: Kind
     level: int | None
     sentence: str
 
@@ -39,61 +56,36 @@ def find_problems(
     different = different_vectors or items
     before = 1  # prefixes of no codes: one, the empty one
     for level in levels:
-        yield from _of_level(level, before, different, items)
+        if kind := _of_level(level, before, different, items):
+            yield _problem(kind, level)
         before = level.prefixes
-    distinct = levels[-1].prefixes
-    rate = 1 - distinct / items
+    rate = 1 - before / items
     if different == 1 < items:
         remedy = (
             "resolve the collisions, or give the items vectors that differ"
-            if distinct < items
+            if before < items
             else "their codes are numbers only, so give the items vectors that differ"
         )
-        yield Problem(
-            "duplicates",
-            None,
-            f"All {items:,} items have the same vector, and no quantizer can tell them apart: "
-            f"{remedy}.",
-        )
+        yield _problem("duplicates", items=items, remedy=remedy)
     elif rate > HIGH_COLLISION_RATE:
         equal = 1 - different / items
         why = f" ({equal:.1%} already because their vectors are equal)" if equal else ""
-        yield Problem(
-            "collisions",
-            None,
-            f"{rate:.1%} of the items have an ID that was already taken{why}: resolve the "
-            "collisions, or fit with more codes or another level.",
-        )
+        yield _problem("collisions", rate=rate, why=why)
 
 
-def _of_level(level: LevelUse, before: int, different: int, items: int) -> Iterator[Problem]:
-    name = f"Level {level.level}"
+def _of_level(level: LevelUse, before: int, different: int, items: int) -> Kind | None:
     if level.radix == 1:
-        yield Problem(
-            "single-code",
-            level.level,
-            f"{name} has a codebook of 1, so it tells nothing apart and costs a decoding step: "
-            "leave it out, or give it at least 2 codes.",
-        )
-        return
+        return "single-code"
     if level.extra or different == 1 or items == 1:
-        return
+        return None
     low = (
         level.used < COLLAPSED_USE * level.attainable_codes or level.attained < COLLAPSED_PERPLEXITY
     )
     if low and before < different and level.prefixes < different:
-        yield Problem(
-            "collapsed",
-            level.level,
-            f"{name} has collapsed: it uses {level.used:,} of {level.attainable_codes:,} codes "
-            f"that it could, and {level.top:.1%} of the items carry one code, so it says no more "
-            f"than {level.perplexity:.1f} evenly used codes: choose fewer codes, or a quantizer "
-            "that keeps codes alive (rq-kmeans, balanced-rq-kmeans, rq-vae with revival).",
-        )
-    elif level.prefixes == before:
-        yield Problem(
-            "redundant",
-            level.level,
-            f"{name} tells nothing apart that the levels before it do not: there are {before:,} "
-            "different prefixes with it and without: leave it out, or use fewer codes before it.",
-        )
+        return "collapsed"
+    return "redundant" if level.prefixes == before else None
+
+
+def _problem(kind: Kind, level: LevelUse | None = None, **figures: Any) -> Problem:
+    sentence = _SENTENCES[kind].format(level=level, **figures)
+    return Problem(kind, None if level is None else level.level, sentence)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from nezha_lite.common.checks import check
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 from nezha_lite.semantic_ids.quality.code_usage import (
     LevelUse,
@@ -18,10 +19,23 @@ from nezha_lite.semantic_ids.quality.code_usage import (
     prefix_groups,
     sizes_of,
 )
-from nezha_lite.semantic_ids.quality.neighbours import neighbour_shares
+from nezha_lite.semantic_ids.quality.prefixes import (
+    category_purity,
+    neighbour_shares,
+    partition_stability,
+)
 from nezha_lite.semantic_ids.quality.problems import Problem, find_problems
-from nezha_lite.semantic_ids.quality.purity import category_purity, partition_stability
 from nezha_lite.semantic_ids.quantizers.base import check_vectors
+
+# What `IdQuality.rows` reports of a level, beside `codes_used`.
+_LEVEL_FIGURES = (
+    *("level", "extra", "radix", "use", "entropy", "perplexity"),
+    *("attained", "top", "prefixes"),
+)
+_PREFIX_FIGURES = (
+    *("added_bits", "neighbours", "neighbours_chance", "neighbours_possible", "lift"),
+    *("purity", "purity_chance", "purity_items", "stability"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,9 @@ class PrefixQuality:
     @property
     def lift(self) -> float | None:
         """How many times more neighbours share the prefix than random pairs do."""
-        return (
-            self.neighbours / self.neighbours_chance
-            if (self.neighbours is not None and self.neighbours_chance)
-            else None
-        )
+        if self.neighbours is None or not self.neighbours_chance:
+            return None
+        return self.neighbours / self.neighbours_chance
 
 
 @dataclass(frozen=True)
@@ -106,24 +118,9 @@ class IdQuality:
         """One JSON-ready object for each level, with every figure."""
         rows = []
         for use, prefix in zip(self.levels, self.prefixes, strict=True):
-            row: dict[str, Any] = {
-                "level": use.level,
-                "extra": use.extra,
-                "radix": use.radix,
-                "codes_used": use.used,
-                "use": use.use,
-                "entropy": use.entropy,
-                "perplexity": use.perplexity,
-                "attained": use.attained,
-                "top": use.top,
-                "prefixes": use.prefixes,
-                "added_bits": prefix.added_bits,
-            }
-            for name in (
-                *("neighbours", "neighbours_chance", "neighbours_possible", "lift"),
-                *("purity", "purity_chance", "purity_items", "stability"),
-            ):
-                row[name] = getattr(prefix, name)
+            row = {name: getattr(use, name) for name in _LEVEL_FIGURES}
+            row |= {name: getattr(prefix, name) for name in _PREFIX_FIGURES}
+            row["codes_used"] = use.used
             rows.append({key: v if v is None else _short(v) for key, v in row.items()})
         return rows
 
@@ -133,7 +130,6 @@ class IdQuality:
         Figures that were not asked for or are undefined are left out. `lowest_use` is the share in
         use of the least used codebook, the extra level aside.
         """
-        own = [level for level in self.levels if not level.extra]
         figures: dict[str, float] = {
             "items": self.items,
             "distinct": self.distinct,
@@ -141,23 +137,23 @@ class IdQuality:
             "shared": self.shared / self.items,
             "largest_group": self.largest_group,
             "occupancy": self.occupancy,
-            "lowest_use": min(level.use for level in own),
+            "lowest_use": min(level.use for level in self.levels if not level.extra),
             "collapsed_levels": len(self.collapsed),
         }
         if self.different_vectors is not None:
             figures["duplicate_rate"] = 1.0 - self.different_vectors / self.items
         for row in self.rows():
             level = row.pop("level")
-            figures |= {
-                f"{name}@{level}": value
-                for name, value in row.items()
-                if value is not None and not isinstance(value, bool)
-            }
+            values = {f"{name}@{level}": value for name, value in row.items() if name != "extra"}
+            figures |= {name: value for name, value in values.items() if value is not None}
         return {name: _short(value) for name, value in figures.items()}
 
     def table(self) -> str:
-        """The report for people, in Markdown."""
-        return _report_text(self)
+        """The report for people, in Markdown: figures, a table of the levels, problems."""
+        lines = [*_facts(self), "", *_level_table(self), ""]
+        problems = [f"- {problem}" for problem in self.problems()]
+        lines += ["Problems:", "", *problems] if problems else ["No problem found."]
+        return "\n".join(lines) + "\n"
 
 
 def id_quality(
@@ -189,41 +185,36 @@ def id_quality(
         ValueError: naming the argument that does not fit the catalogue.
     """
     n_items = semantic_ids.n_items
-    _check(semantic_ids, categories, other_seed, neighbours, queries)
+    check(neighbours >= 1, "neighbours", neighbours, "at least 1")
+    check(queries >= 1, "queries", queries, "at least 1")
+    if categories is not None and len(categories) != n_items:
+        raise ValueError(f"categories has {len(categories)} labels, but there are {n_items} items.")
+    if other_seed is not None and other_seed.items != semantic_ids.items:
+        raise ValueError(
+            "other_seed names other items than semantic_ids, or in another order: both must be "
+            "fitted on the same catalogue."
+        )
     multiples: list[int] | None = None
-    zeros: int | None = None
     if vectors is not None:
         vectors = check_vectors(vectors)
         if len(vectors) != n_items:
             raise ValueError(f"vectors has {len(vectors)} rows, but there are {n_items} items.")
         # Adding zero turns −0.0 into 0.0, which are equal but not the same bytes.
         multiples = [*Counter(row.tobytes() for row in (vectors + 0.0).numpy()).values()]
-        zeros = int((~vectors.ne(0).any(dim=1)).sum())
     if extra_level is None:
         extra_level = has_extra_level(semantic_ids)
     levels = level_uses(semantic_ids, multiples, extra_level)
     groupings = [prefix_groups(semantic_ids, level.level) for level in levels]
-    close = (
-        neighbour_shares(vectors, groupings, neighbours, queries, seed)
-        if vectors is not None
-        else None
-    )
-    prefixes = []
-    for level, (groups, bits) in enumerate(
-        zip(groupings, added_bits(groupings), strict=True), start=1
-    ):
-        figures: dict[str, float | None] = {}
-        if close is not None:
-            figures["neighbours"] = close[level - 1].share
-            figures["neighbours_chance"] = close[level - 1].chance
-            figures["neighbours_possible"] = close[level - 1].possible
-        pure = None if categories is None else category_purity(categories, groups, seed)
-        if pure is not None:
-            figures["purity"], figures["purity_chance"] = pure.share, pure.chance
-            figures["purity_items"] = pure.items
+    bits = added_bits(groupings)
+    figures: list[dict[str, Any]] = [{"added_bits": added} for added in bits]
+    if vectors is not None:
+        shares = neighbour_shares(vectors, groupings, neighbours, queries, seed)
+        figures = [one | other for one, other in zip(figures, shares, strict=True)]
+    for level, (groups, prefix) in enumerate(zip(groupings, figures, strict=True), start=1):
+        if categories is not None:
+            prefix |= category_purity(categories, groups, seed)
         if other_seed is not None and level <= other_seed.levels:
-            figures["stability"] = partition_stability(groups, prefix_groups(other_seed, level))
-        prefixes.append(PrefixQuality(level, bits, **figures))
+            prefix["stability"] = partition_stability(groups, prefix_groups(other_seed, level))
     sizes = sizes_of(groupings[-1])
     different = None if multiples is None else len(multiples)
     return IdQuality(
@@ -233,44 +224,16 @@ def id_quality(
         shared=int(sizes[sizes >= 2].sum()),
         largest_group=int(sizes.max()),
         different_vectors=different,
-        zero_vectors=zeros,
+        zero_vectors=None if vectors is None else int((~vectors.ne(0).any(dim=1)).sum()),
         levels=levels,
-        prefixes=tuple(prefixes),
+        prefixes=tuple(PrefixQuality(n, **prefix) for n, prefix in enumerate(figures, start=1)),
         found=tuple(find_problems(levels, n_items, different)),
     )
-
-
-def _check(
-    semantic_ids: SemanticIds,
-    categories: Sequence[str] | None,
-    other_seed: SemanticIds | None,
-    neighbours: int,
-    queries: int,
-) -> None:
-    n_items = semantic_ids.n_items
-    for name, value in (("neighbours", neighbours), ("queries", queries)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, but must be at least 1.")
-    if categories is not None and len(categories) != n_items:
-        raise ValueError(f"categories has {len(categories)} labels, but there are {n_items} items.")
-    if other_seed is not None and other_seed.items != semantic_ids.items:
-        raise ValueError(
-            "other_seed names other items than semantic_ids, or in another order: both must be "
-            "fitted on the same catalogue."
-        )
 
 
 def _short(value: float) -> float:
     """Six significant digits, for a file; whole numbers stay whole."""
     return value if isinstance(value, int) else float(f"{value:.6g}")
-
-
-def _report_text(quality: IdQuality) -> str:
-    """The figures of the catalogue, a table of its levels, and its problems."""
-    lines = [*_facts(quality), "", *_levels(quality), ""]
-    problems = [f"- {problem}" for problem in quality.problems()]
-    lines += ["Problems:", "", *problems] if problems else ["No problem found."]
-    return "\n".join(lines) + "\n"
 
 
 def _facts(quality: IdQuality) -> list[str]:
@@ -290,56 +253,40 @@ def _facts(quality: IdQuality) -> list[str]:
     return lines
 
 
-def _levels(quality: IdQuality) -> list[str]:
-    columns = ["level", "codes used", "effective codes", "of attainable", "commonest code"]
-    columns += ["prefixes", "new bits"]
-    optional = {
-        "neighbours kept (chance, at most)": _neighbours,
-        "category purity (chance)": _purity,
-        "stability": lambda prefix: _share(prefix.stability),
-    }
-    shown = {
-        title: cell
-        for title, cell in optional.items()
-        if any(cell(prefix) != "–" for prefix in quality.prefixes)
-    }
-    lines = [[*columns, *shown], ["---"] * (len(columns) + len(shown))]
-    for level, prefix in zip(quality.levels, quality.prefixes, strict=True):
-        lines.append([*_own(level, prefix), *(cell(prefix) for cell in shown.values())])
+def _level_table(quality: IdQuality) -> list[str]:
+    """A row for each level; columns without any figure are left out."""
+    levels = [*zip(quality.levels, quality.prefixes, strict=True)]
+    columns = {title: [cell(*level) for level in levels] for title, cell in _COLUMNS.items()}
+    columns = {title: cells for title, cells in columns.items() if any(cells)}
+    rows = zip(*columns.values(), strict=True)
+    lines = [[*columns], ["---"] * len(columns), *([cell or "–" for cell in row] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _own(level: LevelUse, prefix: PrefixQuality) -> list[str]:
-    return [
-        f"{level.level} (extra)" if level.extra else f"{level.level}",
-        f"{level.used:,} of {level.radix:,}",
-        f"{level.perplexity:.1f}",
-        "–" if level.extra else _percent(level.attained),
-        _percent(level.top),
-        f"{level.prefixes:,}",
-        f"{prefix.added_bits:.2f}",
-    ]
-
-
-def _neighbours(prefix: PrefixQuality) -> str:
-    if prefix.neighbours is None:
-        return "–"
-    chance, most = prefix.neighbours_chance, prefix.neighbours_possible
-    return f"{_share(prefix.neighbours)} ({_share(chance)}, {_share(most)})"
-
-
-def _purity(prefix: PrefixQuality) -> str:
-    if prefix.purity is None:
-        return "–"
-    return f"{_share(prefix.purity)} ({_share(prefix.purity_chance)})"
-
-
-def _share(value: float | None) -> str:
-    return (
-        "–" if value is None else f"{value:.3f}" if value == 0 or value >= 5e-4 else f"{value:.1g}"
-    )
 
 
 def _percent(value: float) -> str:
     """Two significant digits below one per cent, one decimal above."""
     return f"{100 * value:.1f} %" if value == 0 or value >= 0.00995 else f"{100 * value:.2g} %"
+
+
+def _share(value: float | None, *in_brackets: float | None) -> str | None:
+    """A share, and others to compare it with; None where it was not asked or is undefined."""
+    if value is None:
+        return None
+    shown = f"{value:.3f}" if value == 0 or value >= 5e-4 else f"{value:.1g}"
+    return f"{shown} ({', '.join(_share(v) or '–' for v in in_brackets)})" if in_brackets else shown
+
+
+_COLUMNS: dict[str, Callable[[LevelUse, PrefixQuality], str | None]] = {
+    "level": lambda use, _: f"{use.level} (extra)" if use.extra else f"{use.level}",
+    "codes used": lambda use, _: f"{use.used:,} of {use.radix:,}",
+    "effective codes": lambda use, _: f"{use.perplexity:.1f}",
+    "of attainable": lambda use, _: "–" if use.extra else _percent(use.attained),
+    "commonest code": lambda use, _: _percent(use.top),
+    "prefixes": lambda use, _: f"{use.prefixes:,}",
+    "new bits": lambda _, prefix: f"{prefix.added_bits:.2f}",
+    "neighbours kept (chance, at most)": lambda _, prefix: _share(
+        prefix.neighbours, prefix.neighbours_chance, prefix.neighbours_possible
+    ),
+    "category purity (chance)": lambda _, prefix: _share(prefix.purity, prefix.purity_chance),
+    "stability": lambda _, prefix: _share(prefix.stability),
+}

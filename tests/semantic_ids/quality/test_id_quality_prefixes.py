@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quality import id_quality, item_categories
-from nezha_lite.semantic_ids.quality import neighbours as neighbours_module
+from nezha_lite.semantic_ids.quality import prefixes as prefixes_module
 from nezha_lite.semantic_ids.quantizers import RQKMeans, RQKMeansConfig
 from tests.helpers.builders import catalogue
 from tests.helpers.slow_quantizing import clustered
@@ -97,7 +97,7 @@ def test_neighbours_agree_with_a_brute_force(n: int, seed: int, k: int) -> None:
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, semantic_ids = clustered(90), catalogue(90, (4, 4))
     whole = id_quality(semantic_ids, vectors)
-    monkeypatch.setattr(neighbours_module, "_CELLS_AT_ONCE", 200)
+    monkeypatch.setattr(prefixes_module, "_CELLS_AT_ONCE", 200)
     assert id_quality(semantic_ids, vectors).metrics() == pytest.approx(whole.metrics())
 
 
