@@ -3,15 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding import DecodeResult, NezhaDecoder
@@ -29,7 +26,6 @@ from nezha_lite.evaluation import (
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import SortedVerifier
-from tests.helpers.builders import tiny_model
 from tests.helpers.toys import shared_ids, toy_dataset, toy_ids, toy_model
 
 
@@ -209,39 +205,6 @@ def test_evaluating_a_model_does_not_depend_on_the_batch() -> None:
     assert together.metrics()["valid"] == 1.0
     assert 0 < together.metrics()["filled"] < 1.0
     assert len({tuple(row) for row in together.lists}) > 1
-
-
-class LargeOperations(TorchDispatchMode):
-    """The operations that read a whole tensor of `size` or more numbers; views read none."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size, self.names = size, list[str]()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> object:
-        name = func.overloadpacket.__name__
-        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
-        if name not in ("select", "index", "slice") and any(
-            tensor.numel() >= self.size for tensor in tensors
-        ):
-            self.names.append(name)
-        return func(*args, **(kwargs or {}))
-
-
-def test_a_batch_does_not_read_the_whole_catalogue() -> None:
-    n_items = 5000
-    codes = torch.cartesian_prod(torch.arange(100), torch.arange(100))[:n_items]
-    ids = SemanticIds.from_codes(codes, (100, 100))
-    model = tiny_model(ids)
-    found = []
-    for users in (2, 6):
-        decoder = Scripted([[0, 101, 7]] * users)
-        with LargeOperations(n_items) as large:
-            evaluate(decoder, model, ids, split_of([1] * users), 3, batch_size=1)
-        found.append(large.names)
-    assert len(found[0]) >= len(found[1]), found
 
 
 # ---- the baseline --------------------------------------------------------------------------------
