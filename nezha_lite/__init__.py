@@ -1,11 +1,17 @@
-"""nezha-lite: fast decoding for generative recommendation, to learn, try and trust.
+"""nezha-lite: fast decoding for generative recommendation (NEZHA, arXiv 2511.18793).
 
-The way of the data, one call an arrow:
+The steps from data to lists, and the folder of each:
 
-    InteractionDataset → SemanticIds → prompts → NezhaModel → Decoder(Verifier) → DecodeTrace
+    dataset = load_dataset("sample")                    datasets       users' items in time order
+    ids = SemanticIds.from_codes(codes, radices)        semantic_ids   L codes for each item
+    model = NezhaModel.from_preset("tiny", ids)         model          backbone and draft head
+    train(model, ids, dataset, folder)                  training       joint loss, checkpoints
+    verifier = make_verifier("auto", ids, "cpu")        verifiers      which IDs exist
+    prompts = model.build_prompts(histories, ids)       model          histories as tokens
+    NezhaDecoder(model, verifier).decode(prompts, 50)   decoding       ranked IDs and a trace
 
-Training, evaluation, plots and widgets are imported from their own modules, so that this import
-stays as light as transformers' own.
+The classes and functions below are imported from those folders. `training`, `evaluation`, `bench`,
+`plots` and `widgets` have imports of their own: this import loads no Trainer and no figures.
 """
 
 from nezha_lite.datasets import InteractionDataset, load_dataset

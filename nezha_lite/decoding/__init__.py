@@ -1,14 +1,18 @@
 """Decoders: from prompts to ranked lists of semantic IDs.
 
-All have one method, `decode`, one result and one trace:
+    from nezha_lite.decoding import NezhaDecoder
+    from nezha_lite.decoding.recommender import Recommender     histories of items → lists of items
 
-    NezhaDecoder            one pass of the backbone, a beam search over the draft head
-    ParallelHeadsDecoder    the same without the head's transition: every level on its own
-    AutoregressiveDecoder   the strong baseline: beam search through the backbone, prompt kept once
-    GenerateDecoder         Hugging Face's `generate`, what users reach for
-    SpeculativeDecoder      drafts with the head, verifies with the backbone: autoregressive results
-    ExactDecoder            no search: scores the whole catalogue, the oracle
-    CapturedDecoder         any of the first three as one compiled program
+    NezhaDecoder            one pass of the backbone, then a beam search over the draft head
+    ParallelHeadsDecoder    the same without the head's transition: the levels are independent
+    AutoregressiveDecoder   the baseline: beam search through the backbone, one pass per code
+    GenerateDecoder         the baseline of most users: `generate` of transformers
+    SpeculativeDecoder      the head drafts and the backbone verifies: autoregressive lists
+    ExactDecoder            no search: scores every existing ID
+    CapturedDecoder         one of the first three as compiled programs
+
+Every decoder has the method `decode`, which returns a `DecodeResult` and on request a
+`DecodeTrace`, the record of every level. Read first `base`, `trace`, `beam_search` and `nezha`.
 """
 
 from nezha_lite.decoding.autoregressive import AutoregressiveDecoder

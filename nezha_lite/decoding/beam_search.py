@@ -116,11 +116,10 @@ class BeamSearch:
             numbers, scores = numbers.gather(1, order), scores.gather(1, order)
             keys, dead = keys.gather(1, order), dead.gather(1, order)
         if self.levels is not None:
-            grid = totals.view(*self.keys.shape, n_codes)  # (B, K, C)
-            kept = numbers.masked_fill(dead, -1)
-            self.levels.append(
-                LevelTrace.of(self.level, self.radices, self.keys, grid, exists, kept)
-            )
+            exists = torch.ones_like(totals, dtype=torch.bool) if exists is None else exists
+            candidate_keys = child_keys(self.keys, self.level, self.radices)  # (B, K, C)
+            grids = totals.view_as(candidate_keys), candidate_keys, exists.view_as(candidate_keys)
+            self.levels.append(LevelTrace(self.level, *grids, numbers.masked_fill(dead, -1)))
         self.scores = scores.masked_fill(dead, -torch.inf)
         self.keys = keys.masked_fill(dead, -1)
         self.on_phase("select")

@@ -17,7 +17,7 @@ from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, check_same_space
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.verifiers import RequestFilter
+from nezha_lite.verifiers import RequestFilter, child_keys
 
 Under = Literal["draft", "backbone"]
 UNDER: tuple[Under, ...] = get_args(Under)
@@ -229,5 +229,5 @@ def _level_trace(
     beam_of = before.order.argsort(dim=1)  # (B, P): which beam each prefix is
     numbers = (beam_of[:, prefixes.parents] * n_codes + codes).gather(1, after.order)
     kept = numbers.masked_fill(after.ordered_scores().isneginf(), -1)
-    parents = before.ordered_keys()
-    return LevelTrace.of(level, radices, parents, scores, exists.gather(1, beams), kept)
+    keys = child_keys(before.ordered_keys(), level, radices)
+    return LevelTrace(level, scores, keys, exists.gather(1, beams), kept)

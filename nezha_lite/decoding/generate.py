@@ -180,10 +180,12 @@ class GenerateDecoder(ModelDecoder):
             grid = child_keys(keys, level, radices)  # (B, W, C)
             width = min(tokens.shape[1], grid[0].numel())
             sources, kept = _survivors(tokens, keys, vocabulary, width)
-            exists = None if self.verifier is None else self.verifier.prefix_contains(level, grid)
-            if exists is not None and requests is not None:
-                exists &= requests.admits(level, grid.flatten(1)).view_as(exists)
-            levels.append(LevelTrace.of(level, radices, keys, totals, exists, kept))
+            exists = torch.ones_like(grid, dtype=torch.bool)
+            if self.verifier is not None:
+                exists = self.verifier.prefix_contains(level, grid)
+                if requests is not None:
+                    exists &= requests.admits(level, grid.flatten(1)).view_as(exists)
+            levels.append(LevelTrace(level, totals, grid, exists, kept))
             dead, numbers = kept < 0, kept.clamp_min(0)
             scores = totals.flatten(1).gather(1, numbers).masked_fill(dead, -torch.inf)
             keys = grid.flatten(1).gather(1, numbers).masked_fill(dead, -1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
-from nezha_lite.verifiers import child_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,6 @@ class LevelTrace:
     ...     scores=torch.tensor([[[-1.0, -2.0], [-3.0, -4.0]]]),
     ...     keys=torch.tensor([[[0, 2], [1, 3]]]),
     ...     exists=torch.tensor([[[False, True], [True, True]]]),
-    ...     proposed=torch.tensor([[0, 1]]),
     ...     kept=torch.tensor([[1, 2]]),
     ... )
     >>> level.rejected(0), level.pruned(0, limit=5)
@@ -33,7 +32,6 @@ class LevelTrace:
         scores: (B, K, C) float32, summed log-probabilities of all candidates.
         keys: (B, K, C) int64, their prefix keys.
         exists: (B, K, C) bool, whether the prefix begins an existing ID; all True without verifier.
-        proposed: (B, W) int64, the candidates that an unverified beam would keep, best first.
         kept: (B, W) int64, the candidates that the beam kept, best first, padded with -1.
     """
 
@@ -41,27 +39,12 @@ class LevelTrace:
     scores: Tensor
     keys: Tensor
     exists: Tensor
-    proposed: Tensor
     kept: Tensor
 
-    @classmethod
-    def of(
-        cls,
-        level: int,
-        radices: tuple[int, ...],
-        beams: Tensor,
-        scores: Tensor,
-        exists: Tensor | None,
-        kept: Tensor,
-    ) -> LevelTrace:
-        """The record of one step, from the beams (B, K) int64 before it; `exists` None is all True.
-
-        The candidates' keys follow from the beams' keys, and what was proposed from the scores.
-        """
-        exists = torch.ones_like(scores, dtype=torch.bool) if exists is None else exists
-        proposed = scores.flatten(1).topk(kept.shape[1]).indices
-        keys = child_keys(beams, level, radices)  # (B, K, C)
-        return cls(level, scores, keys, exists.view_as(keys), proposed, kept)
+    @cached_property
+    def proposed(self) -> Tensor:
+        """(B, W) int64, the candidates that an unverified beam would keep, best first."""
+        return self.scores.flatten(1).topk(self.kept.shape[1]).indices
 
     @property
     def n_codes(self) -> int:

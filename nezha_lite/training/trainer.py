@@ -77,6 +77,8 @@ class ValidatedTrainer(Trainer):
         arguments: the Trainer's own, "args" among them (see `trainer_arguments`).
     """
 
+    model: nn.Module
+
     def __init__(
         self,
         model: nn.Module,
@@ -113,7 +115,6 @@ class ValidatedTrainer(Trainer):
         Raises:
             ValueError: if there are checkpoints, but all are damaged or of another model.
         """
-        assert isinstance(self.model, nn.Module)
         checkpoint, refusals = find_checkpoint(
             self.folder, self.model, self.create_optimizer(), self.score is not None
         )
@@ -173,7 +174,6 @@ class ValidatedTrainer(Trainer):
         self._check_weights()
         if self.score is None:
             return super().evaluate(*arguments, **named)
-        assert isinstance(self.model, nn.Module)
         self.model.eval()
         with torch.no_grad():
             figures = {name: float(value) for name, value in self.score().items()}
@@ -208,7 +208,6 @@ class ValidatedTrainer(Trainer):
             raise
 
     def _check_weights(self) -> None:
-        assert isinstance(self.model, nn.Module)
         for name, weight in self.model.named_parameters():
             if not weight.isfinite().all():
                 raise self._not_finite(f"{name} holds NaN or infinite weights")

@@ -22,7 +22,7 @@ HISTORIES: list[list[int]] = [[3, 1, 4], [], [5], [0, 1, 2, 3, 4, 5]]
 
 
 def dense_attention(
-    query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, lineage: Tensor, scaling: float
+    query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, ancestors: Tensor, scaling: float
 ) -> Tensor:
     """One token at a time, over the list of the keys that it sees: (B, M, H, d)."""
     output = torch.empty_like(query)
@@ -31,7 +31,7 @@ def dense_attention(
     for row in range(query.shape[0]):
         for node in range(query.shape[2]):
             seen = prompt[row].nonzero().flatten().tolist()
-            seen += [length + other for other in lineage[row, node].tolist() if other >= 0]
+            seen += [length + other for other in ancestors[row, node].tolist() if other >= 0]
             for head in range(query.shape[1]):
                 keys, values = key[row, head // share, seen], value[row, head // share, seen]
                 weights = (keys @ query[row, head, node] * scaling).softmax(0)
@@ -62,18 +62,18 @@ def test_tree_attention_is_attention_to_the_prompt_and_the_ancestors(
     key, value = (random(batch, groups, length + older + nodes, width) for _ in range(2))
     prompt = torch.rand(batch, length, generator=draw) < 0.7
     # Ancestors are different nodes; a token of less depth has fewer. Its own number comes last.
-    lineage = torch.rand(batch, nodes, older, generator=draw).argsort(dim=-1)[..., : depth - 1]
+    ancestors = torch.rand(batch, nodes, older, generator=draw).argsort(dim=-1)[..., : depth - 1]
     own = torch.arange(older, older + nodes).expand(batch, nodes).unsqueeze(-1)
-    lineage = torch.cat([lineage, own], dim=-1)
-    shallow = torch.rand(lineage.shape, generator=draw) < 0.3
-    lineage[..., :-1] = lineage[..., :-1].masked_fill(shallow[..., :-1], -1)
+    ancestors = torch.cat([ancestors, own], dim=-1)
+    shallow = torch.rand(ancestors.shape, generator=draw) < 0.3
+    ancestors[..., :-1] = ancestors[..., :-1].masked_fill(shallow[..., :-1], -1)
 
     for scaling in (None, 0.3):
-        found, _ = tree_attention(
-            nn.Module(), query, key, value, prompt[:, None, None], scaling, lineage
+        output, _ = tree_attention(
+            nn.Module(), query, key, value, prompt[:, None, None], scaling, ancestors
         )
-        expected = dense_attention(query, key, value, prompt, lineage, scaling or 1 / width**0.5)
-        torch.testing.assert_close(found, expected)
+        expected = dense_attention(query, key, value, prompt, ancestors, scaling or 1 / width**0.5)
+        torch.testing.assert_close(output, expected)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -201,7 +201,9 @@ def test_every_other_pass_and_training_stay_as_they_were(backbone: str) -> None:
         model.zero_grad()
         loss = model(**batch)["loss"]
         loss.backward()
-        gradients = [one.grad.clone() for one in model.parameters() if one.grad is not None]
+        gradients = [
+            weight.grad.clone() for weight in model.parameters() if weight.grad is not None
+        ]
         drafts = NezhaDecoder(model, TrieVerifier(IDS)).decode(prompts, 5)
         with torch.no_grad():
             # transformers builds the mask of a two-dimensional one itself.
@@ -236,8 +238,8 @@ def test_bfloat16_keeps_its_log_probabilities_in_float32() -> None:
     rough = AutoregressiveDecoder(model.bfloat16(), TrieVerifier(IDS)).decode(prompts, 20)
     assert rough.scores.dtype == torch.float32
     assert torch.equal(exact.keys.sort().values, rough.keys.sort().values)  # all that exist
-    found = rough.scores.isfinite()
-    assert (exact.scores[found] - rough.scores[found]).abs().max() < 0.5
+    finite = rough.scores.isfinite()
+    assert (exact.scores[finite] - rough.scores[finite]).abs().max() < 0.5
 
 
 def test_a_backbone_that_never_learnt_next_codes_is_refused() -> None:

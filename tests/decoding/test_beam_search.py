@@ -100,10 +100,10 @@ def test_scripted_search_and_trace_against_the_slow_version(
 
             assert fast.n_codes == n_codes
             for prefix, score in slow.scores.items():
-                place = divmod(name(prefix), n_codes)
-                assert float(fast.scores[row][place]) == pytest.approx(score, abs=1e-4)
-                assert int(fast.keys[row][place]) == key_of(prefix, ids.radices)
-                assert bool(fast.exists[row][place]) == exists[prefix]
+                candidate = divmod(name(prefix), n_codes)
+                assert float(fast.scores[row][candidate]) == pytest.approx(score, abs=1e-4)
+                assert int(fast.keys[row][candidate]) == key_of(prefix, ids.radices)
+                assert bool(fast.exists[row][candidate]) == exists[prefix]
             assert int(fast.scores[row].isfinite().sum()) == len(slow.scores)
 
             drafted = fast.proposed[row][fast.proposed_live[row]].tolist()

@@ -173,8 +173,8 @@ def test_prompts_longer_than_a_sliding_window_are_seen_whole(
     padded = decoder.decode(model.build_prompts([history, [0] * 8], ids), 5)
     assert torch.equal(alone.keys[0], padded.keys[0])
     torch.testing.assert_close(alone.scores[0], padded.scores[0])
-    other = decoder.decode(model.build_prompts([[7, *history[1:]]], ids), 5)
-    assert (alone.scores - other.scores).abs().max() > 1e-3, "the first item was seen"
+    changed = decoder.decode(model.build_prompts([[7, *history[1:]]], ids), 5)
+    assert (alone.scores - changed.scores).abs().max() > 1e-3, "the first item was seen"
 
 
 @pytest.mark.parametrize("decoder_class", DECODERS)
@@ -248,7 +248,7 @@ def test_bad_input_is_named(decoder_class: type[NezhaDecoder | AutoregressiveDec
             decoder_class(model, None, verification)
     with pytest.raises(ValueError, match=r"'sometimes', but must be one of \('off', 'final'"):
         decoder_class(model, SortedVerifier(IDS), "sometimes")
-    other = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
+    other_verifier = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
     for verification in VERIFICATIONS:
         with pytest.raises(ValueError, match=r"verifier.radices is \(3, 2, 4\).*\(3, 4, 2\)"):
-            decoder_class(model, other, verification)
+            decoder_class(model, other_verifier, verification)

@@ -42,13 +42,13 @@ def model(request: pytest.FixtureRequest) -> NezhaModel:
 
 
 def brute_force(
-    table: LogProbs, ids: SemanticIds, left: set[Prefix] | None = None
+    table: LogProbs, ids: SemanticIds, remaining: set[Prefix] | None = None
 ) -> list[tuple[Prefix, float]]:
     """Every existing ID, or those left, best first."""
     existing = {tuple(row) for row in ids.codes.tolist()}
     scores = {
         codes: sum(table(codes[:level])[code] for level, code in enumerate(codes))
-        for codes in existing & (existing if left is None else left)
+        for codes in existing & (existing if remaining is None else remaining)
     }
     return [(codes, scores[codes]) for codes in best_first(scores)]
 
@@ -197,18 +197,18 @@ def test_any_catalogue_with_requests_and_its_trace(
     assert result.trace is not None
     for row, table in enumerate(tables):
         allowed, denied = allow[row], deny[row] or set()
-        left = {
+        remaining = {
             tuple(codes)
             for item, codes in enumerate(ids.codes.tolist())
             if (allowed is None or item in allowed) and item not in denied
         }
-        expected = brute_force(table, ids, left)
+        expected = brute_force(table, ids, remaining)
         check_list(result, row, expected[:beam], ids)
 
         before: list[Prefix] = [()]
         for number, level in enumerate(result.trace.levels, start=1):
             alive = kept(result.trace, number, row)
-            existing = {codes[:number] for codes in left}
+            existing = {codes[:number] for codes in remaining}
             if number < ids.levels:
                 assert set(alive) == existing, "before the last level all that exists is kept"
             else:
@@ -222,12 +222,12 @@ def test_any_catalogue_with_requests_and_its_trace(
                 for code in range(level.n_codes):
                     codes = (*prefix, code)
                     scores[codes] = sum(
-                        table(codes[:place])[codes[place]] for place in range(number)
+                        table(codes[:candidate])[codes[candidate]] for candidate in range(number)
                     )
-                    place = (row, beam_number, code)
-                    assert float(level.scores[place]) == pytest.approx(scores[codes], abs=1e-4)
-                    assert int(level.keys[place]) == key_of(codes, ids.radices)
-                    assert bool(level.exists[place]) == (codes in existing)
+                    candidate = (row, beam_number, code)
+                    assert float(level.scores[candidate]) == pytest.approx(scores[codes], abs=1e-4)
+                    assert int(level.keys[candidate]) == key_of(codes, ids.radices)
+                    assert bool(level.exists[candidate]) == (codes in existing)
             assert [scores[codes] for codes in alive] == sorted(
                 (scores[codes] for codes in alive), reverse=True
             )
@@ -293,9 +293,9 @@ def test_bad_input_is_named() -> None:
         ExactDecoder(model, IDS, "both")
     with pytest.raises(ValueError, match="chunk is 0, but must be at least 1"):
         ExactDecoder(model, IDS, chunk=0)
-    other = SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4))
+    other_ids = SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4))
     with pytest.raises(ValueError, match=r"have radices \(3, 2, 4\), but.*\(3, 4, 2\)"):
-        ExactDecoder(model, other)
+        ExactDecoder(model, other_ids)
     three = RequestFilter.build(IDS, SortedVerifier(IDS), deny=[{1}, {2}, {3}])
     with pytest.raises(ValueError, match="sets for 3 prompts, but there are 2"):
         ExactDecoder(model, IDS).decode(prompts, 2, requests=three)

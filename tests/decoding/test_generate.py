@@ -47,9 +47,9 @@ def check_same(result: DecodeResult, expected: DecodeResult) -> None:
     """The same lists; scores within 1e-5 of each other are ties, in any order."""
     torch.testing.assert_close(result.scores, expected.scores.float(), rtol=0, atol=1e-5)
     for keys, others, scores in zip(result.keys, expected.keys, expected.scores, strict=True):
-        for place in (keys != others).nonzero().flatten().tolist():
-            tied = ((scores - scores[place]).abs() < 1e-5) & (keys[place] == others)
-            assert tied.any(), f"place {place}: {keys.tolist()} instead of {others.tolist()}"
+        for rank in (keys != others).nonzero().flatten().tolist():
+            tied = ((scores - scores[rank]).abs() < 1e-5) & (keys[rank] == others)
+            assert tied.any(), f"rank {rank}: {keys.tolist()} instead of {others.tolist()}"
 
 
 def some_requests(verifier: SortedVerifier) -> RequestFilter:
@@ -103,11 +103,11 @@ def test_small_catalogues(ids: SemanticIds) -> None:
 def test_a_changed_catalogue_is_seen_by_a_new_decoder() -> None:
     model, verifier = tiny_model(IDS), TrieVerifier(IDS)
     prompts = model.build_prompts(HISTORIES, IDS)
-    gone = IDS.keys[:4].unique()
-    verifier.remove(gone)
+    removed = IDS.keys[:4].unique()
+    verifier.remove(removed)
     result = GenerateDecoder(model, verifier).decode(prompts, 12)
     check_same(result, AutoregressiveDecoder(model, verifier).decode(prompts, 12))
-    assert not torch.isin(result.keys, gone).any()
+    assert not torch.isin(result.keys, removed).any()
     verifier.remove(IDS.keys)
     for beam in (1, 3):
         assert (GenerateDecoder(model, verifier).decode(prompts, beam).keys == -1).all()
@@ -235,10 +235,10 @@ def test_unconstrained_generate_against_a_slow_search(model: NezhaModel, beam: i
             assert result.trace is not None
             for level, beams in enumerate(levels, start=1):
                 last = level == IDS.levels and verification == "final"
-                found = result.trace.prefixes(level)[row].tolist()
+                prefixes = result.trace.prefixes(level)[row].tolist()
                 expected = [list(codes) for codes, _ in (accepted if last else beams)]
-                assert found[: len(expected)] == expected
-                assert all(codes == [-1] * level for codes in found[len(expected) :])
+                assert prefixes[: len(expected)] == expected
+                assert all(codes == [-1] * level for codes in prefixes[len(expected) :])
     assert holes > 0, "some hypotheses must be no IDs, or this shows nothing"
 
 
@@ -269,13 +269,15 @@ def test_the_rebuilt_trace_is_a_beam_searchs(model: NezhaModel, beam: int, reque
     assert expected.trace is not None
     assert result.trace.backbone_calls == result.backbone_calls
     assert result.trace.acceptance() == pytest.approx(expected.trace.acceptance())
-    for level, other in zip(result.trace.levels, expected.trace.levels, strict=True):
-        assert level.level == other.level
+    for level, expected_level in zip(result.trace.levels, expected.trace.levels, strict=True):
+        assert level.level == expected_level.level
         for name in ("keys", "exists", "kept", "proposed_live", "proposed_exists"):
-            assert torch.equal(getattr(level, name), getattr(other, name)), name
+            assert torch.equal(getattr(level, name), getattr(expected_level, name)), name
         live = level.proposed_live
-        assert torch.equal(level.proposed[live], other.proposed[live])
-        torch.testing.assert_close(level.scores, other.scores.float(), rtol=1e-5, atol=1e-5)
+        assert torch.equal(level.proposed[live], expected_level.proposed[live])
+        torch.testing.assert_close(
+            level.scores, expected_level.scores.float(), rtol=1e-5, atol=1e-5
+        )
     final = IDS.keys_of(result.trace.prefixes(3)).masked_fill(result.trace.levels[-1].kept < 0, -1)
     assert torch.equal(final, result.keys[:, : final.shape[1]])
     assert (result.keys[:, final.shape[1] :] == -1).all()
@@ -338,15 +340,15 @@ def test_the_models_own_generation_settings_do_not_leak_in() -> None:
 
 
 def test_later_weights_are_seen() -> None:
-    model, other = tiny_model(IDS), tiny_model(IDS, seed=1)
+    model, trained = tiny_model(IDS), tiny_model(IDS, seed=1)
     prompts = model.build_prompts(HISTORIES, IDS)
     decoder = GenerateDecoder(model, SortedVerifier(IDS))
     before = decoder.decode(prompts, 5)
-    model.load_state_dict(other.state_dict())
+    model.load_state_dict(trained.state_dict())
     after = decoder.decode(prompts, 5)
     assert not torch.equal(after.keys, before.keys)
     assert torch.equal(
-        after.keys, GenerateDecoder(other, SortedVerifier(IDS)).decode(prompts, 5).keys
+        after.keys, GenerateDecoder(trained, SortedVerifier(IDS)).decode(prompts, 5).keys
     )
 
 
@@ -379,10 +381,10 @@ def test_bad_input_is_named() -> None:
             GenerateDecoder(model, None, verification)
     with pytest.raises(ValueError, match=r"'sometimes', but must be one of \('off', 'final'"):
         GenerateDecoder(model, verifier, "sometimes")
-    other = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
+    other_verifier = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
     for verification in VERIFICATIONS:
         with pytest.raises(ValueError, match=r"verifier.radices is \(3, 2, 4\).*\(3, 4, 2\)"):
-            GenerateDecoder(model, other, verification)
+            GenerateDecoder(model, other_verifier, verification)
     three = RequestFilter.build(IDS, verifier, deny=[{1}, {2}, {3}])
     with pytest.raises(ValueError, match="sets for 3 prompts, but there are 2"):
         GenerateDecoder(model, verifier).decode(prompts, 2, requests=three)

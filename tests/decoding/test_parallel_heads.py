@@ -85,8 +85,8 @@ def test_the_codes_are_independent_of_the_beam() -> None:
     trace = ParallelHeadsDecoder(model, None, "off").decode(prompts, 24, trace=True).trace
     assert trace is not None
     for before, level in itertools.pairwise(trace.levels):
-        kept = before.scores.flatten(1).gather(1, before.kept).unsqueeze(-1)  # (B, K, 1)
-        gains = level.scores - kept
+        beam_scores = before.scores.flatten(1).gather(1, before.kept).unsqueeze(-1)  # (B, K, 1)
+        gains = level.scores - beam_scores
         torch.testing.assert_close(gains, gains[:, :1].expand_as(gains))
 
 
@@ -125,8 +125,8 @@ def test_requests_are_obeyed() -> None:
     requests = RequestFilter.build(IDS, verifier, deny=[{1}, {2, 3}, None, set(range(9))])
     result = ParallelHeadsDecoder(model, verifier).decode(prompts, 12, requests=requests)
     for row, denied in enumerate(({1}, {2, 3}, set(), set(range(9)))):
-        left = set(range(9)) - denied
-        keys = {int(IDS.keys[item]) for item in left}
+        remaining = set(range(9)) - denied
+        keys = {int(IDS.keys[item]) for item in remaining}
         assert {key for key in result.keys[row].tolist() if key >= 0} == keys
 
 
@@ -137,6 +137,6 @@ def test_bad_input_is_named() -> None:
         ParallelHeadsDecoder(model, SortedVerifier(IDS)).decode(prompts, 0)
     with pytest.raises(ValueError, match="'prefix' needs a verifier, but it is None"):
         ParallelHeadsDecoder(model)
-    other = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
+    other_verifier = SortedVerifier(SemanticIds.from_codes([[0, 0, 0]], (3, 2, 4)))
     with pytest.raises(ValueError, match=r"verifier.radices is \(3, 2, 4\).*\(3, 4, 2\)"):
-        ParallelHeadsDecoder(model, other)
+        ParallelHeadsDecoder(model, other_verifier)

@@ -103,8 +103,8 @@ def test_a_history_gets_alone_what_it_gets_among_others(
 
 
 def as_result(ranked: list[Recommendation]) -> DecodeResult:
-    items = torch.tensor([[place.item for place in ranked]])
-    return DecodeResult(items, torch.tensor([[place.score for place in ranked]]), 1, None)
+    items = torch.tensor([[entry.item for entry in ranked]])
+    return DecodeResult(items, torch.tensor([[entry.score for entry in ranked]]), 1, None)
 
 
 @given(call=calls(), where=WORLDS)
@@ -187,13 +187,13 @@ def changed(change: str) -> Lists:
     elif change == "too short":
         first.pop()
     elif change == "too long":
-        item = min(EVERYTHING - {0, 1, 4, 5} - {place.item for place in first})
+        item = min(EVERYTHING - {0, 1, 4, 5} - {entry.item for entry in first})
         first.append(replace(first[2], item=item, name=f"i{item}"))
     return lists
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "sentence"),
     [
         ("nothing", None),
         ("a list short", "1 lists for 2 histories"),
@@ -208,11 +208,11 @@ def changed(change: str) -> Lists:
         ("too long", "list 0 has 4 items, not 3"),
     ],
 )
-def test_each_fault_is_seen(change: str, says: str | None) -> None:
+def test_each_fault_is_seen(change: str, sentence: str | None) -> None:
     world("own", torch.float32).restore_items(EVERYTHING)
     fault = CALL.fault(changed(change), toy_ids())
-    assert (fault is None) == (says is None)
-    assert says is None or says in (fault or "")
+    assert (fault is None) == (sentence is None)
+    assert sentence is None or sentence in (fault or "")
 
 
 def test_a_removed_item_is_a_fault_and_a_short_list_is_not_once_nothing_is_left() -> None:

@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def items(ranked: list[Recommendation]) -> list[int]:
-    return [place.item for place in ranked]
+    return [entry.item for entry in ranked]
 
 
 def test_loading_gives_the_same_lists(folder: Path) -> None:
@@ -106,8 +106,8 @@ def test_prefix_fills_the_list_with_existing_items(k: int) -> None:
         assert len(ranked) == k
         assert len(set(items(ranked))) == k
         assert all(0 <= item < N_ITEMS for item in items(ranked))
-        assert [place.name for place in ranked] == [f"i{item}" for item in items(ranked)]
-        scores = [place.score for place in ranked]
+        assert [entry.name for entry in ranked] == [f"i{item}" for item in items(ranked)]
+        scores = [entry.score for entry in ranked]
         assert scores == sorted(scores, reverse=True)
         assert all(score < 0 for score in scores)
 
@@ -126,11 +126,11 @@ def test_a_wide_beam_ranks_the_catalogue_as_its_probabilities_do() -> None:
                 for i, level in enumerate(logits)
             )
             expected.append(scores.sort(descending=True))
-    found = trained.recommend(HISTORIES, k=N_ITEMS, beam=40)
-    for ranked, best in zip(found, expected, strict=True):
+    lists = trained.recommend(HISTORIES, k=N_ITEMS, beam=40)
+    for ranked, best in zip(lists, expected, strict=True):
         assert items(ranked) == best.indices.tolist()
         torch.testing.assert_close(torch.tensor([p.score for p in ranked]), best.values)
-    assert items(found[0]) != items(found[1])
+    assert items(lists[0]) != items(lists[1])
 
 
 def test_more_than_the_catalogue_gives_the_catalogue() -> None:
@@ -140,15 +140,15 @@ def test_more_than_the_catalogue_gives_the_catalogue() -> None:
 
 def test_off_returns_the_existing_among_the_drafts_only() -> None:
     trained = recommender()
-    found = trained.recommend(HISTORIES, k=10, beam=10, verification="off")
+    lists = trained.recommend(HISTORIES, k=10, beam=10, verification="off")
     decoder = NezhaDecoder(trained.model, None, "off")
     keys = decoder.decode(trained.model.build_prompts(HISTORIES, trained.semantic_ids), 10).keys
     exists = HashSetVerifier(trained.semantic_ids).contains(keys)
-    assert [len(ranked) for ranked in found] == exists.sum(1).tolist()
+    assert [len(ranked) for ranked in lists] == exists.sum(1).tolist()
     assert not exists.all()
-    for ranked, row, mask in zip(found, keys, exists, strict=True):
+    for ranked, row, mask in zip(lists, keys, exists, strict=True):
         assert trained.semantic_ids.keys[items(ranked)].tolist() == row[mask].tolist()
-    assert found == trained.recommend(HISTORIES, k=10, beam=10, verification="final")
+    assert lists == trained.recommend(HISTORIES, k=10, beam=10, verification="final")
 
 
 def test_shared_ids_are_expanded_by_popularity_and_cut_to_k() -> None:
@@ -198,7 +198,7 @@ def test_a_folder_can_be_moved(folder: Path, tmp_path: Path) -> None:
     assert Recommender.load(moved).recommend(HISTORIES) == expected
 
 
-# ---- a catalogue that lives, and what one request may be given ----------------------------------
+# ---- changes of the catalogue, and sets of a request ---------------------------------------------
 
 
 def expected(
@@ -210,8 +210,8 @@ def expected(
     """The whole catalogue's ranking, without what each history must not be given."""
     full = trained.recommend(HISTORIES, k=N_ITEMS, popularity=popularity)
     return [
-        [item for item in items(ranked) if item not in gone][:k]
-        for ranked, gone in zip(full, refused, strict=True)
+        [item for item in items(ranked) if item not in refused_items][:k]
+        for ranked, refused_items in zip(full, refused, strict=True)
     ]
 
 
@@ -227,22 +227,22 @@ def test_lists_stay_full_whatever_is_denied(ids: SemanticIds) -> None:
         popularity = [draw.randrange(9) for _ in range(N_ITEMS)]
         others = [set(range(N_ITEMS)) - row for row in allow]
 
-        def found(popularity: Sequence[int] = popularity, **sets: object) -> list[list[int]]:
+        def lists_with(popularity: Sequence[int] = popularity, **sets: object) -> list[list[int]]:
             return [
                 items(ranked)
                 for ranked in trained.recommend(HISTORIES, popularity=popularity, **ask, **sets)
             ]
 
-        assert found(deny=deny) == expected(trained, 6, deny, popularity)
-        assert found(allow=allow) == expected(trained, 6, others, popularity)
+        assert lists_with(deny=deny) == expected(trained, 6, deny, popularity)
+        assert lists_with(allow=allow) == expected(trained, 6, others, popularity)
         both = [{*row, *more} for row, more in zip(others, deny, strict=True)]
-        assert found(allow=allow, deny=deny) == expected(trained, 6, both, popularity)
-        assert found(allow=allow[:1]) == expected(trained, 6, others[:1] * 4, popularity)
+        assert lists_with(allow=allow, deny=deny) == expected(trained, 6, both, popularity)
+        assert lists_with(allow=allow[:1]) == expected(trained, 6, others[:1] * 4, popularity)
         seen = [{*row, *past} for row, past in zip(deny, HISTORIES, strict=True)]
-        assert found(deny=deny, exclude_seen=True) == expected(trained, 6, seen, popularity)
+        assert lists_with(deny=deny, exclude_seen=True) == expected(trained, 6, seen, popularity)
     some = [None, {3}, None, {4, 5}]
     others = [[], set(range(N_ITEMS)) - {3}, [], set(range(N_ITEMS)) - {4, 5}]
-    assert found(allow=some, popularity=None) == expected(trained, 6, others)
+    assert lists_with(allow=some, popularity=None) == expected(trained, 6, others)
 
 
 def test_a_narrow_beam_fills_its_list_with_what_is_left() -> None:
@@ -282,16 +282,16 @@ def test_removed_items_are_never_recommended_until_restored(ids: SemanticIds) ->
         assert trained.verifier.n_ids == len(
             {int(ids.keys[item]) for item in range(N_ITEMS) if item not in removed}
         )
-        left = N_ITEMS - len(removed)
-        found = [items(ranked) for ranked in trained.recommend(HISTORIES, k=5)]
-        assert found == expected(fresh, 5, [removed] * 4)
-        assert all(len(row) == min(5, left) for row in found)
+        n_left = N_ITEMS - len(removed)
+        lists = [items(ranked) for ranked in trained.recommend(HISTORIES, k=5)]
+        assert lists == expected(fresh, 5, [removed] * 4)
+        assert all(len(row) == min(5, n_left) for row in lists)
         # Also where the twin of a removed item is denied, or not allowed.
         deny = [draw.sample(range(N_ITEMS), 8) for _ in HISTORIES]
-        gone = [removed | {*row} for row in deny]
+        refused = [removed | {*row} for row in deny]
         wide = [items(ranked) for ranked in trained.recommend(HISTORIES, k=5, beam=5, deny=deny)]
-        assert [len(row) for row in wide] == [min(5, N_ITEMS - len(row)) for row in gone]
-        assert not any({*row} & bad for row, bad in zip(wide, gone, strict=True))
+        assert [len(row) for row in wide] == [min(5, N_ITEMS - len(row)) for row in refused]
+        assert not any({*row} & bad for row, bad in zip(wide, refused, strict=True))
         (ranked,) = trained.recommend([[0]], k=5, beam=5, allow=[range(8)])
         assert len(ranked) == min(5, len({*range(8)} - removed))
         assert {*items(ranked)} <= {*range(8)} - removed
@@ -322,15 +322,15 @@ def test_an_empty_catalogue_gives_empty_lists_in_every_mode() -> None:
 @pytest.mark.parametrize("kind", [np.array, torch.tensor], ids=["numpy", "torch"])
 def test_items_may_be_numbers_of_arrays_and_tensors(kind: Callable[[list[int]], Any]) -> None:
     """A set of tensors holds no number: its items would neither be allowed nor denied."""
-    plain, other = recommender(), recommender()
+    plain, changed = recommender(), recommender()
     plain.remove_items([2])
-    other.remove_items(kind([2]))
-    assert other.removed == plain.removed
+    changed.remove_items(kind([2]))
+    assert changed.removed == plain.removed
     for sets in ({"allow": [3, 4, 5, 6]}, {"deny": [3, 4, 5, 6]}):
         expected = plain.recommend(HISTORIES, **{name: [set_] for name, set_ in sets.items()})
         arrays = {name: [kind(set_)] for name, set_ in sets.items()}
-        assert other.recommend(HISTORIES, **arrays) == expected
-    with_seen = other.recommend([kind([0, 1])], exclude_seen=True)
+        assert changed.recommend(HISTORIES, **arrays) == expected
+    with_seen = changed.recommend([kind([0, 1])], exclude_seen=True)
     assert with_seen == plain.recommend([[0, 1]], exclude_seen=True)
     assert not {0, 1, 2} & set(items(with_seen[0]))
 
@@ -368,12 +368,12 @@ class CountingFactory:
     """Makes captured decoders without a compiler, and counts them."""
 
     def __init__(self) -> None:
-        self.made = 0
+        self.calls = 0
 
     def __call__(
         self, model: NezhaModel, verifier: Verifier, verification: Verification
     ) -> CapturedDecoder:
-        self.made += 1
+        self.calls += 1
         return CapturedDecoder(NezhaDecoder(model, verifier, verification), compile=False)
 
 
@@ -391,7 +391,7 @@ def test_a_captured_decoder_gives_the_same_lists_while_the_catalogue_changes(
             expected = plain.recommend(HISTORIES, verification=verification, exclude_seen=True)
             lists = fast.recommend(HISTORIES, verification=verification, exclude_seen=True)
             assert [items(row) for row in lists] == [items(row) for row in expected]
-    assert factory.made == len(VERIFICATIONS), "one for each mode, whatever the catalogue is"
+    assert factory.calls == len(VERIFICATIONS), "one for each mode, whatever the catalogue is"
 
 
 def test_loading_with_compile_makes_the_captured_decoder(

@@ -35,40 +35,42 @@ def both(
 ) -> tuple[DecodeResult, DecodeResult]:
     """Autoregressive and speculative, after what must hold between them in float64."""
     prompts = model.build_prompts(histories, ids)
-    exact, found = (
+    exact, result = (
         decoder.decode(prompts, beam, trace=True, requests=requests)
         for decoder in (
             AutoregressiveDecoder(model, verifier, verification),
             SpeculativeDecoder(model, verifier, verification, draft_beam),
         )
     )
-    assert torch.equal(found.keys, exact.keys)
-    torch.testing.assert_close(found.scores, exact.scores, rtol=1e-10, atol=1e-10)
+    assert torch.equal(result.keys, exact.keys)
+    torch.testing.assert_close(result.scores, exact.scores, rtol=1e-10, atol=1e-10)
     levels = ids.levels
-    assert found.accepted is not None
-    assert found.accepted.shape == (len(histories), levels - 1)
-    assert found.accepted.dtype == torch.float32
-    assert ((found.accepted >= 0) & (found.accepted <= 1)).all()
-    assert (found.accepted[:, :1] == 1).all(), "the prompt's own pass chooses the first code"
-    assert min(levels, 2) <= found.backbone_calls <= levels == exact.backbone_calls
-    if (found.accepted == 1).all():
-        assert found.backbone_calls == min(levels, 2)
+    assert result.accepted is not None
+    assert result.accepted.shape == (len(histories), levels - 1)
+    assert result.accepted.dtype == torch.float32
+    assert ((result.accepted >= 0) & (result.accepted <= 1)).all()
+    assert (result.accepted[:, :1] == 1).all(), "the prompt's own pass chooses the first code"
+    assert min(levels, 2) <= result.backbone_calls <= levels == exact.backbone_calls
+    if (result.accepted == 1).all():
+        assert result.backbone_calls == min(levels, 2)
     else:
-        assert found.backbone_calls > 2
+        assert result.backbone_calls > 2
 
     assert exact.trace is not None
-    assert found.trace is not None
-    assert found.trace.backbone_calls == found.backbone_calls
-    for one, other in zip(exact.trace.levels, found.trace.levels, strict=True):
-        assert torch.equal(one.kept, other.kept)
-        assert torch.equal(one.proposed_live, other.proposed_live)
+    assert result.trace is not None
+    assert result.trace.backbone_calls == result.backbone_calls
+    for level, other_level in zip(exact.trace.levels, result.trace.levels, strict=True):
+        assert torch.equal(level.kept, other_level.kept)
+        assert torch.equal(level.proposed_live, other_level.proposed_live)
         # The candidates of live beams are the same; a dead beam may end in any node.
-        live = one.keys >= 0
-        assert torch.equal(live, other.keys >= 0)
-        assert torch.equal(one.keys, other.keys)
-        assert torch.equal(one.exists, other.exists)
-        torch.testing.assert_close(one.scores[live], other.scores[live], rtol=1e-10, atol=1e-10)
-    return exact, found
+        live = level.keys >= 0
+        assert torch.equal(live, other_level.keys >= 0)
+        assert torch.equal(level.keys, other_level.keys)
+        assert torch.equal(level.exists, other_level.exists)
+        torch.testing.assert_close(
+            level.scores[live], other_level.scores[live], rtol=1e-10, atol=1e-10
+        )
+    return exact, result
 
 
 @st.composite
@@ -110,20 +112,20 @@ def test_the_lists_are_those_of_autoregressive_decoding(
     both(model, verifier, histories, ids, beam, verification, draft_beam, requests)
 
 
-def equal_up_to_ties(exact: DecodeResult, found: DecodeResult) -> tuple[int, int]:
+def equal_up_to_ties(exact: DecodeResult, result: DecodeResult) -> tuple[int, int]:
     """How many lists are identical, and how many are up to swaps of scores within 1e-5."""
     identical = tied = 0
     for row in range(len(exact.keys)):
-        if torch.equal(exact.keys[row], found.keys[row]):
+        if torch.equal(exact.keys[row], result.keys[row]):
             identical += 1
             continue
         finite = exact.scores[row].isfinite()
-        assert torch.equal(finite, found.scores[row].isfinite())
+        assert torch.equal(finite, result.scores[row].isfinite())
         last = float(exact.scores[row][finite][-1])
-        torch.testing.assert_close(found.scores[row], exact.scores[row], rtol=0, atol=2 * TIE)
+        torch.testing.assert_close(result.scores[row], exact.scores[row], rtol=0, atol=2 * TIE)
         lists = [
             dict(zip(result.keys[row].tolist(), result.scores[row].tolist(), strict=True))
-            for result in (exact, found)
+            for result in (exact, result)
         ]
         for key in lists[0].keys() ^ lists[1].keys():  # only the end of a list may differ
             assert abs((lists[0] | lists[1])[key] - last) <= TIE
@@ -141,9 +143,9 @@ def test_float32_differs_in_nothing_but_ties(backbone: str) -> None:
     for verification in VERIFICATIONS:
         exact = AutoregressiveDecoder(model, TrieVerifier(IDS), verification).decode(prompts, 8)
         decoder = SpeculativeDecoder(model, TrieVerifier(IDS), verification)
-        found = decoder.decode(prompts, 8)
-        check_shape(found, len(histories), 8)
-        identical, tied = equal_up_to_ties(exact, found)
+        result = decoder.decode(prompts, 8)
+        check_shape(result, len(histories), 8)
+        identical, tied = equal_up_to_ties(exact, result)
         assert identical + tied == len(histories)
         assert tied <= 2
 
@@ -154,30 +156,31 @@ def test_acceptance_and_passes_follow_from_two_slow_searches(verification: Verif
     model = tiny_model(IDS, seed=1, transition="gru", max_items=4).double()
     beam, all_calls = 3, set()
     for history in USERS if verification == "prefix" else USERS[:10]:
-        _, found = both(model, TrieVerifier(IDS), [history], IDS, beam, verification, beam)
+        _, result = both(model, TrieVerifier(IDS), [history], IDS, beam, verification, beam)
         exact = autoregressive_log_probs(model, history, IDS)
         head = nezha_log_probs(model, history, IDS)
 
-        def kept(known: int, exact=exact, head=head) -> list[set[Prefix]]:
+        def beams_by_level(n_backbone: int, exact=exact, head=head) -> list[set[Prefix]]:
             """Level by level, if the backbone chooses this many codes and the head the others."""
 
             def log_probs(prefix: Prefix) -> Sequence[float]:
-                return (exact if len(prefix) < known else head)(prefix)
+                return (exact if len(prefix) < n_backbone else head)(prefix)
 
             _, levels = slow_search(log_probs, IDS, beam, verification)
             return [set(level.kept) for level in levels]
 
-        beams, drafts = kept(IDS.levels), kept(1)
+        beams, drafts = beams_by_level(IDS.levels), beams_by_level(1)
         shares = [
-            len(one & other) / len(one) for one, other in zip(beams[:-1], drafts[:-1], strict=True)
+            len(kept & drafted) / len(kept)
+            for kept, drafted in zip(beams[:-1], drafts[:-1], strict=True)
         ]
-        assert found.accepted is not None
-        assert found.accepted[0].tolist() == pytest.approx(shares)
+        assert result.accepted is not None
+        assert result.accepted[0].tolist() == pytest.approx(shares)
         calls = 2
         for level in (2, 3):
             if not beams[level - 1] <= drafts[level - 1]:
-                drafts, calls = kept(level), calls + 1
-        assert found.backbone_calls == calls
+                drafts, calls = beams_by_level(level), calls + 1
+        assert result.backbone_calls == calls
         all_calls.add(calls)
     assert all_calls == {3, 4} or verification != "prefix", "or this shows nothing"
 
@@ -187,9 +190,9 @@ def test_drafts_that_start_below_a_draft() -> None:
     model = tiny_model(IDS, max_items=4).double()
     mended = 0
     for history in USERS:
-        _, found = both(model, TrieVerifier(IDS), [history], IDS, 4)
-        assert found.accepted is not None
-        _, second, third = found.accepted[0].tolist()
+        _, result = both(model, TrieVerifier(IDS), [history], IDS, 4)
+        assert result.accepted is not None
+        _, second, third = result.accepted[0].tolist()
         mended += second == 1 and third < 1
     assert mended > 5
 
@@ -199,13 +202,13 @@ def test_places_that_stay_empty_are_neither_missed_nor_counted() -> None:
     model = tiny_model(ids).double()
     # This verifier offers the whole grid, so that a beam of 5 has empty places; a draft of 3 has
     # none, and holds all that exists.
-    _, found = both(model, SortedVerifier(ids), [[0]], ids, 5, draft_beam=3)
-    assert found.accepted is not None
-    assert found.accepted.tolist() == [[1, 1]]
-    assert found.backbone_calls == 2
-    _, found = both(model, SortedVerifier(ids), [[0]], ids, 5, draft_beam=1)
-    assert found.accepted is not None
-    assert found.accepted[0].tolist() == pytest.approx([1, 1 / 3])
+    _, result = both(model, SortedVerifier(ids), [[0]], ids, 5, draft_beam=3)
+    assert result.accepted is not None
+    assert result.accepted.tolist() == [[1, 1]]
+    assert result.backbone_calls == 2
+    _, result = both(model, SortedVerifier(ids), [[0]], ids, 5, draft_beam=1)
+    assert result.accepted is not None
+    assert result.accepted[0].tolist() == pytest.approx([1, 1 / 3])
 
 
 def test_a_draft_that_is_always_wrong_costs_every_pass_and_changes_nothing() -> None:
@@ -221,18 +224,18 @@ def test_a_draft_that_is_always_wrong_costs_every_pass_and_changes_nothing() -> 
         with torch.no_grad():
             classifier.bias.zero_()
             classifier.bias[kept] = -1e6
-    _, found = both(model, TrieVerifier(IDS), [[3, 1, 4]], IDS, 2, draft_beam=2)
-    assert found.accepted is not None
-    assert found.accepted.tolist() == [[1, 0, 0]]
-    assert found.backbone_calls == IDS.levels
+    _, result = both(model, TrieVerifier(IDS), [[3, 1, 4]], IDS, 2, draft_beam=2)
+    assert result.accepted is not None
+    assert result.accepted.tolist() == [[1, 0, 0]]
+    assert result.backbone_calls == IDS.levels
 
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.neg_()
-    _, found = both(model, TrieVerifier(IDS), HISTORIES, IDS, 4, draft_beam=4)
-    assert found.accepted is not None
-    assert found.accepted[:, 1:].mean() < 0.9
-    assert found.backbone_calls > 2
+    _, result = both(model, TrieVerifier(IDS), HISTORIES, IDS, 4, draft_beam=4)
+    assert result.accepted is not None
+    assert result.accepted[:, 1:].mean() < 0.9
+    assert result.backbone_calls > 2
 
 
 def test_a_head_that_agrees_needs_two_passes() -> None:
@@ -250,22 +253,22 @@ def test_a_head_that_agrees_needs_two_passes() -> None:
             classifier.bias.copy_(tokens[first : first + IDS.radices[level]])
     for beam in (1, 3, 10):
         for verification in VERIFICATIONS:
-            _, found = both(
+            _, result = both(
                 model, TrieVerifier(IDS), HISTORIES, IDS, beam, verification, draft_beam=beam
             )
-            assert found.accepted is not None
-            assert (found.accepted == 1).all()
-            assert found.backbone_calls == 2
+            assert result.accepted is not None
+            assert (result.accepted == 1).all()
+            assert result.backbone_calls == 2
 
 
 def test_a_wider_draft_foresees_more() -> None:
     model = tiny_model(IDS, max_items=4).double()
     shares, calls = [], []
     for draft_beam in (1, 4, 8, 300):
-        _, found = both(model, TrieVerifier(IDS), HISTORIES, IDS, 8, draft_beam=draft_beam)
-        assert found.accepted is not None
-        shares.append(float(found.accepted.mean()))
-        calls.append(found.backbone_calls)
+        _, result = both(model, TrieVerifier(IDS), HISTORIES, IDS, 8, draft_beam=draft_beam)
+        assert result.accepted is not None
+        shares.append(float(result.accepted.mean()))
+        calls.append(result.backbone_calls)
     assert shares == sorted(shares)
     assert shares[0] < shares[-1] == 1
     assert (calls[0], calls[-1]) == (4, 2)
@@ -277,21 +280,21 @@ def test_a_wider_draft_foresees_more() -> None:
 
 
 def test_short_ids_and_a_request_that_leaves_nothing() -> None:
-    one = SemanticIds.from_codes([[1], [3]], (5,))
-    _, found = both(tiny_model(one).double(), TrieVerifier(one), [[0, 1], []], one, 4)
-    assert found.backbone_calls == 1
+    level = SemanticIds.from_codes([[1], [3]], (5,))
+    _, result = both(tiny_model(level).double(), TrieVerifier(level), [[0, 1], []], level, 4)
+    assert result.backbone_calls == 1
     two = SemanticIds.from_codes([[1, 0], [3, 2]], (5, 3))
-    _, found = both(tiny_model(two).double(), TrieVerifier(two), [[0, 1], []], two, 9)
-    assert found.backbone_calls == 2
+    _, result = both(tiny_model(two).double(), TrieVerifier(two), [[0, 1], []], two, 9)
+    assert result.backbone_calls == 2
 
     verifier = TrieVerifier(IDS)
     nothing = RequestFilter.build(IDS, verifier, allow=[[], [7]])
     model = tiny_model(IDS, max_items=4).double()
-    _, found = both(model, verifier, [[1], [2]], IDS, 3, requests=nothing)
-    assert (found.keys[0] == -1).all()
-    assert found.keys[1].tolist() == [int(IDS.keys[7]), -1, -1]
-    assert found.accepted is not None
-    assert found.accepted[0].tolist() == [1, 1, 1], "no beam was missed"
+    _, result = both(model, verifier, [[1], [2]], IDS, 3, requests=nothing)
+    assert (result.keys[0] == -1).all()
+    assert result.keys[1].tolist() == [int(IDS.keys[7]), -1, -1]
+    assert result.accepted is not None
+    assert result.accepted[0].tolist() == [1, 1, 1], "no beam was missed"
 
 
 def test_bad_input_is_named() -> None:
@@ -319,10 +322,10 @@ def test_the_committed_model_on_its_shop(dtype: torch.dtype) -> None:
     for start in range(0, len(histories), 24):
         prompts = model.build_prompts(histories[start : start + 24], ids)
         exact = AutoregressiveDecoder(model, verifier).decode(prompts, 10)
-        found = SpeculativeDecoder(model, verifier).decode(prompts, 10)
-        assert found.accepted is not None
-        accepted.append(found.accepted)
-        same, nearly = equal_up_to_ties(exact, found)
+        result = SpeculativeDecoder(model, verifier).decode(prompts, 10)
+        assert result.accepted is not None
+        accepted.append(result.accepted)
+        same, nearly = equal_up_to_ties(exact, result)
         identical, tied = identical + same, tied + nearly
     assert identical + tied == len(histories)
     assert tied <= (0 if dtype == torch.float64 else 5)

@@ -49,9 +49,9 @@ def test_lists_equal_a_slow_search(
 def test_temperature_1_changes_no_bit(model: NezhaModel) -> None:
     prompts, verifier = model.build_prompts(HISTORIES, IDS), SortedVerifier(IDS)
     plain = NezhaDecoder(model, verifier).decode(prompts, 5)
-    one = NezhaDecoder(model, verifier, temperature=1.0).decode(prompts, 5)
-    assert torch.equal(plain.keys, one.keys)
-    assert torch.equal(plain.scores, one.scores)
+    temperature_one = NezhaDecoder(model, verifier, temperature=1.0).decode(prompts, 5)
+    assert torch.equal(plain.keys, temperature_one.keys)
+    assert torch.equal(plain.scores, temperature_one.scores)
 
 
 def test_a_captured_decoder_keeps_the_temperature(model: NezhaModel) -> None:
