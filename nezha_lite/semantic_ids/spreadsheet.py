@@ -11,17 +11,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nezha_lite.common.files import atomic_write
+from nezha_lite.common.files import atomic_write, damage_named
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.datasets.csv_rows import Findings, csv_rows
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 
-# What spreadsheets take for the beginning of a formula (OWASP, "CSV injection").
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
-_CODE = re.compile(r"code_([0-9]{1,4})_of_([0-9]{1,19})")
+# What spreadsheets read as the start of a formula (OWASP, "CSV injection"), and our own escape.
+_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+_CODE = re.compile("code_[0-9]{1,4}_of_([0-9]{1,19})")
 
 
 def sid_map_rows(
@@ -37,8 +37,7 @@ def sid_map_rows(
             f"The semantic IDs name {semantic_ids.n_items} items that are not the "
             f"{dataset.n_items} of data set {dataset.name!r}: take the ones made for it."
         )
-    levels = [f"code_{level}_of_{radix}" for level, radix in enumerate(semantic_ids.radices, 1)]
-    yield ("item", *levels, "key", "title")
+    yield tuple(_columns(semantic_ids.radices))
     keys, codes = semantic_ids.keys.tolist(), semantic_ids.codes.tolist()
     for item, name in enumerate(dataset.items):
         yield (name, *codes[item], keys[item], dataset.title(item))
@@ -74,39 +73,39 @@ def read_sid_map(path: str | Path) -> SemanticIds:
     path, findings = Path(path), Findings()
     rows = csv_rows(path, ",", findings)
     header = next(rows, (0, []))[1]
-    levels = [_CODE.fullmatch(name) for name in header[1:-2]]
-    radices = [int(level[2]) for level in levels if level is not None]
-    numbered = [f"code_{level}_of_{radix}" for level, radix in enumerate(radices, 1)]
-    expected = ["item", *numbered, "key", "title"]
-    if header != expected or not radices:
+    radices = [int(match[1]) for name in header[1:-2] if (match := _CODE.fullmatch(name))]
+    columns = _columns(radices)
+    if header != columns or not radices:
         findings.report().check()  # what is wrong before the header, where anything is
         raise ValueError(
             f"{path}, line 1: the columns must be item, code_1_of_…, …, key and title, as "
             "`write_sid_map` writes them."
         )
-    names, codes, keys, lines = [], [], [], []
-    for line, (name, *numbers, key, _) in rows:
+    names, numbers, lines = [], [], []
+    for line, (name, *cells, _) in rows:
         names.append(name.removeprefix("'"))
         lines.append(line)
-        for column, number in zip([*numbered, "key"], [*numbers, key], strict=True):
-            if not re.fullmatch("[0-9]{1,19}", number):
+        for column, cell in zip(columns[1:-1], cells, strict=True):
+            if not re.fullmatch("[0-9]{1,19}", cell):
                 raise ValueError(
-                    f"{path}, line {line}, column {column!r}: {number!r:.40} is no code."
+                    f"{path}, line {line}, column {column!r}: {cell!r:.40} is no code."
                 )
-        codes.append([*map(int, numbers)])
-        keys.append(int(key))
+        numbers.append([*map(int, cells)])
     findings.report().check()
-    try:
-        semantic_ids = SemanticIds.from_codes(codes, radices, names)
-    except (ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{path} does not hold valid semantic IDs: {error}") from error
-    for line, right, found in zip(lines, semantic_ids.keys.tolist(), keys, strict=True):
-        if right != found:
+    with damage_named(path, "does not hold valid semantic IDs"):
+        semantic_ids = SemanticIds.from_codes([row[:-1] for row in numbers], radices, names)
+    for line, key, row in zip(lines, semantic_ids.keys.tolist(), numbers, strict=True):
+        if key != row[-1]:
             raise ValueError(
-                f"{path}, line {line}, column 'key': {found} is not the key of its codes, {right}."
+                f"{path}, line {line}, column 'key': {row[-1]} is not the key of its codes, {key}."
             )
     return semantic_ids
 
 
+def _columns(radices: Sequence[int]) -> list[str]:
+    levels = [f"code_{level}_of_{radix}" for level, radix in enumerate(radices, 1)]
+    return ["item", *levels, "key", "title"]
+
+
 def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith((*_RISKY, "'")) else cell
+    return f"'{cell}" if cell.startswith(_RISKY) else cell

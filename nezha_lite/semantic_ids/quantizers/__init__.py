@@ -5,7 +5,6 @@ of the levels before it, so items that share a prefix are alike.
 """
 
 from pathlib import Path
-from typing import Any
 
 from nezha_lite.common.checks import check
 from nezha_lite.semantic_ids.quantizers.balanced_rq_kmeans import (
@@ -37,9 +36,10 @@ __all__ = [
     "make_quantizer",
 ]
 
-_KINDS: tuple[Any, ...] = (RQKMeans, BalancedRQKMeans, RQVAE, OPQ, LSH, RandomCodes)
-
-QUANTIZERS: dict[str, type[Quantizer]] = {quantizer.kind: quantizer for quantizer in _KINDS}
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    quantizer.kind: quantizer
+    for quantizer in (RQKMeans, BalancedRQKMeans, RQVAE, OPQ, LSH, RandomCodes)
+}
 """Every quantizer class by its kind."""
 
 
@@ -51,9 +51,8 @@ def make_quantizer(
     Raises ValueError naming what is wrong: an unknown kind, or a number out of range.
     """
     check(kind in QUANTIZERS, "quantizer", kind, f"one of {', '.join(map(repr, QUANTIZERS))}")
-    quantizer: Any = QUANTIZERS[kind]
-    unfitted: Quantizer = quantizer(quantizer.config_class(levels, codes, seed))
-    return unfitted
+    quantizer = QUANTIZERS[kind]
+    return quantizer(quantizer.config_class(levels, codes, seed))
 
 
 def load_quantizer(path: str | Path) -> Quantizer:

@@ -9,7 +9,7 @@ transport problem. The code of a new vector is the same function of its distance
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class BalancedRQKMeansConfig(QuantizerConfig):
         check_counts(self, "rounds", "sample")
 
 
-class BalancedRQKMeans(ResidualQuantizer[BalancedRQKMeansConfig]):
+class BalancedRQKMeans(ResidualQuantizer):
     """Residual k-means with equally large clusters.
 
     Guarantee: at each level, of M distinct fitted residuals each of the C codes gets floor(M / C)
@@ -62,8 +62,9 @@ class BalancedRQKMeans(ResidualQuantizer[BalancedRQKMeansConfig]):
     distinct residuals than codes gives each its own code, and its codebook has that many rows.
     """
 
-    kind: ClassVar[str] = "balanced-rq-kmeans"
+    kind = "balanced-rq-kmeans"
     config_class = BalancedRQKMeansConfig
+    config: BalancedRQKMeansConfig
 
     @property
     def prices(self) -> tuple[Tensor, ...]:
@@ -102,7 +103,7 @@ class BalancedRQKMeans(ResidualQuantizer[BalancedRQKMeansConfig]):
         return self
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredQuantizer.restore`."""
+        """See `Quantizer.restore`."""
         super().restore(tensors)
         for level, (book, price) in enumerate(zip(self.codebooks, self.prices, strict=True)):
             check_shape(f"prices.{level}", price, len(book))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from operator import contains
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,57 +20,6 @@ from nezha_lite.semantic_ids.files import without_lists
 
 _DAMAGED = "is damaged, save the quantizer again"
 _MAX_LEVELS = 64  # checked before `radices` is built: a damaged file may ask for a billion levels
-
-
-class Quantizer(Protocol):
-    """Item vectors in, one code per level out. L levels, C_l codes at level l, D the input width.
-
-    For every kind, a vector's codes are a function of that vector alone: equal vectors share all
-    codes, and items that arrive after `fit` are encoded like those it was fitted on.
-    """
-
-    kind: ClassVar[str]
-
-    @property
-    def config(self) -> "QuantizerConfig":
-        """The settings."""
-        ...
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L): the base of each digit of an item key."""
-        ...
-
-    def fit(self, vectors: Tensor, progress: bool = False) -> Self:
-        """Learn from `vectors` (N, D) and return self; `progress` shows a bar.
-
-        Raises ValueError for an empty or non-2-D tensor, or naming the first row with NaN or inf.
-        """
-        ...
-
-    def encode(self, vectors: Tensor) -> Tensor:
-        """The codes of `vectors` (N, D): int64 (N, L), level l in 0..C_l - 1.
-
-        Greedy: the argmin of `level_costs` level by level, ties to the lowest code.
-        """
-        ...
-
-    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
-        """What each code costs at the level after `prefix` (N, l), 0 <= l < L.
-
-        float64 (N, C_{l+1}), lower is better, inf for a code that the codebook does not have.
-        Raises ValueError for a wrong shape or a code that its codebook does not have.
-        """
-        ...
-
-    def save(self, path: str | Path) -> None:
-        """Write everything `load` needs to one safetensors file; an old one is replaced whole."""
-        ...
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. FileNotFoundError; ValueError if it is no file of this kind."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -110,34 +59,57 @@ class QuantizerConfig:
         return self.codes if isinstance(self.codes, tuple) else (self.codes,) * self.levels
 
 
-ConfigT = TypeVar("ConfigT", bound=QuantizerConfig)
+class Quantizer(ABC):
+    """Item vectors in, one code per level out. L levels, C_l codes at level l, D the input width.
 
+    For every kind, a vector's codes are a function of that vector alone: equal vectors share all
+    codes, and items that arrive after `fit` are encoded like those it was fitted on.
 
-class StoredQuantizer(Generic[ConfigT]):
-    """A quantizer that `fit` describes completely by named tensors, its state.
-
-    The file of a quantizer holds these tensors, with `kind` and config in the metadata.
+    `fit` sets named tensors, the state, which describe the fitted quantizer completely. A file
+    holds these tensors, with `kind` and config in its metadata.
     """
 
     kind: ClassVar[str]
-    config_class: ClassVar[Any]
+    config_class: ClassVar[type[QuantizerConfig]] = QuantizerConfig
+    config: QuantizerConfig
 
-    def __init__(self, config: ConfigT | None = None) -> None:
-        self.config: ConfigT = config or cast(ConfigT, self.config_class())
+    def __init__(self, config: QuantizerConfig | None = None) -> None:
+        self.config = config or self.config_class()
         self._state: dict[str, Tensor] = {}
 
     @property
     def radices(self) -> tuple[int, ...]:
-        """Codes per level as configured, (C_1, ..., C_L)."""
+        """Codes per level as configured, (C_1, ..., C_L): the base of each digit of an item key."""
         return self.config.radices
+
+    @abstractmethod
+    def fit(self, vectors: Tensor, progress: bool = False) -> Self:
+        """Learn from `vectors` (N, D) and return self; `progress` shows a bar.
+
+        Raises ValueError for an empty or non-2-D tensor, or naming the first row with NaN or inf.
+        """
+
+    @abstractmethod
+    def encode(self, vectors: Tensor) -> Tensor:
+        """The codes of `vectors` (N, D): int64 (N, L), level l in 0..C_l - 1.
+
+        Greedy: the argmin of `level_costs` level by level, ties to the lowest code.
+        """
+
+    @abstractmethod
+    def level_costs(self, vectors: Tensor, prefix: Tensor) -> Tensor:
+        """What each code costs at the level after `prefix` (N, l), 0 <= l < L.
+
+        float64 (N, C_{l+1}), lower is better, inf for a code that the codebook does not have.
+        Raises ValueError for a wrong shape or a code that its codebook does not have.
+        """
 
     @property
     def state(self) -> dict[str, Tensor]:
         """The fitted tensors by name. RuntimeError before `fit` and `load`."""
         if not self._state:
-            raise RuntimeError(
-                f"this {type(self).__name__} is not fitted yet: call fit or load first"
-            )
+            name = type(self).__name__
+            raise RuntimeError(f"this {name} is not fitted yet: call fit or load first")
         return self._state
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -145,7 +117,7 @@ class StoredQuantizer(Generic[ConfigT]):
         self._state = tensors
 
     def save(self, path: str | Path) -> None:
-        """Write state and config to one safetensors file; `path` is replaced whole.
+        """Write state and config to one safetensors file; an old one is replaced whole.
 
         Raises RuntimeError before `fit`.
         """
@@ -164,7 +136,7 @@ class StoredQuantizer(Generic[ConfigT]):
         return quantizer
 
 
-class CodebookQuantizer(StoredQuantizer[ConfigT], ABC):
+class CodebookQuantizer(Quantizer):
     """A quantizer with one codebook per level, whose codes can be decoded.
 
     A level with fewer different inputs than codes has a smaller codebook: C_l counts the rows as
@@ -200,7 +172,7 @@ class CodebookQuantizer(StoredQuantizer[ConfigT], ABC):
         return self._reconstruct([book[column] for book, column in columns])
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredQuantizer.restore`."""
+        """See `Quantizer.restore`."""
         if f"codebook.{self.config.levels}" in tensors:
             raise ValueError(f"there are more codebooks than {self.config.levels} levels")
         width = tensors["codebook.0"].shape[-1]

@@ -7,15 +7,15 @@ recommender can only memorise such IDs.
 
 import hashlib
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.semantic_ids.quantizers.base import (
+    Quantizer,
     QuantizerConfig,
-    StoredQuantizer,
     check_prefix,
     check_rows,
     check_shape,
@@ -39,15 +39,16 @@ class LSHConfig(QuantizerConfig):
         return tuple(radix.bit_length() - 1 for radix in self.radices)
 
 
-class LSH(StoredQuantizer[LSHConfig]):
+class LSH(Quantizer):
     """Locality-sensitive hashing: each bit of a code tells the side of one random hyperplane.
 
     The hyperplanes pass through the mean of the fitted vectors, since vectors that all point one
     way would mostly lie on one side of hyperplanes through the origin. No level depends on another.
     """
 
-    kind: ClassVar[str] = "lsh"
+    kind = "lsh"
     config_class = LSHConfig
+    config: LSHConfig
 
     def fit(self, vectors: Tensor, progress: bool = False) -> Self:
         """Draw the hyperplanes for `vectors` (N, D) and return self; at once, so without a bar.
@@ -79,7 +80,7 @@ class LSH(StoredQuantizer[LSHConfig]):
         return (margins.abs()[:, None] * wrong).sum(2)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredQuantizer.restore`."""
+        """See `Quantizer.restore`."""
         width = tensors["normals"].shape[-1]
         check_shape("normals", tensors["normals"], sum(self.config.bits), width)
         check_shape("mean", tensors["mean"], width)
@@ -92,15 +93,14 @@ class LSH(StoredQuantizer[LSHConfig]):
         return margins.split(list(self.config.bits), dim=1)
 
 
-class RandomCodes(StoredQuantizer[QuantizerConfig]):
+class RandomCodes(Quantizer):
     """Codes drawn uniformly, from a hash of the vector's bytes keyed with the seed.
 
     So equal vectors share codes, every other likeness is lost, and an item that arrives later gets
     codes that any process would give it.
     """
 
-    kind: ClassVar[str] = "random"
-    config_class = QuantizerConfig
+    kind = "random"
 
     def fit(self, vectors: Tensor, progress: bool = False) -> Self:
         """Remember the width of `vectors` (N, D), all there is to learn, and return self.
@@ -133,7 +133,7 @@ class RandomCodes(StoredQuantizer[QuantizerConfig]):
         return ((torch.arange(radix) - self.encode(vectors)[:, level, None]) % radix).double()
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredQuantizer.restore`."""
+        """See `Quantizer.restore`."""
         width = int(tensors["width"])
         check(width >= 1, "width", width, "at least 1")
         super().restore(tensors)

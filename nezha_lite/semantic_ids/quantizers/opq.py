@@ -6,7 +6,7 @@ does (arXiv 2506.05781); codes that begin alike are no more alike than codes tha
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -51,15 +51,16 @@ class OPQConfig(QuantizerConfig):
         check_counts(self, "rounds", "iterations", "sample")
 
 
-class OPQ(CodebookQuantizer[OPQConfig]):
+class OPQ(CodebookQuantizer):
     """Optimised product quantization over item vectors.
 
     Vectors whose width L does not divide are padded with zeros before the rotation. Where a part
     has no more distinct values than codes, each gets its own, and the codebook has that many rows.
     """
 
-    kind: ClassVar[str] = "opq"
+    kind = "opq"
     config_class = OPQConfig
+    config: OPQConfig
 
     @property
     def rotation(self) -> Tensor:
@@ -106,7 +107,7 @@ class OPQ(CodebookQuantizer[OPQConfig]):
         return torch.stack([nearest_codes(part, book) for part, book in pairs], dim=1)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredQuantizer.restore`."""
+        """See `Quantizer.restore`."""
         super().restore(tensors)
         mean, width = tensors["mean"], self.config.levels * self.codebooks[0].shape[1]
         check_shape("mean", mean, range(1, width + 1))

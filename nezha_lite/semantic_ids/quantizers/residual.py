@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nezha_lite.semantic_ids.quantizers.base import CodebookQuantizer, ConfigT, check_vectors
+from nezha_lite.semantic_ids.quantizers.base import CodebookQuantizer, check_vectors
 
 _PAIRS_AT_ONCE = 2**23  # bounds the (rows, C) distance matrix to 64 MB, whatever the catalogue
 _ROWS_AT_ONCE = 2**16
 
 
-class ResidualQuantizer(CodebookQuantizer[ConfigT]):
+class ResidualQuantizer(CodebookQuantizer):
     """Encodes greedily, level by level, and decodes to the sum of the codewords."""
 
     @property

@@ -5,7 +5,7 @@ centroids of levels 1..l-1. A code is the index of the nearest centroid.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from torch import Tensor
@@ -39,7 +39,7 @@ class RQKMeansConfig(QuantizerConfig):
         check_counts(self, "iterations", "restarts", "minibatch_above")
 
 
-class RQKMeans(ResidualQuantizer[RQKMeansConfig]):
+class RQKMeans(ResidualQuantizer):
     """Residual k-means over item vectors.
 
     When a level has no more distinct residuals than codes, each distinct residual becomes its own
@@ -56,8 +56,9 @@ class RQKMeans(ResidualQuantizer[RQKMeansConfig]):
     True
     """
 
-    kind: ClassVar[str] = "rq-kmeans"
+    kind = "rq-kmeans"
     config_class = RQKMeansConfig
+    config: RQKMeansConfig
 
     def fit(self, vectors: Tensor, progress: bool = False) -> Self:
         """Fit the codebooks to `vectors` (N, D), level by level, on the CPU; returns self.

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -57,16 +57,17 @@ class RQVAEConfig(QuantizerConfig):
         check(0 <= self.beta < math.inf, "beta", self.beta, "a finite number of at least 0")
 
 
-class RQVAE(ResidualQuantizer[RQVAEConfig]):
+class RQVAE(ResidualQuantizer):
     """A residual-quantized autoencoder; its codebooks (C_l, latent) lie in the latent space.
 
     Trains and encodes on the CPU, where a seed fixes the result (for one machine and number of
     threads); the global random state is left as it was.
     """
 
-    kind: ClassVar[str] = "rq-vae"
+    kind = "rq-vae"
     config_class = RQVAEConfig
-    codebook_name: ClassVar[str] = "codebooks"
+    config: RQVAEConfig
+    codebook_name = "codebooks"
     _network: "_Network"
 
     def fit(self, vectors: Tensor, progress: bool = False) -> Self:
@@ -104,7 +105,7 @@ class RQVAE(ResidualQuantizer[RQVAEConfig]):
         return self
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredQuantizer.restore`."""
+        """See `Quantizer.restore`."""
         check_shape("mean", tensors["mean"], range(1, 2**31))
         with torch.device("meta"):  # no weights are drawn, since they are replaced at once
             network = _Network(len(tensors["mean"]), self.config)

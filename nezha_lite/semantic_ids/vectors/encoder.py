@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors_bytes
 from safetensors.torch import save as to_safetensors_bytes
 from torch import Tensor
+from tqdm import tqdm
 
 from nezha_lite.common.checks import check
 from nezha_lite.common.files import atomic_write
@@ -24,7 +24,7 @@ from nezha_lite.semantic_ids.vectors.tfidf import check_texts
 
 _POOLING = "mean over tokens, unit length; version 1"  # part of the cache's key
 _MODEL_FILES = {".json", ".txt", ".model", ".safetensors", ".bin"}  # not README and pictures
-_TEXTS_AT_ONCE = 4096  # a cache file each: what an interrupted run has finished is kept
+_TEXTS_AT_ONCE = 4096  # a cache file each: an interrupted run loses at most the last of them
 
 
 def encoder_vectors(
@@ -44,47 +44,48 @@ def encoder_vectors(
     mean is over a text's own tokens, special tokens included, padding left out; rows have unit
     length, equal texts equal rows. A blank text gives a zero row.
 
-    `cache` is a folder that keeps vectors by the content of model and text, so a text is encoded
-    once, whatever it is called and wherever the model lies; None keeps nothing. Several processes
+    `cache` is a folder that stores vectors by the content of model and text, so a text is encoded
+    once, wherever the model lies; None stores nothing. Several processes
     may share it. A damaged file in it is removed with a warning, and its vectors computed again.
 
     Raises ValueError if `texts` is empty, if `batch_size` or `max_length` is not positive, if
     `model` cannot be loaded as tokenizer and encoder, or if `cache` cannot be written.
     """
-    from tqdm import tqdm
-
     check_texts(texts)
     check(batch_size >= 1, "batch_size", batch_size, "a positive number")
     check(max_length >= 1, "max_length", max_length, "a positive number")
     # Texts of like length share a batch, so little is padded; blank ones never reach the model.
     distinct = sorted(dict.fromkeys(text for text in texts if text.strip()), key=len)
-    store = None
+    stored = None
     if cache is not None:
         model_key = {"model": model_identity(model), "max_length": max_length, "pooling": _POOLING}
-        store = _VectorCache(cache, model_key)
-    encoded = store.read(distinct) if store else {}
+        stored = _VectorCache(cache, model_key)
+    encoded = stored.read(distinct) if stored else {}
     missing = [text for text in distinct if text not in encoded]
-    width = len(next(iter(encoded.values()))) if encoded else 0
     if missing or not encoded:
         encoder = _Encoder(model, max_length, device)
-        width = encoder.width
+        blank = torch.zeros(encoder.width)
         with tqdm(total=len(missing), unit="text", disable=not progress) as bar:
-            for first in range(0, len(missing), _TEXTS_AT_ONCE):
-                part = missing[first : first + _TEXTS_AT_ONCE]
+            for part in _chunks(missing, _TEXTS_AT_ONCE):
                 rows = []
-                for start in range(0, len(part), batch_size):
-                    rows.append(encoder.encode(part[start : start + batch_size]))
-                    bar.update(len(rows[-1]))
+                for batch in _chunks(part, batch_size):
+                    rows.append(encoder.encode(batch))
+                    bar.update(len(batch))
                 vectors = torch.cat(rows)  # (texts, D)
-                if store:
-                    store.write(part, vectors)
+                if stored:
+                    stored.write(part, vectors)
                 encoded.update(zip(part, vectors, strict=True))
-    blank = torch.zeros(width)
+    else:
+        blank = torch.zeros_like(encoded[distinct[0]])
     return torch.stack([encoded.get(text, blank) for text in texts])
 
 
+def _chunks(texts: list[str], size: int) -> list[list[str]]:
+    return [texts[first : first + size] for first in range(0, len(texts), size)]
+
+
 def model_identity(model: str | Path) -> str:
-    """What tells this encoder from every other one, for the keys of a cache.
+    """What distinguishes this encoder from every other one, for the keys of a cache.
 
     A hash over a local folder's files, wherever it lies; a Hugging Face name with the commit it
     stands for, or the bare name where no commit is at hand.
@@ -139,13 +140,8 @@ class _Encoder:
     @torch.no_grad()
     def encode(self, texts: list[str]) -> Tensor:
         """One batch: (B, D) on the CPU, rows of unit length."""
-        batch = self.tokenizer(
-            texts,
-            padding=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        ).to(self.device)
+        settings = {"padding": True, "truncation": True, "max_length": self.max_length}
+        batch = self.tokenizer(texts, **settings, return_tensors="pt").to(self.device)
         hidden = self.encoder(**batch).last_hidden_state  # (B, T, D)
         mask = batch["attention_mask"].bool().unsqueeze(-1)  # (B, T, 1)
         # Filled, not multiplied: a padding position may hold NaN, and 0 * NaN is NaN.
@@ -156,8 +152,8 @@ class _Encoder:
 class _VectorCache:
     """Vectors of one encoder in a folder, in files that are added and never changed.
 
-    A file is named by the hash of its bytes, so a damaged one cannot pass for whole, and writers
-    have nothing to overwrite of each other's.
+    A file is named by the hash of its bytes, so damage is always noticed, and writers never
+    overwrite each other's files.
     """
 
     def __init__(self, root: str | Path, model_key: dict[str, Any]) -> None:
@@ -167,18 +163,20 @@ class _VectorCache:
         self._add("about.json", about)
 
     def read(self, texts: Iterable[str]) -> dict[str, Tensor]:
-        """The vectors (D,) of those `texts` that are here."""
+        """The stored vectors (D,) of those `texts` that have one."""
         text_of = {_text_key(text): text for text in texts}
-        cached: dict[str, Tensor] = {}
+        stored: dict[str, Tensor] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
                 content = path.read_bytes()
                 if _name(content) != path.stem:
                     raise ValueError("its content is not what its name says")
                 tensors = from_safetensors_bytes(content)
-                keys, vectors = tensors["texts"].numpy(), tensors["vectors"]
+                for key, vector in zip(tensors["texts"].numpy(), tensors["vectors"], strict=True):
+                    if text := text_of.get(key.tobytes()):
+                        stored[text] = vector
             except FileNotFoundError:
-                continue  # another process removed it as damaged
+                pass  # another process removed it as damaged
             except (KeyError, ValueError, SafetensorError) as error:
                 warnings.warn(
                     f"cache file {path} is damaged ({error}): it is removed, and its vectors are "
@@ -186,16 +184,12 @@ class _VectorCache:
                     stacklevel=3,
                 )
                 path.unlink(missing_ok=True)
-                continue
-            for row, key in enumerate(keys):
-                if text := text_of.get(key.tobytes()):
-                    cached[text] = vectors[row]
-        return cached
+        return stored
 
     def write(self, texts: list[str], vectors: Tensor) -> None:
         """Add the `vectors` (n, D) of `texts` as one file."""
-        keys = np.frombuffer(b"".join(map(_text_key, texts)), dtype=np.uint8).reshape(-1, 32)
-        content = to_safetensors_bytes({"texts": torch.from_numpy(keys.copy()), "vectors": vectors})
+        keys = torch.frombuffer(bytearray(b"".join(map(_text_key, texts))), dtype=torch.uint8)
+        content = to_safetensors_bytes({"texts": keys.view(-1, 32), "vectors": vectors})
         self._add(f"{_name(content)}.safetensors", content)
 
     def _add(self, name: str, content: bytes) -> None:
