@@ -15,11 +15,8 @@ from plotly.basedatatypes import BaseTraceType
 from nezha_lite.plots.static_svg import EDGE, WIDTH, shortened, wrapped
 from nezha_lite.plots.style import TEMPLATE, Figure, SeriesStyle, plot_text
 
-BOTTOM, _TITLE_SPACE, _LINE_SPACE = (
-    76,
-    52,
-    18,
-)  # pixels: below a plot; of its title; of a line of its caption
+# Pixels: below a plot; of its title; of a line of its caption.
+BOTTOM, _TITLE_SPACE, _LINE_SPACE = 76, 52, 18
 
 Point = tuple[float | None, float | None]
 Points = Iterable[Point]

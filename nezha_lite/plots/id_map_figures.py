@@ -120,10 +120,8 @@ def _items_in_squares(
     semantic_ids: SemanticIds, removed: Collection[int], prefix: tuple[int, ...], shown: int
 ) -> dict[Square, int]:
     """(code, next code or 0) → number of items of that square that are not removed."""
-    inside = torch.ones(semantic_ids.n_items, dtype=torch.bool)  # (N,)
+    inside = (semantic_ids.codes[:, : len(prefix)] == torch.tensor(prefix)).all(dim=1)  # (N,)
     inside[list(removed)] = False
-    for level, code in enumerate(prefix):
-        inside &= semantic_ids.codes[:, level] == code
     codes = semantic_ids.codes[inside, len(prefix) : len(prefix) + shown]  # (items, 1 or 2)
     return dict(Counter(map(_square, codes.tolist())))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import plotly.graph_objects as go
 import torch
 
 from nezha_lite.plots import draw
-from nezha_lite.plots.draw import Point, Segment
 from nezha_lite.plots.static_svg import EDGE
 from nezha_lite.plots.style import (
     BLACK,
@@ -22,7 +23,7 @@ from nezha_lite.plots.style import (
 from nezha_lite.semantic_ids import SemanticIds
 
 ROW_HEIGHT, BAR_HEIGHT = 92, 30  # pixels
-COLOURS, OPENED = (BLUE, SKY, VERMILLION), 2  # bars by turns, and those of the prefix's codes
+TRIANGLE = SeriesStyle("", BLACK, symbol="triangle-up")
 GAP = 0.0025  # between two bars, as a share of the figure's width
 HALF = BAR_HEIGHT / ROW_HEIGHT / 2
 FOOT, HEAD = 0.17, 0.52  # where a funnel ends above its row, and where the row's text begins
@@ -60,6 +61,21 @@ def residual_figure(
     )
 
 
+class _Bar(NamedTuple):
+    """A code in a row of the zoom, from left to right as shares of the figure's width."""
+
+    y: float
+    left: float
+    right: float
+    code: int
+    items: int
+    opened: bool
+
+    @property
+    def middle(self) -> float:
+        return (self.left + self.right) / 2
+
+
 def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) -> Figure:
     """The items below a prefix: each row divides the items of the code opened above it.
 
@@ -70,64 +86,70 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
     Raises:
         ValueError: if the prefix is longer than an ID, or no item has it.
     """
-    if len(prefix) > semantic_ids.levels:
-        raise ValueError(f"prefix {tuple(prefix)} is longer than {semantic_ids.levels} codes.")
-    inside = torch.ones(semantic_ids.n_items, dtype=torch.bool)  # (N,) the items of the row
-    bars: tuple[list[Segment], list[Segment], list[Segment]] = ([], [], [])  # even, odd, opened
-    funnels: list[Point] = []
-    marks: list[tuple[float, float]] = []
-    heads: list[tuple[float, str]] = []
-    hovers: list[tuple[float, float, str]] = []
-    for level in range(min(len(prefix) + 1, semantic_ids.levels)):
-        column = semantic_ids.codes[inside, level]
-        counts = torch.bincount(column, minlength=semantic_ids.radices[level])  # (C,)
-        order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())].tolist()
-        total, y, left = int(inside.sum()), -float(level), 0.0
-        head = f"Level {level + 1}: {counted(total, 'item')}, "
-        head += f"{len(order)} of {len(counts)} codes in use"
-        opened_code = prefix[level] if level < len(prefix) else None
-        if opened_code is not None and opened_code not in order:
-            raise ValueError(f"No item's codes begin with {tuple(prefix[: level + 1])}.")
-        for index, code in enumerate(order):
-            right = left + int(counts[code]) / total
-            middle, items = (left + right) / 2, counted(int(counts[code]), "item")
-            gap = min(GAP, 0.4 * (right - left)) / 2
-            kind = OPENED if code == opened_code else index % 2
-            bars[kind].append(((left + gap, y), (right - gap, y)))
-            hovers.append((middle, y, f"code {code}: {items}"))
-            if code == opened_code:
-                head += f". Chosen: code {code}, {items}"
-                marks.append((middle, y - HALF - 0.1))
-                if level + 1 < semantic_ids.levels:
-                    for edge, goal in ((left, 0.0), (right, 1.0)):
-                        funnels += [(edge, y - HALF), (goal, y - 1 + HEAD), (goal, y - 1 + FOOT)]
-                        funnels.append((None, None))
-            left = right
-        heads.append((y, head))
-        if opened_code is not None:
-            inside &= semantic_ids.codes[:, level] == opened_code
+    levels = semantic_ids.levels
+    if len(prefix) > levels:
+        raise ValueError(f"prefix {tuple(prefix)} is longer than {levels} codes.")
+    rows = [_row(semantic_ids, prefix, level) for level in range(min(len(prefix) + 1, levels))]
+    bars = [bar for row in rows for bar in row]
+    opened = [bar for bar in bars if bar.opened]
+    others = [[bar for row in rows for bar in row[half::2] if not bar.opened] for half in (0, 1)]
+    hover = [f"code {bar.code}: {counted(bar.items, 'item')}" for bar in bars]
+    heads = [_head(row, level, semantic_ids.radices[level]) for level, row in enumerate(rows)]
     traces = [
-        draw.line(funnels, "#BBBBBB"),
-        *(draw.segments(*pair, BAR_HEIGHT) for pair in zip(bars, COLOURS, strict=True)),
-        draw.markers(marks, SeriesStyle("", BLACK, symbol="triangle-up"), 11),
-        draw.texts(
-            [(0.008, y + 0.33) for y, _ in heads], [text for _, text in heads], "middle right"
-        ),
+        draw.line([point for bar in opened[: levels - 1] for point in _funnel(bar)], "#BBBBBB"),
+        *(_strokes(*pair) for pair in zip((*others, opened), (BLUE, SKY, VERMILLION), strict=True)),
+        draw.markers([(bar.middle, bar.y - HALF - 0.1) for bar in opened], TRIANGLE, 11),
+        draw.texts([(0.008, row[0].y + 0.33) for row in rows], heads, "middle right"),
         # Lines show hover texts at their ends only; these labels show them in the middle of a bar.
-        draw.texts(
-            [(x, y) for x, y, _ in hovers],
-            [""] * len(hovers),
-            hover=[text for _, _, text in hovers],
-        ),
+        draw.texts([(bar.middle, bar.y) for bar in bars], [""] * len(bars), hover=hover),
     ]
     return draw.figure(
         traces,
         f"Prefix {code_text(prefix)}" if prefix else "The whole catalogue",
         "A bar is a code, as wide as its share of the row. ▲ chosen: the next row opens it.",
-        ROW_HEIGHT * len(heads),
+        ROW_HEIGHT * len(rows),
         bottom=12,
         margin={"l": EDGE, "r": EDGE},
         showlegend=False,
         xaxis={"visible": False, "range": [-0.02, 1.02], "fixedrange": True},
-        yaxis={"visible": False, "range": [0.5 - len(heads), 0.55], "fixedrange": True},
+        yaxis={"visible": False, "range": [0.5 - len(rows), 0.55], "fixedrange": True},
     )
+
+
+def _row(semantic_ids: SemanticIds, prefix: Sequence[int], level: int) -> list[_Bar]:
+    """The codes after the prefix's first `level` codes, those with most items first."""
+    inside = (semantic_ids.codes[:, :level] == torch.tensor(prefix[:level])).all(dim=1)  # (N,)
+    column = semantic_ids.codes[inside, level]  # (items,)
+    counts = torch.bincount(column)  # (C,)
+    order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())].tolist()
+    opened = prefix[level] if level < len(prefix) else None
+    if opened is not None and opened not in order:
+        raise ValueError(f"No item's codes begin with {tuple(prefix[: level + 1])}.")
+    bars, left = [], 0.0
+    for code, items in zip(order, counts[order].tolist(), strict=True):
+        right = left + items / len(column)
+        bars.append(_Bar(-float(level), left, right, code, items, code == opened))
+        left = right
+    return bars
+
+
+def _head(row: Sequence[_Bar], level: int, radix: int) -> str:
+    total = counted(sum(bar.items for bar in row), "item")
+    text = f"Level {level + 1}: {total}, {len(row)} of {radix} codes in use"
+    for bar in row:
+        text += f". Chosen: code {bar.code}, {counted(bar.items, 'item')}" if bar.opened else ""
+    return text
+
+
+def _strokes(bars: Sequence[_Bar], colour: str) -> go.Scatter:
+    gaps = [min(GAP, 0.4 * (bar.right - bar.left)) / 2 for bar in bars]
+    pairs = zip(bars, gaps, strict=True)
+    strokes = [((bar.left + gap, bar.y), (bar.right - gap, bar.y)) for bar, gap in pairs]
+    return draw.segments(strokes, colour, BAR_HEIGHT)
+
+
+def _funnel(bar: _Bar) -> list[draw.Point]:
+    """Lines from both ends of a bar to the ends of the row below it."""
+    ys = (bar.y - HALF, bar.y - 1 + HEAD, bar.y - 1 + FOOT, None)
+    sides = ((bar.left, 0.0, 0.0, None), (bar.right, 1.0, 1.0, None))
+    return [point for xs in sides for point in zip(xs, ys, strict=True)]

@@ -172,11 +172,7 @@ def _axes(
 
 def _legend(traces: list[Fields], left: float, y: float) -> Iterator[str]:
     """In rows as wide as the page, the last of which stands at y."""
-    named = [
-        trace
-        for trace in traces
-        if trace.get("name") and trace.get("showlegend", True) and trace["x"]
-    ]
+    named = [one for one in traces if one.get("name") and one.get("showlegend", True) and one["x"]]
     rows: list[list[tuple[float, Fields]]] = [[]]
     x = left
     for trace in named if len(named) > 1 else ():
