@@ -58,19 +58,12 @@ class SemanticIds:
 
     def __post_init__(self) -> None:
         shape = tuple(self.codes.shape)
-        check(
-            len(shape) == 2 and 0 not in shape,
-            "The shape of codes",
-            shape,
-            "(items, levels) with at least one item and one level",
-        )
+        valid = "(items, levels) with at least one item and one level"
+        check(len(shape) == 2 and 0 not in shape, "The shape of codes", shape, valid)
         check(self.codes.dtype == torch.int64, "The dtype of codes", self.codes.dtype, "int64")
-        check(
-            len(self.radices) == self.levels and min(self.radices) >= 1,
-            "radices",
-            self.radices,
-            f"one positive number of codes for each of the {self.levels} levels",
-        )
+        positive = len(self.radices) == self.levels and min(self.radices) >= 1
+        valid = f"one positive number of codes for each of the {self.levels} levels"
+        check(positive, "radices", self.radices, valid)
         if self.space > _INT64_MAX:
             raise ValueError(
                 f"radices {self.radices} span {self.space} IDs, but keys are int64 and allow at "

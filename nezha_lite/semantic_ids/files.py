@@ -6,18 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
-from nezha_lite.common.files import (
-    atomic_write,
-    parse_json,
-    read_tensors,
-    write_tensors,
-)
+from nezha_lite.common.files import atomic_write, parse_json, read_tensors, write_tensors
 
 SEMANTIC_IDS_FILE = "semantic_ids.safetensors"  # in a folder that training or a tokenizer wrote
 
@@ -54,11 +49,9 @@ def read_semantic_ids(path: Path) -> tuple[Tensor, list[int], list[str]]:
         check(whole, "The dtype of codes", codes.dtype, "one of whole numbers")
     radices, items = _list("radices", header["radices"]), _list("items", header["items"])
     for radix in radices:
-        if type(radix) is not int:
-            raise ValueError(f"radices holds {radix!r:.40}, but each must be a whole number.")
+        check(type(radix) is int, "A value of radices", radix, "a whole number")
     for name in items:
-        if not isinstance(name, str):
-            raise ValueError(f"items holds {name!r:.40}, but a name must be text.")
+        check(isinstance(name, str), "A value of items", name, "text")
     if len(set(items)) < len(items):
         name, times = Counter(items).most_common(1)[0]
         raise ValueError(f"items names {name!r:.40} {times} times, but names are unique.")
@@ -78,9 +71,8 @@ def _codes(rows: Any) -> Tensor:
 
 
 def _list(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is {value!r:.40}, but must be a list.")
-    return value
+    check(isinstance(value, list), name, value, "a list")
+    return cast(list[Any], value)
 
 
 def without_lists(fields: dict[str, Any]) -> dict[str, Any]:

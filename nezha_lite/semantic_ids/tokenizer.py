@@ -64,7 +64,11 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         ways = get_args(Collisions)
         check(self.collisions in ways, "collisions", self.collisions, f"one of {ways}")
-        make_quantizer(self.quantizer, self.levels, self.codes, self.seed)  # checks the rest
+        self.new_quantizer()  # checks the rest
+
+    def new_quantizer(self) -> Quantizer:
+        """The quantizer, unfitted."""
+        return make_quantizer(self.quantizer, self.levels, self.codes, self.seed)
 
 
 _BEHAVIOUR = VectorConfig(sources=("collaborative",))
@@ -112,9 +116,7 @@ class ItemTokenizer:
     def __init__(self, config: TokenizerConfig | None = None) -> None:
         self.config = config or TokenizerConfig()
         self.vectorizer = ItemVectorizer(self.config.vectors)
-        self.quantizer = make_quantizer(
-            self.config.quantizer, self.config.levels, self.config.codes, self.config.seed
-        )
+        self.quantizer = self.config.new_quantizer()
         self._plain_ids: SemanticIds | None = None
         self._semantic_ids: SemanticIds | None = None
 

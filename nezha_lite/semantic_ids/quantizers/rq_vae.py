@@ -2,12 +2,13 @@
 
 Unlike RQ-KMeans, the space in which the codes are chosen is learned together with them. Left
 alone, such codebooks collapse onto few codes; three measures work against it here: k-means starts
-the codebooks, a commitment loss keeps latents near their codes, and codes that nothing uses are
-moved onto the data again.
+the codebooks, a commitment loss keeps latents near their codes, and unused codes are moved
+onto the data again.
 """
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -15,6 +16,7 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Adam
 from tqdm import tqdm
 
 from nezha_lite.common.checks import check, check_counts
@@ -32,11 +34,16 @@ from nezha_lite.semantic_ids.quantizers.rq_kmeans import RQKMeans, RQKMeansConfi
 class RQVAEConfig(QuantizerConfig):
     """How to build and train an `RQVAE`.
 
-    `hidden` are the encoder's hidden widths (the decoder mirrors them), `latent` the width in
-    which codes are chosen, `beta` the weight of the commitment loss. Every `revive_every` epochs,
-    codes that no item uses are moved onto random residuals, as are those left unused at the end;
-    0 switches that off.
-    Raises ValueError naming the field for values out of range.
+    Attributes:
+        hidden: the encoder's hidden widths; the decoder mirrors them.
+        latent: the width of the space in which codes are chosen.
+        epochs, batch_size, lr: of the training with Adam.
+        beta: weight of the commitment loss.
+        revive_every: after so many epochs, and at the end, codes that no item uses are moved onto
+            random residuals; 0 switches that off.
+
+    Raises:
+        ValueError: naming the field that is out of range.
     """
 
     hidden: tuple[int, ...] = (128,)
@@ -86,10 +93,10 @@ class RQVAE(ResidualQuantizer):
             network = _Network(vectors.shape[1], config)
             vectors = network.standardise(vectors)
             network.start_codebooks(vectors, config.seed, generator)
-            optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
+            optimizer = Adam(network.parameters(), lr=config.lr)
             bar = tqdm(range(1, config.epochs + 1), "RQ-VAE", unit="epoch", disable=not progress)
             for epoch in bar:
-                total = network.train_epoch(vectors, config, optimizer, generator)
+                total = network.train_epoch(vectors, optimizer, generator)
                 if not math.isfinite(total):
                     raise FloatingPointError(
                         f"RQ-VAE diverged in epoch {epoch} (loss {total}): "
@@ -132,6 +139,7 @@ class _Network(nn.Module):
 
     def __init__(self, width: int, config: RQVAEConfig) -> None:
         super().__init__()
+        self.config = config
         widths = (width, *config.hidden, config.latent)
         self.encoder = _mlp(widths)
         self.decoder = _mlp(widths[::-1])
@@ -161,18 +169,12 @@ class _Network(nn.Module):
             book.normal_(std=float(latents.square().mean().sqrt()), generator=generator)
             book[: len(start)] = start
 
-    def train_epoch(
-        self,
-        vectors: Tensor,
-        config: RQVAEConfig,
-        optimizer: torch.optim.Optimizer,
-        generator: torch.Generator,
-    ) -> float:
+    def train_epoch(self, vectors: Tensor, optimizer: Adam, generator: torch.Generator) -> float:
         """One pass over standardised `vectors` (N, D) in random order: the sum of their losses."""
         total = 0.0
         order = torch.randperm(len(vectors), generator=generator)
-        for batch in torch.split(order, config.batch_size):
-            loss = self.loss(vectors[batch], config.beta)
+        for batch in torch.split(order, self.config.batch_size):
+            loss = self.loss(vectors[batch], self.config.beta)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -198,23 +200,18 @@ class _Network(nn.Module):
 
     @torch.no_grad()
     def latents(self, vectors: Tensor) -> Tensor:
-        """What the encoder makes of standardised `vectors` (N, D): float32 (N, latent)."""
+        """The encoder's output for standardised `vectors` (N, D): float32 (N, latent)."""
         # A matrix product adds in an order that depends on the batch's shape. Rounding a float64
         # product to float32 hides that, so that equal vectors get equal latents in any batch.
-        output = vectors.double()
-        for layer in self.encoder:
-            if isinstance(layer, nn.Linear):
-                output = F.linear(output, layer.weight.double(), layer.bias.double())
-            else:
-                output = layer(output)
+        output: Tensor = deepcopy(self.encoder).double()(vectors.double())
         return output.float()
 
     @torch.no_grad()
     def revive(self, vectors: Tensor, generator: torch.Generator, tries: int = 1) -> None:
         """Move each code that none of `vectors` (N, D) uses onto a randomly drawn residual.
 
-        A code that takes another's last item leaves that one dead: the next of the `tries` finds
-        it. Adam's averages need no reset: an unused code has had zero gradients.
+        A moved code may take the last item of another one, which the next of the `tries` moves.
+        Adam's averages need no reset: an unused code has had zero gradients.
         """
         residual = self.latents(vectors).double()  # (N, latent)
         for book in self.codebooks:
