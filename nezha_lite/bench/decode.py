@@ -7,18 +7,20 @@ them down, the forward passes included.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from nezha_lite.bench.decoders import DECODERS, USUAL, make_decoder
-from nezha_lite.bench.interleaved import Case, release_memory, time_in_turns
+from nezha_lite.bench.interleaved import Case
 from nezha_lite.bench.roofline import Peaks, forward_cost, measured_peaks
 from nezha_lite.bench.timing import Latency
 from nezha_lite.bench.workload import histories_of, prompts_of
@@ -34,6 +36,7 @@ from nezha_lite.verifiers import VERIFIER_KINDS, Verifier, make_verifier
 
 log = logging.getLogger("nezha_lite")
 
+TURNS = 5
 PROMPT_BATCHES = 32  # different ones, decoded in turn
 UNCAPTURABLE = ("hash-set", "isin")  # verifiers that wait for the device
 
@@ -190,14 +193,7 @@ def bench_decoding(
             prompts = prompts_of(model, semantic_ids, items, batch)
             with _length_bucket_of(model, history):
                 cases = _cases(model, verifiers, prompts, config)
-                time_in_turns(
-                    cases,
-                    model.device,
-                    config.repeats,
-                    config.warmup,
-                    config.seconds,
-                    config.phases,
-                )
+                _time_in_turns(cases, model.device, config)
             rows += _rows(cases, cost.floor_ms(peaks), settings, fields)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
@@ -205,7 +201,7 @@ def bench_decoding(
             lacking = f"there is too little memory for one forward pass of {batch} prompts"
             log.info(f"Left out: {lacking} of {history} items.")
         del cases, prompts
-        release_memory(model.device)
+        _release_memory(model.device)
     if not rows:
         raise MemoryError(f"Nothing was measured: {lacking}.")
     return rows
@@ -271,6 +267,48 @@ def _refusal(case: Case, max_tokens: int) -> str | None:
     if kind.verification and tokens > max_tokens:
         return f"it would read {tokens:,} tokens at once, more than {max_tokens:,}"
     return None
+
+
+def _time_in_turns(cases: Sequence[Case], device: torch.device, config: DecodeBench) -> None:
+    """Fill in every case, or its `failure`.
+
+    Raises:
+        MemoryError: if there is too little memory for the bare forward pass.
+    """
+    plan = (config.warmup, config.repeats, config.seconds, device)
+    for case in cases:
+        log.info(f"Warming up {case}.")
+        _try(case, lambda case: case.warm_up(*plan), device)
+    for turn in range(TURNS):
+        log.info(f"Timing, turn {turn + 1} of {TURNS}.")
+        for case in cases:
+            _try(case, partial(Case.take_turn, turn=turn, turns=TURNS, device=device), device)
+    for case in cases if config.phases else ():
+        _try(case, partial(Case.split, device=device), device)
+
+
+def _try(case: Case, step: Callable[[Case], None], device: torch.device) -> None:
+    """Do a step of a case that has not failed; a lack of memory is its failure."""
+    if case.failure is not None:
+        return
+    try:
+        step(case)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if case.decoder == "forward":
+            raise MemoryError("There is too little memory for one forward pass.") from error
+        case.failure = "there is too little memory for it"
+        log.info(f"Left out: {case}: {case.failure}.")
+    if case.failure is not None:
+        _release_memory(device)
+
+
+def _release_memory(device: torch.device) -> None:
+    """Free what is no longer referenced, captured graphs above all."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _rows(

@@ -61,37 +61,26 @@ def expected_bytes(kind: str, items: int, radices: Sequence[int]) -> float | Non
 
     None for a structure without formula.
     """
-    level_sizes = [
-        stride * radix for stride, radix in zip(radix_strides(radices), radices, strict=True)
-    ]
-    prefixes = [_expected_prefixes(items, size, level_sizes[-1]) for size in level_sizes]
-    key_bytes = [key_type(size).itemsize for size in level_sizes]
-    inner = range(len(radices) - 1)  # levels that keep a number of continuations
-    if kind == "isin":
-        return 8 * sum(prefixes)
-    # Capacities of structures that have room to grow.
-    room = [min(with_room(int(n)), size) for n, size in zip(prefixes, level_sizes, strict=True)]
-    if kind == "sorted":
-        keys = sum(n * width for n, width in zip(room, key_bytes, strict=True))
-        return keys + 4 * sum(room[level] for level in inner)
-    if kind == "bitset":
-        strides = radix_strides(radices)
-        return sum(
-            (stride + 1) * -(-radix // 8) for stride, radix in zip(strides, radices, strict=True)
-        )
-    if kind == "hash-table":
-        places = [2 ** max(3, math.ceil(math.log2(n / LOAD))) for n in prefixes]
-        keys = sum(n * width for n, width in zip(places, key_bytes, strict=True))
-        return keys + 4 * sum(places[level] for level in inner)
-    if kind == "trie":
-        total = 0.0
-        parents, space = 1, 1
-        for n, radix, size in zip(room, radices, level_sizes, strict=True):
-            total += parents * (key_type(space).itemsize + smallest_type(n).itemsize)
-            total += n * smallest_type(radix - 1).itemsize
-            parents, space = n, size
-        return total
-    return None
+    total, parents, parent_space = 0.0, 1, 1
+    for level, (stride, radix) in enumerate(zip(radix_strides(radices), radices, strict=True), 1):
+        size = stride * radix
+        n = _expected_prefixes(items, size, math.prod(radices))
+        capacity = min(with_room(int(n)), size)  # of structures that can grow
+        # All levels but the last one keep a number of continuations beside each key.
+        entry = key_type(size).itemsize + 4 * (level < len(radices))
+        per_parent = key_type(parent_space).itemsize + smallest_type(capacity).itemsize
+        bytes_of_level = {
+            "isin": 8 * n,
+            "sorted": capacity * entry,
+            "bitset": (stride + 1) * -(-radix // 8),
+            "hash-table": entry * 2 ** max(3, math.ceil(math.log2(n / LOAD))),
+            "trie": parents * per_parent + capacity * smallest_type(radix - 1).itemsize,
+        }
+        if kind not in bytes_of_level:
+            return None
+        total += bytes_of_level[kind]
+        parents, parent_space = capacity, size
+    return total
 
 
 def _expected_prefixes(items: int, prefixes: int, space: int) -> float:

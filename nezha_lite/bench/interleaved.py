@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import gc
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from nezha_lite.bench.decoders import TimedDecoder
 from nezha_lite.bench.timing import MIN_CALLS, PhaseClock, peak_bytes, time_calls
-from nezha_lite.common.memory import out_of_memory
 from nezha_lite.decoding import Verification
 from nezha_lite.decoding.beam_search import BeamSearchDecoder, ignore_phase
 from nezha_lite.model.prompts import Prompts
 
-log = logging.getLogger("nezha_lite")
-
-TURNS = 5
 QUICK_MS = 100.0  # below it, a call's first turn after others is colder than those that follow
 MARKED_PASSES = 20
 
@@ -117,51 +110,3 @@ class Case:
         if self.accepted:
             counts["accepted"] = float(torch.cat(self.accepted).mean())
         return counts
-
-
-def time_in_turns(
-    cases: Sequence[Case],
-    device: torch.device,
-    repeats: int,
-    warmup: int,
-    seconds: float,
-    phases: bool,
-) -> None:
-    """Fill in every case, or its `failure`.
-
-    Raises:
-        MemoryError: if there is too little memory for the bare forward pass.
-    """
-    for case in cases:
-        log.info(f"Warming up {case}.")
-        _try(case, lambda case: case.warm_up(warmup, repeats, seconds, device), device)
-    for turn in range(TURNS):
-        log.info(f"Timing, turn {turn + 1} of {TURNS}.")
-        for case in cases:
-            _try(case, partial(Case.take_turn, turn=turn, turns=TURNS, device=device), device)
-    for case in cases if phases else ():
-        _try(case, lambda case: case.split(device), device)
-
-
-def _try(case: Case, step: Callable[[Case], None], device: torch.device) -> None:
-    """Do a step of a case that has not failed; a lack of memory is its failure."""
-    if case.failure is not None:
-        return
-    try:
-        step(case)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        if case.decoder == "forward":
-            raise MemoryError("There is too little memory for one forward pass.") from error
-        case.failure = "there is too little memory for it"
-        log.info(f"Left out: {case}: {case.failure}.")
-    if case.failure is not None:
-        release_memory(device)
-
-
-def release_memory(device: torch.device) -> None:
-    """Free what is no longer referenced, captured graphs above all."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -14,24 +14,41 @@ from nezha_lite.common.results import ResultRow
 
 PHASES = ("forward_ms", "head_ms", "verify_ms", "select_ms")
 _FIRST = ("batch", "history")
-_COLUMNS = (
-    "decoder",
-    "verifier",
-    "beam",
-    *_FIRST,
-    *("median ms", "p95 ms", "p99 ms", "× forward", "forward", "peak MiB"),
-)
-_VERIFIER_COLUMNS = {
-    "build s": ("build_seconds", ",.2f"),
-    "bytes/item": ("bytes_per_item", ",.1f"),
-    "step ms": ("step_ms", ",.3f"),
-    "p95 ms": ("p95_ms", ",.3f"),
-    "p99 ms": ("p99_ms", ",.3f"),
-    "candidates ms": ("candidates_ms", ",.3f"),
-    "over isin": ("ratio_to_isin", ",.1f"),
-    "of a decode": ("share_of_decode", ".1%"),
-    "add ms": ("add_ms", ",.2f"),
-    "remove ms": ("remove_ms", ",.2f"),
+Column = tuple[Callable[[ResultRow], Any], str]  # a row's value, which may be None; its format
+
+
+def _metric(name: str, style: str) -> Column:
+    return lambda row: row.metrics.get(name), style
+
+
+def _setting(name: str, style: str = "") -> Column:
+    return lambda row: row.settings[name], style
+
+
+_LATENCY_COLUMNS: Mapping[str, Column] = {
+    "decoder": (lambda row: row.decoder, ""),
+    "verifier": (
+        lambda row: ", ".join(filter(None, (row.verifier, row.settings["structure"]))),
+        "",
+    ),
+    "beam": (lambda row: row.beam, ""),
+    **{name: _setting(name) for name in _FIRST},
+    **{f"{name} ms": _metric(f"{name}_ms", ",.2f") for name in ("median", "p95", "p99")},
+    "× forward": (lambda row: forward_ratio(row)[0], ",.2f"),
+    "forward": (lambda row: forward_ratio(row)[1], ""),
+    "peak MiB": _metric("peak_mib", ",.1f"),
+}
+_VERIFIER_COLUMNS: Mapping[str, Column] = {
+    "structure": (lambda row: row.verifier, ""),
+    "items": _setting("items", ","),
+    "build s": _metric("build_seconds", ",.2f"),
+    "bytes/item": _metric("bytes_per_item", ",.1f"),
+    **{
+        f"{name} ms": _metric(f"{name}_ms", ",.3f") for name in ("step", "p95", "p99", "candidates")
+    },
+    "over isin": _metric("ratio_to_isin", ",.1f"),
+    "of a decode": _metric("share_of_decode", ".1%"),
+    **{f"{name} ms": _metric(f"{name}_ms", ",.2f") for name in ("add", "remove")},
 }
 
 
@@ -63,7 +80,7 @@ def latency_table(rows: Sequence[ResultRow]) -> str:
     parts = [_machine(rows[0])]
     for described, group in groupby(rows, _describe):
         block = list(group)
-        table = aligned(_COLUMNS, [_latency_cells(row) for row in block])
+        table = _table(block, _LATENCY_COLUMNS)
         parts.append("\n".join([described, table, *_floors(block), *_phases(block)]))
     return "\n\n".join(parts)
 
@@ -71,20 +88,12 @@ def latency_table(rows: Sequence[ResultRow]) -> str:
 def verifier_table(rows: Sequence[ResultRow]) -> str:
     """The rows of `bench_verifiers` as one table."""
     first = rows[0]
-    lines = [
-        [
-            str(row.verifier),
-            f"{row.settings['items']:,}",
-            *(_cell(row, metric, style) for metric, style in _VERIFIER_COLUMNS.values()),
-        ]
-        for row in rows
-    ]
     radices = first.settings["radices"]
     return "\n".join(
         [
             f"{_machine(first)}\n",
             f"random IDs of {' × '.join(map(str, radices))} codes",
-            aligned(("structure", "items", *_VERIFIER_COLUMNS), lines, left=1),
+            _table(rows, _VERIFIER_COLUMNS, left=1),
             f"A step checks the {radices[-1]} continuations of {first.beam} prefixes; candidates "
             f"are what a decoder asks for; {first.settings['changed']:,} IDs come and go.",
         ]
@@ -113,6 +122,16 @@ def aligned(columns: Sequence[str], lines: Sequence[Sequence[str]], left: int = 
     )
 
 
+def _table(rows: Sequence[ResultRow], columns: Mapping[str, Column], left: int = 2) -> str:
+    """A line for each row; a value that is None or empty is "–"."""
+    values = [[(value_of(row), style) for value_of, style in columns.values()] for row in rows]
+    lines = [
+        ["–" if value in (None, "") else format(value, style) for value, style in line]
+        for line in values
+    ]
+    return aligned(list(columns), lines, left)
+
+
 def _machine(row: ResultRow) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
     return f"{row.device} · {versions} · commit {row.commit[:12]}"
@@ -128,25 +147,6 @@ def _describe(row: ResultRow) -> str:
         f"{row.dataset}: {settings['items']:,} items, IDs of {shape} codes; "
         f"prompts: {settings['prompts']}"
     )
-
-
-def _latency_cells(row: ResultRow) -> list[str]:
-    checked = ", ".join(filter(None, (row.verifier, row.settings["structure"])))
-    ratio, forward = forward_ratio(row)
-    return [
-        str(row.decoder),
-        checked or "–",
-        "–" if row.beam is None else str(row.beam),
-        *(str(row.settings[name]) for name in _FIRST),
-        *(_cell(row, name, ",.2f") for name in ("median_ms", "p95_ms", "p99_ms")),
-        "–" if ratio is None else f"{ratio:,.2f}",
-        forward,
-        _cell(row, "peak_mib", ",.1f"),
-    ]
-
-
-def _cell(row: ResultRow, metric: str, style: str) -> str:
-    return format(row.metrics[metric], style) if metric in row.metrics else "–"
 
 
 def _floors(rows: Sequence[ResultRow]) -> Iterator[str]:

@@ -36,11 +36,7 @@ class Latency:
 
     def metrics(self) -> dict[str, float]:
         """The figures of a result row, to the microsecond."""
-        return {
-            "median_ms": round(self.median_ms, 3),
-            "p95_ms": round(self.p95_ms, 3),
-            "p99_ms": round(self.p99_ms, 3),
-        }
+        return {name: round(getattr(self, name), 3) for name in ("median_ms", "p95_ms", "p99_ms")}
 
 
 def time_calls(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -77,7 +77,6 @@ class _Job:
     seed: int
     threads: int
     progress: bool
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def bench_tokenizers(
@@ -88,7 +87,6 @@ def bench_tokenizers(
     codes: int | tuple[int, ...] = 256,
     seed: int = 0,
     threads: int | None = None,
-    settings: dict[str, Any] | None = None,
     progress: bool = False,
 ) -> list[ResultRow]:
     """Time fitting and encoding of all vectors: a row of kind "tokenizer" for each quantizer.
@@ -101,7 +99,6 @@ def bench_tokenizers(
         codes: one number, or one for each level.
         seed: of the quantizers.
         threads: CPU threads of torch and of the numerical libraries; by default PyTorch's.
-        settings: facts about the vectors to record with the rows, such as how they were made.
         progress: show each quantizer's own bar.
 
     Returns:
@@ -120,15 +117,10 @@ def bench_tokenizers(
         raise ValueError("kinds is empty; name at least one quantizer, such as 'rq-kmeans'.")
     for kind in kinds:
         make_quantizer(kind, levels, codes, seed)
-    facts = dict(settings or {})
     source: Any = vectors
     if isinstance(vectors, Tensor):
         source = vectors.detach().to("cpu", torch.float32).numpy()
-    else:
-        facts = {"synthetic": asdict(vectors), **facts}
-    jobs = (
-        _Job(dataset, source, kind, levels, codes, seed, threads, progress, facts) for kind in kinds
-    )
+    jobs = (_Job(dataset, source, kind, levels, codes, seed, threads, progress) for kind in kinds)
     return [_in_fresh_process(job) for job in jobs]
 
 
@@ -184,6 +176,6 @@ def _measure(job: _Job) -> ResultRow:
             "width": width,
             "threads": job.threads,
             "collisions": "shared",
-            **job.settings,
+            **({"synthetic": asdict(job.vectors)} if synthetic else {}),
         },
     )

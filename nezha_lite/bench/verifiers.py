@@ -63,12 +63,10 @@ class BeamStep:
     changed: list[Tensor]
 
     @classmethod
-    def of(
-        cls, keys: Tensor, radices: Sequence[int], beam: int, seed: int, device: torch.device
-    ) -> BeamStep:
+    def of(cls, keys: Tensor, config: VerifierBench, device: torch.device) -> BeamStep:
         """Beams among the prefixes of a catalogue in random order, and IDs of it to change."""
-        draw = torch.Generator().manual_seed(seed)
-        level = len(radices)
+        draw = torch.Generator().manual_seed(config.seed)
+        beam, radices, level = config.beam, config.radices, len(config.radices)
         existing = torch.unique(keys[: 4 * N_BEAMS * beam] % radix_strides(radices)[-1])
         # A catalogue with fewer prefixes than the beam is wide repeats them.
         existing = existing.repeat(-(-beam // len(existing)))
@@ -84,32 +82,55 @@ class BeamStep:
         )
 
 
-def bench_verifiers(
-    sizes: Sequence[int] = (10_000, 100_000, 1_000_000, 10_000_000),
-    radices: Sequence[int] = (512, 512, 512),
-    structures: Sequence[str] = STRUCTURES,
-    beam: int = 512,
-    repeats: int = 30,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    decode: bool = True,
-    compile: bool | None = None,
-) -> list[ResultRow]:
-    """Time every structure on the same catalogues and beams.
+@dataclass(frozen=True)
+class VerifierBench:
+    """What is measured: every structure on the same catalogues and beams.
 
-    What has to be left out is logged in a sentence each.
-
-    Args:
+    Attributes:
         sizes: sizes of catalogues, in distinct IDs.
         radices: T_1 … T_L.
         structures: isin, sorted, hash-table, bitset, trie, hash-set.
         beam: prefixes whose continuations are checked, K.
         repeats: timed calls; fewer where they take longer than a few seconds.
         seed: of IDs, beams and the model.
-        device: where the verifiers are.
         decode: also time a NEZHA decode at this beam and these radices, by the `small` preset with
             random weights over 10,000 items, for the verifier's share.
         compile: compile that decode; by default where possible.
+
+    Raises:
+        ValueError: naming the field that is out of range.
+    """
+
+    sizes: Sequence[int] = (10_000, 100_000, 1_000_000, 10_000_000)
+    radices: Sequence[int] = (512, 512, 512)
+    structures: Sequence[str] = STRUCTURES
+    beam: int = 512
+    repeats: int = 30
+    seed: int = 0
+    decode: bool = True
+    compile: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sizes or not self.structures:
+            raise ValueError("sizes or structures is empty, but must name at least one.")
+        for size in self.sizes:
+            check(size >= 1, "size", size, "at least 1")
+        for name in ("beam", "repeats"):
+            check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        check(self.seed >= 0, "seed", self.seed, "0 or more")
+        if max(self.sizes) > (space := math.prod(self.radices)):
+            raise ValueError(
+                f"size is {max(self.sizes):,}, but {' × '.join(map(str, self.radices))} codes name "
+                f"{space:,} IDs."
+            )
+        for kind in self.structures:
+            check(kind in VERIFIER_KINDS, "structure", kind, f"one of {', '.join(VERIFIER_KINDS)}")
+
+
+def bench_verifiers(config: VerifierBench, device: torch.device | str = "cpu") -> list[ResultRow]:
+    """Time every structure on the same catalogues and beams.
+
+    What has to be left out is logged in a sentence each.
 
     Returns:
         A row per size and structure, of these metrics:
@@ -122,45 +143,44 @@ def bench_verifiers(
         the baseline is measured;
         decode_ms, and share_of_decode: candidates_ms over it;
         remove_ms and add_ms: 1,000 IDs removed together, and added again.
-
-    Raises:
-        ValueError: naming the argument that is out of range.
     """
-    space = math.prod(radices)
-    _check(sizes, radices, structures, beam, repeats, seed)
-    torch_device = torch.device(device)
+    space, torch_device = math.prod(config.radices), torch.device(device)
     model: dict[str, Any] = {}
     whole: dict[str, float] = {}
-    if decode:
+    if config.decode:
         log.info("Timing a decode.")
-        model, whole["decode_ms"] = _decode(radices, beam, repeats, seed, torch_device, compile)
+        model, whole["decode_ms"] = _decode(config, torch_device)
     rows: list[ResultRow] = []
-    for size in sizes:
-        kinds = _fitting(structures, size, space, torch_device)
+    for size in config.sizes:
+        kinds = _fitting(config.structures, size, space, torch_device)
         if not kinds:
             continue
-        keys = random_keys(size, space, seed)
-        step = BeamStep.of(keys, radices, beam, seed, torch_device)
+        keys = random_keys(size, space, config.seed)
+        step = BeamStep.of(keys, config, torch_device)
         baseline: dict[str, float] | None = None
         for kind in kinds:
             log.info(f"Measuring {kind} at {size:,} items.")
             started = time.perf_counter()
             try:
-                catalogue = CatalogueKeys(keys, tuple(radices))
-                metrics, calls = _measure(kind, catalogue, step, repeats, torch_device)
+                catalogue = CatalogueKeys(keys, tuple(config.radices))
+                metrics, calls = _measure(kind, catalogue, step, config.repeats, torch_device)
             except (MemoryError, ValueError, RuntimeError) as error:
                 if not isinstance(error, ValueError) and not out_of_memory(error):
                     raise
                 log.info(f"Left out: {kind} at {size:,} items: {error}")
                 continue
             baseline = metrics if kind == BASELINE else baseline
-            metrics = {**metrics, **_ratios(metrics, baseline), **whole}
+            if baseline:
+                metrics["ratio_to_isin"] = baseline["step_ms"] / metrics["step_ms"]
+                candidates_ratio = baseline["candidates_ms"] / metrics["candidates_ms"]
+                metrics["candidates_ratio_to_isin"] = candidates_ratio
             if whole:
+                metrics |= whole
                 metrics["share_of_decode"] = metrics["candidates_ms"] / whole["decode_ms"]
             settings = {
                 "items": size,
-                "radices": list(radices),
-                "beam": beam,
+                "radices": list(config.radices),
+                "beam": config.beam,
                 "repeats": calls,
                 "changed": len(step.changed[0]),
                 "threads": torch.get_num_threads(),
@@ -174,7 +194,7 @@ def bench_verifiers(
                     dataset="synthetic",
                     model=model,
                     verifier=kind,
-                    beam=beam,
+                    beam=config.beam,
                     metrics=metrics,
                     settings=settings,
                 )
@@ -182,49 +202,20 @@ def bench_verifiers(
     return rows
 
 
-def _check(
-    sizes: Sequence[int],
-    radices: Sequence[int],
-    structures: Sequence[str],
-    beam: int,
-    repeats: int,
-    seed: int,
-) -> None:
-    if not sizes or not structures:
-        raise ValueError("sizes or structures is empty, but must name at least one.")
-    for name, number in (*(("size", size) for size in sizes), ("beam", beam), ("repeats", repeats)):
-        check(number >= 1, name, number, "at least 1")
-    check(seed >= 0, "seed", seed, "0 or more")
-    if max(sizes) > (space := math.prod(radices)):
-        raise ValueError(
-            f"size is {max(sizes):,}, but {' × '.join(map(str, radices))} codes name {space:,} IDs."
-        )
-    for kind in structures:
-        check(kind in VERIFIER_KINDS, "structure", kind, f"one of {', '.join(VERIFIER_KINDS)}")
-
-
 def _fitting(structures: Sequence[str], size: int, space: int, device: torch.device) -> list[str]:
     """Structures for which there is memory, the baseline first: the others are compared with it."""
-    kinds = []
+    free, kinds = free_memory(device), []
     for kind in sorted(structures, key=lambda name: name != BASELINE):
-        try:
-            _check_memory(kind, size, space, device)
+        needed = size * BUILD_BYTES.get(kind, OTHER_BUILD_BYTES)
+        needed += space // 8 if kind == "bitset" else 0
+        if free is None or needed <= free:
             kinds.append(kind)
-        except MemoryError as error:
-            log.info(f"Left out: {kind} at {size:,} items: {error}")
+        else:
+            log.info(
+                f"Left out: {kind} at {size:,} items: building takes about "
+                f"{needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} are free."
+            )
     return kinds
-
-
-def _check_memory(kind: str, items: int, space: int, device: torch.device) -> None:
-    """MemoryError if a verifier of this kind for so many items would not fit."""
-    free = free_memory(device)
-    needed = items * BUILD_BYTES.get(kind, OTHER_BUILD_BYTES)
-    if kind == "bitset":
-        needed += space // 8
-    if free is not None and needed > free:
-        raise MemoryError(
-            f"building takes about {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} are free."
-        )
 
 
 @torch.inference_mode()
@@ -259,15 +250,6 @@ def _measure(
     return metrics, checked.repeats
 
 
-def _ratios(metrics: dict[str, float], baseline: dict[str, float] | None) -> dict[str, float]:
-    if baseline is None:
-        return {}
-    return {
-        "ratio_to_isin": baseline["step_ms"] / metrics["step_ms"],
-        "candidates_ratio_to_isin": baseline["candidates_ms"] / metrics["candidates_ms"],
-    }
-
-
 def _best(verifier: Verifier, level: int, prefixes: Tensor, scores: Tensor) -> Tensor:
     """The selection of a beam search: the best existing continuations, as many as prefixes."""
     candidates = verifier.candidates(level, prefixes)
@@ -288,23 +270,20 @@ def _changes(
     return {name: float(np.median(times)) for name, times in spent.items()}
 
 
-def _decode(
-    radices: Sequence[int],
-    beam: int,
-    repeats: int,
-    seed: int,
-    device: torch.device,
-    compile: bool | None,
-) -> tuple[dict[str, Any], float]:
+def _decode(config: VerifierBench, device: torch.device) -> tuple[dict[str, Any], float]:
     """The `small` model's description, and the median milliseconds of its decode."""
-    ids = synthetic_ids(min(DECODE_ITEMS, math.prod(radices)), radices, seed)
-    model = NezhaModel.from_preset("small", ids, seed=seed).eval()
+    ids = synthetic_ids(min(DECODE_ITEMS, math.prod(config.radices)), config.radices, config.seed)
+    model = NezhaModel.from_preset("small", ids, seed=config.seed).eval()
     model.to(device)
-    histories, _ = histories_of(model.config.max_items, N_BEAMS, ids.n_items, None, seed)
+    histories, _ = histories_of(model.config.max_items, N_BEAMS, ids.n_items, None, config.seed)
     prompts = prompts_of(model, ids, histories, batch=1)
     eager = NezhaDecoder(model, make_verifier("auto", ids, device))
-    decoder = CapturedDecoder(eager, compile, background=False)
+    decoder = CapturedDecoder(eager, config.compile, background=False)
     times = time_calls(
-        lambda i: decoder.decode(prompts[i % N_BEAMS], beam), repeats, 3, device, SECONDS
+        lambda i: decoder.decode(prompts[i % N_BEAMS], config.beam),
+        config.repeats,
+        3,
+        device,
+        SECONDS,
     )
     return model.describe(), round(Latency.of(times).median_ms, 3)

@@ -16,7 +16,7 @@ from nezha_lite.bench.equality import bench_equality
 from nezha_lite.bench.roofline import measured_peaks
 from nezha_lite.bench.tables import json_lines, latency_table, listed, verifier_table
 from nezha_lite.bench.tokenizers import SyntheticVectors, bench_tokenizers
-from nezha_lite.bench.verifiers import bench_verifiers
+from nezha_lite.bench.verifiers import VerifierBench, bench_verifiers
 from nezha_lite.bench.workload import synthetic_ids
 from nezha_lite.cli.options import (
     Data,
@@ -187,7 +187,7 @@ def _refuse(brought_by: str, **given: object) -> None:
 @oom_hint("--items", "--beam")
 @options_of(
     "measured",
-    bench_verifiers,
+    VerifierBench,
     *("beam", "repeats", "decode", "compile", "seed"),
     sizes="--items",
     structures="--structure",
@@ -210,7 +210,8 @@ def verify(
     if levels < 1 or codes < 1:
         raise ValueError(f"levels and codes are {levels} and {codes}, but must be at least 1.")
     with using_threads(threads):
-        rows = bench_verifiers(radices=(codes,) * levels, device=find_device(device), **measured)
+        config = VerifierBench(radices=(codes,) * levels, **measured)
+        rows = bench_verifiers(config, find_device(device))
         show(rows, verifier_table, json)
     keep(results, rows, json)
 

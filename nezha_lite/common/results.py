@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import torch
 
@@ -37,15 +37,6 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "beam": (int, type(None)),
     "seeds": (list,),
 }
-
-
-class Provenance(TypedDict):
-    """Where and when a row was measured; `ResultRow(..., **provenance(device))`."""
-
-    device: str
-    versions: dict[str, str]
-    commit: str
-    date: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +90,10 @@ class ResultRow:
         check(bool(self.dataset), "dataset", self.dataset, "the name of the measured data")
         check(self.beam is None or self.beam >= 1, "beam", self.beam, "at least 1, or None")
         check(bool(self.metrics), "metrics", self.metrics, "one measured number or more")
-        check(_is_date(self.date), "date", self.date, "ISO 8601 such as 2026-11-23T21:55:00+00:00")
+        try:
+            datetime.fromisoformat(self.date)
+        except ValueError:
+            check(False, "date", self.date, "ISO 8601 such as 2026-11-23T21:55:00+00:00")
         _check_number("seconds", self.seconds)
         for label, numbers in (("metrics", self.metrics), ("std", self.std)):
             for name, value in numbers.items():
@@ -119,14 +113,6 @@ class ResultRow:
 def _check_number(label: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     check(number and math.isfinite(cast(float, value)), label, value, "a finite number")
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def over_seeds(
@@ -191,8 +177,11 @@ def read_results(path: str | Path) -> list[ResultRow]:
     return rows
 
 
-def provenance(device: str | torch.device) -> Provenance:
-    """Name the hardware, the versions, the commit and the time (UTC) of a measurement."""
+def provenance(device: str | torch.device) -> dict[str, Any]:
+    """Name the hardware, the versions, the commit and the time (UTC) of a measurement.
+
+    These are four fields of a row: `ResultRow(..., **provenance(device))`.
+    """
     return {
         "device": _device_name(torch.device(device)),
         "versions": {

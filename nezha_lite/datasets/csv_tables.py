@@ -59,10 +59,6 @@ class TableLayout:
         """Field of `ItemText` → its column."""
         return {key: getattr(self, key) for key in ("title", "brand", "categories", "description")}
 
-    def renamed_texts(self) -> list[str]:
-        """Columns of the item table that have another name than by default."""
-        return [name for key, name in self.texts.items() if name != key]
-
 
 def read_tables(
     interactions: str | Path,
@@ -202,17 +198,11 @@ _UNUSED = "is in no interaction: it can be recommended, but no user is known to 
 _Texts = dict[str, tuple[int, ItemText]]  # item → the line of its row, and its text
 
 
-def _numbers() -> array[int]:
-    return array("q")
-
-
-@dataclass(frozen=True)
 class _History:
     """One user's rows in the file's order: times in nanoseconds, items by number, lines."""
 
-    times: array[int] = field(default_factory=_numbers)
-    items: array[int] = field(default_factory=_numbers)
-    lines: array[int] = field(default_factory=_numbers)
+    def __init__(self) -> None:
+        self.times, self.items, self.lines = array("q"), array("q"), array("q")
 
 
 @dataclass
@@ -263,11 +253,10 @@ def _scan(
 
 def _scan_interactions(path: Path, layout: TableLayout, findings: Findings) -> _Interactions:
     readable = _Interactions()
-    rows = csv_rows(path, layout.separator, findings)
-    columns = _columns(path, rows, layout, (layout.user, layout.item, layout.time), (), findings)
+    names = (layout.user, layout.item, layout.time)
     numbers: dict[str, int] = {}
-    for line, cells in rows if columns else ():
-        user, item, time = (cells[columns[name]].strip() for name in columns)
+    for line, cells in _table_rows(path, layout, names, (), findings):
+        user, item, time = (cells[name].strip() for name in names)
         for name, cell in ((layout.user, user), (layout.item, item)):
             if not cell:
                 findings.error(path, _EMPTY, line, name, cell)
@@ -283,23 +272,17 @@ def _scan_interactions(path: Path, layout: TableLayout, findings: Findings) -> _
             history.times.append(nanoseconds)
             history.items.append(numbers.setdefault(item, len(numbers)))
             history.lines.append(line)
-    if not readable.count and not findings.has_errors(path):
-        findings.error(path, _NO_ROWS)
     return readable
 
 
 def _scan_items(path: Path, layout: TableLayout, findings: Findings) -> _Texts:
     texts: _Texts = {}
-    rows = csv_rows(path, layout.separator, findings)
-    columns = _columns(path, rows, layout, (layout.item,), tuple(layout.texts.values()), findings)
-    for line, cells in rows if columns else ():
-        words = {
-            key: cells[columns[name]] if name in columns else ""
-            for key, name in layout.texts.items()
-        }
+    columns = tuple(layout.texts.values())
+    for line, cells in _table_rows(path, layout, (layout.item,), columns, findings):
+        words = {key: cells.get(name, "") for key, name in layout.texts.items()}
         parts = [part.strip() for part in words.pop("categories").split(layout.category_separator)]
         text = ItemText(categories=tuple(filter(None, parts)), **words)
-        item = cells[columns[layout.item]].strip()
+        item = cells[layout.item].strip()
         if not item:
             findings.error(path, _EMPTY, line, layout.item, item)
         elif item not in texts:
@@ -308,9 +291,24 @@ def _scan_items(path: Path, layout: TableLayout, findings: Findings) -> _Texts:
             findings.error(path, _TWO_ROWS, line, layout.item, item)
         else:
             findings.remark(path, _SAME_ROW, line, layout.item, item)
-    if not texts and not findings.has_errors(path):
-        findings.error(path, _NO_ROWS)
     return texts
+
+
+def _table_rows(
+    path: Path,
+    layout: TableLayout,
+    needed: Sequence[str],
+    optional: Sequence[str],
+    findings: Findings,
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The line of each readable row, and its cells by column; the header's problems are noted."""
+    rows, empty = csv_rows(path, layout.separator, findings), True
+    columns = _columns(path, rows, layout, needed, optional, findings)
+    for line, cells in rows if columns else ():
+        empty = False
+        yield line, {name: cells[index] for name, index in columns.items()}
+    if empty and not findings.has_errors(path):
+        findings.error(path, _NO_ROWS)
 
 
 def _columns(
@@ -333,7 +331,9 @@ def _columns(
             return {}
     missing = [name for name in needed if name not in header]
     if optional:
-        missing += [name for name in layout.renamed_texts() if name not in header]
+        # A column with another name than by default must exist.
+        renamed = [name for key, name in layout.texts.items() if name != key]
+        missing += [name for name in renamed if name not in header]
         if not missing and not set(optional) & set(header):
             missing = [layout.title]
     present = [name for name in (*needed, *optional) if name in header]

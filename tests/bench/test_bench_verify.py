@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from nezha_lite.bench import verifiers as bench_module
 from nezha_lite.bench.extrapolate import expected_bytes, extrapolate
-from nezha_lite.bench.verifiers import CHANGED, N_BEAMS, STRUCTURES, BeamStep, bench_verifiers
+from nezha_lite.bench.verifiers import (
+    CHANGED,
+    N_BEAMS,
+    STRUCTURES,
+    BeamStep,
+    VerifierBench,
+    bench_verifiers,
+)
 from nezha_lite.bench.workload import random_keys
 from nezha_lite.common.memory import free_memory
 from nezha_lite.common.results import ResultRow, read_results, write_results
@@ -37,7 +44,9 @@ def messages() -> list[str]:
 @pytest.fixture(scope="module")
 def rows(messages: list[str]) -> list[ResultRow]:
     with logged(messages):
-        return bench_verifiers(SIZES, RADICES, ("trie", *VERIFIER_KINDS), 8, 3, compile=False)
+        return bench_verifiers(
+            VerifierBench(SIZES, RADICES, ("trie", *VERIFIER_KINDS), 8, 3, compile=False)
+        )
 
 
 def test_a_row_per_size_and_structure(rows: list[ResultRow], messages: list[str]) -> None:
@@ -70,7 +79,7 @@ def test_a_row_per_size_and_structure(rows: list[ResultRow], messages: list[str]
 
 
 def test_without_baseline_and_decode_there_is_nothing_to_compare_to() -> None:
-    rows = bench_verifiers((100,), RADICES, ("trie",), 8, 2, decode=False)
+    rows = bench_verifiers(VerifierBench((100,), RADICES, ("trie",), 8, 2, decode=False))
     assert [set(row.metrics) for row in rows] == [METRICS]
     assert rows[0].model == {}
 
@@ -83,7 +92,7 @@ def test_rows_survive_their_file(rows: list[ResultRow], tmp_path: Path) -> None:
 
 def test_measuring_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
-    bench_verifiers((100,), RADICES, STRUCTURES, 8, 1, compile=False)
+    bench_verifiers(VerifierBench((100,), RADICES, STRUCTURES, 8, 1, compile=False))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -102,14 +111,17 @@ def test_measuring_leaves_the_random_state_alone() -> None:
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], words: str) -> None:
+    fields = {"sizes": (10,), "radices": RADICES, "decode": False} | arguments
     with pytest.raises(ValueError, match=words):
-        bench_verifiers(**({"sizes": (10,), "radices": RADICES, "decode": False} | arguments))
+        bench_verifiers(VerifierBench(**fields))
 
 
 def test_what_does_not_fit_is_left_out_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_module, "free_memory", lambda device: 100_000)
     with logged() as messages:
-        rows = bench_verifiers(SIZES, RADICES, ("hash-set", "trie"), 8, 1, decode=False)
+        rows = bench_verifiers(
+            VerifierBench(SIZES, RADICES, ("hash-set", "trie"), 8, 1, decode=False)
+        )
     assert [(row.verifier, row.settings["items"]) for row in rows] == [
         ("hash-set", 100),
         ("trie", 100),
@@ -120,7 +132,7 @@ def test_what_does_not_fit_is_left_out_with_a_sentence(monkeypatch: pytest.Monke
 
     wide = (2**12, 2**12, 2**13)  # 16 GiB of bits
     with logged() as messages:
-        rows = bench_verifiers((100,), wide, ("bitset", "trie"), 8, 1, decode=False)
+        rows = bench_verifiers(VerifierBench((100,), wide, ("bitset", "trie"), 8, 1, decode=False))
     assert [row.verifier for row in rows] == ["trie"]
     assert any(line.startswith("Left out: bitset at 100 items: ") for line in messages)
 
@@ -129,7 +141,7 @@ def test_free_memory_is_known_on_a_cpu_or_not_asked_for() -> None:
     free = free_memory(torch.device("cpu"))
     assert free is None or 0 < free < 2**50
     assert free_memory(torch.device("meta")) is None
-    bench_module._check_memory("trie", 1, 10, torch.device("cpu"))
+    assert bench_module._fitting(("trie",), 1, 10, torch.device("cpu")) == ["trie"]
 
 
 # ---- what is asked ------------------------------------------------------------------------------
@@ -165,7 +177,7 @@ def test_more_keys_than_the_space_has_are_refused() -> None:
 def test_beams_hold_existing_prefixes(n: int) -> None:
     keys = random_keys(n, math.prod(RADICES), 0)
     verifier = HashSetVerifier(CatalogueKeys(keys, RADICES))
-    step = BeamStep.of(keys, RADICES, 12, 0, torch.device("cpu"))
+    step = BeamStep.of(keys, VerifierBench((100,), RADICES, beam=12), torch.device("cpu"))
     assert len(step.prefixes) == len(step.continuations) == N_BEAMS
     for prefixes, continuations in zip(step.prefixes, step.continuations, strict=True):
         assert prefixes.shape == (1, 12)
@@ -205,7 +217,7 @@ def test_expected_memory_with_wide_keys() -> None:
 
 
 def measured(kind: str, items: Sequence[int], milliseconds: Sequence[float]) -> list[ResultRow]:
-    (row,) = bench_verifiers((100,), RADICES, (kind,), 8, 1, decode=False)
+    (row,) = bench_verifiers(VerifierBench((100,), RADICES, (kind,), 8, 1, decode=False))
     return [
         replace(
             row,

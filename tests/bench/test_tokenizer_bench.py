@@ -65,12 +65,9 @@ def test_rows_survive_their_file(rows: list[ResultRow], tmp_path: Path) -> None:
 def test_synthetic_vectors_are_made_where_they_are_measured(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    (row,) = bench_tokenizers(
-        "synthetic", SMALL, ["rq-kmeans"], 1, 5, settings={"note": "small"}, progress=True
-    )
+    (row,) = bench_tokenizers("synthetic", SMALL, ["rq-kmeans"], 1, 5, progress=True)
     assert row.settings["items"] == 400
     assert row.settings["synthetic"]["clusters"] == 5
-    assert row.settings["note"] == "small"
     codes = make_quantizer("rq-kmeans", 1, 5).fit(SMALL.make()).encode(SMALL.make())
     assert row.metrics["distinct"] == codes.unique().numel()
     assert "level" in capfd.readouterr().err, "the quantizer's own bar is shown"

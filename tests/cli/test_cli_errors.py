@@ -119,7 +119,7 @@ def test_bad_settings_are_one_sentence_and_leave_nothing(
 
 
 def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> None:
-    assert refused(cli("evaluate", trained, shop, "--users", "31"), "31", "30 users")
+    assert refused(cli("evaluate", trained, shop, "--users", "31"), "31", "0 to 30", "users")
     assert refused(cli("evaluate", trained, shop, "--device", "abacus"), "device is 'abacus'")
     assert refused(cli("evaluate", trained, shop, "--decoder", "magic"), "'magic'", "'speculative'")
     answer = cli("evaluate", trained, shop, "--beam", "0")  # after its bar has begun

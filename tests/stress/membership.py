@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nezha_lite.common.results import Provenance, ResultRow, provenance
+from nezha_lite.common.results import ResultRow, provenance
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, Verifier, make_verifier
 from tests.stress.membership_keys import PATTERNS, Truth, asked_keys, pattern_keys
 
@@ -176,7 +177,7 @@ def _row(
     spaces: Sequence[Sequence[int]],
     ids: int,
     seed: int,
-    made_by: Provenance,
+    made_by: dict[str, Any],
 ) -> ResultRow:
     return ResultRow(
         kind="reliability",
