@@ -80,7 +80,7 @@ class ExactDecoder(ModelDecoder):
             width = scores.shape[1] if everything else min(beam, scores.shape[1])
             after = _Ranking(prefixes, scores, scores.topk(width).indices)
             if trace:
-                levels.append(_level_trace(level, radices, before, after, log_probs))
+                levels.append(before.trace_of(level, radices, after, log_probs))
             before = after
         columns = (0, beam - before.order.shape[1])
         return DecodeResult(
@@ -211,23 +211,18 @@ class _Ranking:
         keys = self.prefixes.keys[self.order]
         return keys.masked_fill(self.ordered_scores().isneginf(), -1)
 
-
-def _level_trace(
-    level: int,
-    radices: tuple[int, ...],
-    before: _Ranking,
-    after: _Ranking,
-    log_probs: list[Tensor],
-) -> LevelTrace:
-    """The record of a beam search whose beams are all prefixes that exist."""
-    prefixes, n_codes = after.prefixes, radices[level - 1]
-    codes = prefixes.codes[:, -1]  # (P_l,)
-    beams = before.order.unsqueeze(-1).expand(-1, -1, n_codes)  # (B, P, C)
-    scores = (before.scores.unsqueeze(-1) + torch.cat(log_probs, dim=1)).gather(1, beams)
-    exists = torch.zeros_like(scores, dtype=torch.bool)
-    exists[:, prefixes.parents, codes] = after.scores.isfinite()
-    beam_of = before.order.argsort(dim=1)  # (B, P): which beam each prefix is
-    numbers = (beam_of[:, prefixes.parents] * n_codes + codes).gather(1, after.order)
-    kept = numbers.masked_fill(after.ordered_scores().isneginf(), -1)
-    keys = child_keys(before.ordered_keys(), level, radices)
-    return LevelTrace(level, scores, keys, exists.gather(1, beams), kept)
+    def trace_of(
+        self, level: int, radices: tuple[int, ...], after: _Ranking, log_probs: list[Tensor]
+    ) -> LevelTrace:
+        """The record of a beam search whose beams are all these prefixes, and its next step."""
+        prefixes, n_codes = after.prefixes, radices[level - 1]
+        codes = prefixes.codes[:, -1]  # (P_l,)
+        beams = self.order.unsqueeze(-1).expand(-1, -1, n_codes)  # (B, P, C)
+        scores = (self.scores.unsqueeze(-1) + torch.cat(log_probs, dim=1)).gather(1, beams)
+        exists = torch.zeros_like(scores, dtype=torch.bool)
+        exists[:, prefixes.parents, codes] = after.scores.isfinite()
+        beam_of = self.order.argsort(dim=1)  # (B, P): which beam each prefix is
+        numbers = (beam_of[:, prefixes.parents] * n_codes + codes).gather(1, after.order)
+        kept = numbers.masked_fill(after.ordered_scores().isneginf(), -1)
+        keys = child_keys(self.ordered_keys(), level, radices)
+        return LevelTrace(level, scores, keys, exists.gather(1, beams), kept)

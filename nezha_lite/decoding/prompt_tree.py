@@ -43,12 +43,7 @@ class PromptTree:
 
     def __init__(self, model: NezhaModel, prompts: Prompts) -> None:
         self.model = model
-        output = model.hidden_states(
-            prompts.input_ids,
-            attention_mask=prompts.visible(),
-            position_ids=prompts.position_ids,
-            use_cache=True,
-        )
+        output = model.read_prompts(prompts, use_cache=True)
         self.prompt_states = output.last_hidden_state[:, -(prompts.levels + 1) :]
         self.size, self.calls = 0, 1
         self._cache = output.past_key_values

@@ -199,11 +199,10 @@ class Recommender:
                 popularity of another number of items.
         """
         check(k >= 1, "k", k, "at least 1")
-        if popularity is not None and len(popularity) != self.semantic_ids.n_items:
-            raise ValueError(
-                f"popularity is of {len(popularity)} items, but the catalogue has "
-                f"{self.semantic_ids.n_items}."
-            )
+        if popularity is not None:
+            n_items = self.semantic_ids.n_items
+            valid = f"{n_items}, the catalogue's number of items"
+            check(len(popularity) == n_items, "len(popularity)", len(popularity), valid)
         allowed = self._sets("allow", allow, len(histories))
         denied = self._sets("deny", deny, len(histories))
         if exclude_seen:

@@ -259,6 +259,15 @@ class NezhaModel(PreTrainedModel):
             inputs_embeds=self.embedding_dropout(embedded), attention_mask=attention_mask, **inputs
         )
 
+    def read_prompts(self, prompts: Prompts, use_cache: bool) -> Any:
+        """One pass of the backbone over prompts: transformers' model output."""
+        return self.hidden_states(
+            prompts.input_ids,
+            attention_mask=prompts.visible(),
+            position_ids=prompts.position_ids,
+            use_cache=use_cache,
+        )
+
     def draft_states(self, prompts: Prompts) -> Tensor:
         """The one forward pass of NEZHA: h_0 … h_L, (B, L+1, D).
 
@@ -270,12 +279,7 @@ class NezhaModel(PreTrainedModel):
                 "draft_weight is 0: this model's draft head was not trained, so only its backbone "
                 "can decode."
             )
-        output = self.hidden_states(
-            prompts.input_ids,
-            attention_mask=prompts.visible(),
-            position_ids=prompts.position_ids,
-            use_cache=False,
-        )
+        output = self.read_prompts(prompts, use_cache=False)
         return output.last_hidden_state[:, -(self.head.levels + 1) :]
 
     # ---- training ---------------------------------------------------------------------------

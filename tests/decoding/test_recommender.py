@@ -183,7 +183,7 @@ def test_wrong_requests_are_named() -> None:
         trained.recommend([[0], [20]])
     with pytest.raises(ValueError, match="histories is empty"):
         trained.recommend([])
-    with pytest.raises(ValueError, match="popularity is of 3 items, but the catalogue has 20"):
+    with pytest.raises(ValueError, match=r"len\(popularity\) is 3, but must be 20, the cat"):
         trained.recommend(HISTORIES, popularity=[1, 2, 3])
     with pytest.raises(ValueError, match="verification is 'sometimes'"):
         trained.recommend(HISTORIES, verification="sometimes")
