@@ -111,12 +111,6 @@ class DecodeBench:
         contexts = (max(1, math.ceil((tokens - 1) / levels) - 1) for tokens in self.contexts)
         return (*self.histories, *contexts)
 
-    def measured_decoders(self) -> tuple[str, ...]:
-        """The decoders, after the forward passes they are compared with."""
-        captured = any(DECODERS[name].captured for name in self.decoders)
-        forwards = ("forward", "forward-captured") if captured else ("forward",)
-        return tuple(dict.fromkeys((*forwards, *self.decoders)))
-
 
 def bench_decoding(
     model: NezhaModel,
@@ -236,7 +230,9 @@ def _cases(
     """What is timed at one batch and history: the forward passes, then beam by beam."""
     cases: list[Case] = []
     any_verifier = next(iter(verifiers.values()))
-    for name in config.measured_decoders():
+    captured = any(DECODERS[name].captured for name in config.decoders)
+    forwards = ("forward", "forward-captured") if captured else ("forward",)
+    for name in dict.fromkeys((*forwards, *config.decoders)):
         kind = DECODERS[name]
         open_mode = not kind.forward and kind.verification is None
         for structure, verifier in verifiers.items() if open_mode else ((None, any_verifier),):

@@ -103,9 +103,8 @@ def _download(url: str, path: Path, digest: str, timeout: float, progressbar: bo
             raise
         raise OSError(error.errno, f"{error.strerror}; nothing was kept", str(path)) from None
     except ValueError as error:
-        reason = f"its hash is not {digest}" if "known hash" in str(error) else error
         raise ValueError(
-            f"{url} did not send the file that was pinned: {reason}; nothing was kept, try again "
+            f"{url} did not send the file that was pinned: {error}; nothing was kept, try again "
             "later."
         ) from None
 
@@ -115,15 +114,12 @@ def _retrieve(url: str, path: Path, digest: str, downloader: _Downloader) -> Non
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)  # the progress bar says enough
-    if len(digest) == 64:
-        pooch.retrieve(url, digest, path.name, path.parent, downloader=downloader)
-        return
     # pooch cannot check a git blob id: it downloads to another name, and the check is ours.
     part = path.with_name(f".{uuid4().hex[:16]}.part")
     try:
         pooch.retrieve(url, None, part.name, part.parent, downloader=downloader)
         if not matches(part, digest):
-            raise ValueError("the git blob id is not the known hash")
+            raise ValueError(f"its hash is not {digest}")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
