@@ -72,7 +72,7 @@ class TokenizerConfig:
 
 
 _BEHAVIOUR = VectorConfig(sources=("collaborative",))
-# Behaviour counts four times as much as texts: items taken together are what is predicted.
+# Behaviour counts four times as much as texts, because it is what a recommender predicts.
 _BOTH = VectorConfig(sources=("tfidf", "collaborative"), weights=(1.0, 4.0))
 TOKENIZERS: dict[str, TokenizerConfig] = {
     **{quantizer: TokenizerConfig(quantizer) for quantizer in QUANTIZERS},
@@ -259,7 +259,7 @@ def _identify(
     """Fit, encode, and warn if the codes collapsed: the IDs before and after resolving."""
     codes = quantizer.fit(vectors, progress).encode(vectors)
     plain = SemanticIds.from_codes(codes, quantizer.radices, dataset.items)
-    for problem in id_quality(plain, vectors, queries=1).found:
+    for problem in id_quality(plain, vectors, queries=1).issues:
         if problem.kind in ("collapsed", "single-code", "duplicates"):
             warnings.warn(CollapseWarning(problem.sentence), stacklevel=3)
     # The item that keeps the better code should be the one that is recommended more often.

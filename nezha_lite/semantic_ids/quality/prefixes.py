@@ -131,7 +131,7 @@ def item_categories(dataset: InteractionDataset, depth: int | None = None) -> li
 
     Args:
         dataset: with item texts.
-        depth: levels of the path that are kept. By default the coarsest depth that tells items
+        depth: levels of the path in a label. By default the coarsest depth that tells items
             apart: at least half of the items have it, and no category holds half of those. For
             Amazon's Beauty and Toys, where the first name is that of the shop's department, this
             is 2.

@@ -40,7 +40,7 @@ _PREFIX_FIGURES = (
 
 @dataclass(frozen=True)
 class PrefixQuality:
-    """What the first `level` codes say about their items; None where it was not asked or undefined.
+    """What the first `level` codes say about their items; None where not measured or undefined.
 
     `neighbours`: of an item's nearest neighbours, the share with its prefix; `neighbours_chance`
     for random neighbours, `neighbours_possible` at most. `purity`: of the items of a prefix that
@@ -81,7 +81,7 @@ class IdQuality:
         zero_vectors: items without a direction, left out of the neighbours.
         levels: one entry for each level.
         prefixes: one entry for each length of prefix.
-        found: what `problems` puts into words.
+        issues: what is wrong; `problems` gives the sentences alone.
     """
 
     items: int
@@ -93,7 +93,7 @@ class IdQuality:
     zero_vectors: int | None
     levels: tuple[LevelUse, ...]
     prefixes: tuple[PrefixQuality, ...]
-    found: tuple[Problem, ...]
+    issues: tuple[Problem, ...]
 
     @property
     def collision_rate(self) -> float:
@@ -108,11 +108,11 @@ class IdQuality:
     @property
     def collapsed(self) -> tuple[int, ...]:
         """The levels that collapsed, as `find_problems` defines it."""
-        return tuple(p.level for p in self.found if p.kind == "collapsed" and p.level)
+        return tuple(p.level for p in self.issues if p.kind == "collapsed" and p.level)
 
     def problems(self) -> list[str]:
         """One sentence for each thing that is wrong: where, how much, and what to do about it."""
-        return [problem.sentence for problem in self.found]
+        return [problem.sentence for problem in self.issues]
 
     def rows(self) -> list[dict[str, Any]]:
         """One JSON-ready object for each level, with every figure."""
@@ -127,7 +127,7 @@ class IdQuality:
     def metrics(self) -> dict[str, float]:
         """A flat mapping for `ResultRow.metrics`; a level's figures end in @level.
 
-        Figures that were not asked for or are undefined are left out. `lowest_use` is the share in
+        Figures that were not measured or are undefined are left out. `lowest_use` is the share in
         use of the least used codebook, the extra level aside.
         """
         figures: dict[str, float] = {
@@ -227,7 +227,7 @@ def id_quality(
         zero_vectors=None if vectors is None else int((~vectors.ne(0).any(dim=1)).sum()),
         levels=levels,
         prefixes=tuple(PrefixQuality(n, **prefix) for n, prefix in enumerate(figures, start=1)),
-        found=tuple(find_problems(levels, n_items, different)),
+        issues=tuple(find_problems(levels, n_items, different)),
     )
 
 
@@ -269,7 +269,7 @@ def _percent(value: float) -> str:
 
 
 def _share(value: float | None, *in_brackets: float | None) -> str | None:
-    """A share, and others to compare it with; None where it was not asked or is undefined."""
+    """A share, and others to compare it with; None where it was not measured or is undefined."""
     if value is None:
         return None
     shown = f"{value:.3f}" if value == 0 or value >= 5e-4 else f"{value:.1g}"

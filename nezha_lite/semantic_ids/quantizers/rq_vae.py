@@ -219,8 +219,8 @@ class _Network(nn.Module):
                 codes = nearest_codes(residual, book)  # (N,)
                 dead = (torch.bincount(codes, minlength=len(book)) == 0).nonzero()[:, 0]
                 # A residual that a code already equals gains nothing from another code.
-                wanting = (residual.float() != book[codes]).any(1).nonzero()[:, 0]
-                drawn = wanting[torch.randperm(len(wanting), generator=generator)[: len(dead)]]
+                inexact = (residual.float() != book[codes]).any(1).nonzero()[:, 0]
+                drawn = inexact[torch.randperm(len(inexact), generator=generator)[: len(dead)]]
                 if not len(drawn):
                     break
                 book[dead[: len(drawn)]] = residual[drawn].float()

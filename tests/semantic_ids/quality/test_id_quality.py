@@ -24,7 +24,7 @@ def ids(codes: list[list[int]], radices: tuple[int, ...] | None = None) -> Seman
 
 
 def kinds(quality: IdQuality) -> list[tuple[str, int | None]]:
-    return [(problem.kind, problem.level) for problem in quality.found]
+    return [(problem.kind, problem.level) for problem in quality.issues]
 
 
 def slow_bits(values: list[object]) -> float:
