@@ -19,7 +19,7 @@ class LevelUse:
     Attributes:
         level: 1 … L.
         radix: codes the level has.
-        used: codes that an item carries.
+        codes_used: codes that an item has.
         attainable_codes: as many as could be used: min(radix, different things to tell apart).
         entropy: −Σ p log2 p of the codes' shares, in bits.
         attainable_perplexity: an upper bound of `perplexity`, from the items there are.
@@ -30,7 +30,7 @@ class LevelUse:
 
     level: int
     radix: int
-    used: int
+    codes_used: int
     attainable_codes: int
     entropy: float
     attainable_perplexity: float
@@ -41,7 +41,7 @@ class LevelUse:
     @property
     def use(self) -> float:
         """The share of the codebook in use."""
-        return self.used / self.radix
+        return self.codes_used / self.radix
 
     @property
     def perplexity(self) -> float:
@@ -86,7 +86,7 @@ def level_uses(
             LevelUse(
                 level=level,
                 radix=radix,
-                used=len(counts),
+                codes_used=len(counts),
                 attainable_codes=min(radix, n_items if extra else len(multiples)),
                 entropy=entropy_of(counts),
                 attainable_perplexity=float(2.0**attainable),

@@ -26,7 +26,7 @@ Kind = Literal["single-code", "collapsed", "redundant", "duplicates", "collision
 _SENTENCES: dict[Kind, str] = {
     "single-code": "Level {level.level} has a codebook of 1, so it tells nothing apart and costs a "
     "decoding step: leave it out, or give it at least 2 codes.",
-    "collapsed": "Level {level.level} has collapsed: it uses {level.used:,} of "
+    "collapsed": "Level {level.level} has collapsed: it uses {level.codes_used:,} of "
     "{level.attainable_codes:,} codes that it could, and {level.top:.1%} of the items carry one "
     "code, so it says no more than {level.perplexity:.1f} evenly used codes: choose fewer codes, "
     "or a quantizer that keeps codes alive (rq-kmeans, balanced-rq-kmeans, rq-vae with revival).",
@@ -78,9 +78,8 @@ def _of_level(level: LevelUse, before: int, different: int, items: int) -> Kind 
         return "single-code"
     if level.extra or different == 1 or items == 1:
         return None
-    low = (
-        level.used < COLLAPSED_USE * level.attainable_codes or level.attained < COLLAPSED_PERPLEXITY
-    )
+    few = level.codes_used < COLLAPSED_USE * level.attainable_codes
+    low = few or level.attained < COLLAPSED_PERPLEXITY
     if low and before < different and level.prefixes < different:
         return "collapsed"
     return "redundant" if level.prefixes == before else None

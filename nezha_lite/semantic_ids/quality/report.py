@@ -27,9 +27,9 @@ from nezha_lite.semantic_ids.quality.prefixes import (
 from nezha_lite.semantic_ids.quality.problems import Problem, find_problems
 from nezha_lite.semantic_ids.quantizers.base import check_vectors
 
-# What `IdQuality.rows` reports of a level, beside `codes_used`.
+# What `IdQuality.rows` reports of a level.
 _LEVEL_FIGURES = (
-    *("level", "extra", "radix", "use", "entropy", "perplexity"),
+    *("level", "extra", "radix", "codes_used", "use", "entropy", "perplexity"),
     *("attained", "top", "prefixes"),
 )
 _PREFIX_FIGURES = (
@@ -120,7 +120,6 @@ class IdQuality:
         for use, prefix in zip(self.levels, self.prefixes, strict=True):
             row = {name: getattr(use, name) for name in _LEVEL_FIGURES}
             row |= {name: getattr(prefix, name) for name in _PREFIX_FIGURES}
-            row["codes_used"] = use.used
             rows.append({key: v if v is None else _short(v) for key, v in row.items()})
         return rows
 
@@ -278,7 +277,7 @@ def _share(value: float | None, *in_brackets: float | None) -> str | None:
 
 _COLUMNS: dict[str, Callable[[LevelUse, PrefixQuality], str | None]] = {
     "level": lambda use, _: f"{use.level} (extra)" if use.extra else f"{use.level}",
-    "codes used": lambda use, _: f"{use.used:,} of {use.radix:,}",
+    "codes used": lambda use, _: f"{use.codes_used:,} of {use.radix:,}",
     "effective codes": lambda use, _: f"{use.perplexity:.1f}",
     "of attainable": lambda use, _: "–" if use.extra else _percent(use.attained),
     "commonest code": lambda use, _: _percent(use.top),

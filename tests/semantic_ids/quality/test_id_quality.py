@@ -42,7 +42,7 @@ def test_a_catalogue_counted_by_hand() -> None:
     assert (quality.shared, quality.largest_group) == (2, 2)
     assert quality.occupancy == 3 / 8
     first, second = quality.levels
-    assert (first.used, first.radix, first.counts, first.prefixes) == (2, 4, (3, 1), 2)
+    assert (first.codes_used, first.radix, first.counts, first.prefixes) == (2, 4, (3, 1), 2)
     assert first.use == 0.5
     assert first.entropy == pytest.approx(2 - 0.75 * math.log2(3))  # shares 3/4 and 1/4
     assert first.perplexity == pytest.approx(4 / 3**0.75)
@@ -112,7 +112,7 @@ def test_a_first_level_as_uneven_as_the_released_one_is_not_collapsed() -> None:
     sizes = [max(1, round(560 * 0.974**rank)) for rank in range(197)]
     codes = [[code, item % 256] for code, size in enumerate(sizes) for item in range(size)]
     quality = id_quality(ids(codes, (256, 256)))
-    assert quality.levels[0].used == 197
+    assert quality.levels[0].codes_used == 197
     assert 0.25 < quality.levels[0].attained < 0.5
     assert quality.collapsed == ()
 
@@ -125,7 +125,7 @@ def test_a_collapsed_level_is_named_measured_and_given_a_remedy() -> None:
     assert quality.collapsed == (2,)
     (sentence,) = quality.problems()
     assert sentence.startswith("Level 2 has collapsed: it uses ")
-    assert f"{quality.levels[1].used} of 64 codes" in sentence
+    assert f"{quality.levels[1].codes_used} of 64 codes" in sentence
     assert f"{quality.levels[1].top:.1%} of the items" in sentence
     assert "choose fewer codes" in sentence
     assert sentence in quality.table()
