@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from nezha_lite.cli.options import options_of
+from nezha_lite.cli.options import command_of, options_of
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,28 @@ def test_help_and_defaults_are_those_of_the_source() -> None:
 def test_a_field_without_help_is_an_error() -> None:
     with pytest.raises(KeyError, match="mode"):
         options_of("settings", lambda mode="off": None, "mode")
+
+
+def test_a_docstring_explains_arguments_and_options_and_is_not_shown_itself() -> None:
+    app = typer.Typer()
+
+    @command_of(app)
+    def command(
+        name: str, beam: int = 3, short: Annotated[bool, typer.Option("--short")] = False
+    ) -> None:
+        """Searches.
+
+        Args:
+            name: of the search
+            beam: width of the beam,
+                in two lines
+            short: only a few
+        """
+
+    output = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    text = " ".join(output.split())
+    assert "of the search [required]" in text
+    assert "width of the beam, in two lines [default: 3]" in text
+    assert "only a few" in text
+    assert "--no-short" not in text
+    assert "Args:" not in text
