@@ -1,8 +1,7 @@
-"""How often does an unchecked decoder name items that do not exist?
+"""How often does an unchecked decoder return semantic IDs that no item has?
 
-Three things decide it, and each has a function here: how wide the beam is, how long the model was
-trained, and how the catalogue has changed since. Every row of figures compares the verification
-modes on the same users and weights.
+It depends on the beam width, the length of the training, and the changes of the catalogue since.
+The rows compare the verification modes on the same users and weights.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nezha_lite.common.checks import check
 from nezha_lite.common.results import ResultRow
 from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding import VERIFICATIONS, NezhaDecoder
@@ -30,11 +30,11 @@ def by_beam(
     beams: Sequence[int],
     epochs: float,
 ) -> Iterator[ResultRow]:
-    """Hallucinations against beam width: a row per beam and mode.
+    """Hallucinations by beam width: a row per beam and verification mode.
 
     Args:
-        epochs: how long the model was trained, recorded in the rows; call this with checkpoints of
-            several ages to see training's effect.
+        epochs: of the model's training, stored in the rows. Checkpoints of several ages show the
+            effect of training.
     """
     for beam in beams:
         yield from _measure(trained, dataset, split, beam, (), {"epochs": epochs, "removed": 0.0})
@@ -55,8 +55,7 @@ def by_removal(
     """
     order = np.random.default_rng(seed).permutation(dataset.n_items)
     for share in shares:
-        if not 0 <= share < 1:
-            raise ValueError(f"removed is {share}, but must be a share in [0, 1).")
+        check(0 <= share < 1, "removed", share, "a share in [0, 1)")
         removed = frozenset(order[: round(share * dataset.n_items)].tolist())
         settings = {"epochs": epochs, "removed": share, "removal_seed": seed}
         yield from _measure(trained, dataset, split, beam, removed, settings)
@@ -90,16 +89,11 @@ def _measure(
     present = np.array([target not in removed for target in split.targets])
     for verification in VERIFICATIONS:
         started = time.perf_counter()
-        measured = evaluate(
-            NezhaDecoder(trained.model, verifier, verification),
-            trained.model,
-            trained.semantic_ids,
-            split,
-            beam,
-            popularity,
-            removed,
+        decoder = NezhaDecoder(trained.model, verifier, verification)
+        evaluation = evaluate(
+            decoder, trained.model, trained.semantic_ids, split, beam, popularity, removed
         )
-        figures = measured.metrics((10,))
+        figures = evaluation.metrics((10,))
         yield ResultRow.measured(
             device=trained.model.device,
             started=started,
@@ -112,7 +106,7 @@ def _measure(
             metrics={
                 "valid": figures["valid"],
                 "filled": figures["filled"],
-                "recall@10": float(recall_at(measured.ranks[present], 10).mean()),
+                "recall@10": float(recall_at(evaluation.ranks[present], 10).mean()),
             },
             settings={**settings, "users": len(split.targets), "scored_users": int(present.sum())},
         )

@@ -1,8 +1,7 @@
 """Item-level evaluation over the full catalogue.
 
-What counts is whether the *item* that came next is in the list. A hit on its semantic ID is not
-enough where items share IDs: such a figure rises as the codebook collapses, so it is reported
-beside the others as a warning only (`sid_recall@k`).
+A hit is the *item* that came next. A hit on its semantic ID is not enough where items share IDs:
+that figure rises as the codebook collapses, so it is reported only as a warning (`sid_recall@k`).
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from nezha_lite.verifiers.request_filter import item_set
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What U users' lists were worth.
+    """The lists of U users, and the places of their targets.
 
     Attributes:
         ranks: (U,) int64, place (0 = first) of the target item, NOT_FOUND if it is not listed.
         sid_ranks: (U,) int64, place of the target's semantic ID.
-        lists: U lists of item indices, best first; -1 is a place wasted on an ID without item.
+        lists: U lists of item indices, best first; -1 is a place of an ID without an item.
         returned: (U,) int64, places of the beam that hold an ID, existing or not.
         existing: (U,) int64, places of the beam that hold an existing ID.
         beam: beam width.
@@ -65,12 +64,20 @@ class Evaluation:
 
 
 def recall_at(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """1 for users whose target is among the first k, else 0: (U,) → (U,)."""
+    """1 for users whose target is among the first k, else 0: (U,) → (U,).
+
+    >>> recall_at(np.array([0, 3, -1]), k=2)
+    array([1., 0., 0.])
+    """
     return ((ranks >= 0) & (ranks < k)).astype(np.float64)
 
 
 def ndcg_at(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """1 / log2(2 + rank) for targets among the first k, else 0: (U,) → (U,)."""
+    """1 / log2(2 + rank) for targets among the first k, else 0: (U,) → (U,).
+
+    >>> ndcg_at(np.array([0, 2, 10, -1]), k=10)
+    array([1. , 0.5, 0. , 0. ])
+    """
     gains = 1.0 / np.log2(2.0 + np.maximum(ranks, 0))
     return gains * recall_at(ranks, k)
 
@@ -90,12 +97,12 @@ def evaluate(
 
     Args:
         popularity: how often each item occurs in training; orders items that share an ID.
-        removed: items gone since training. They still make sense in a history, but an ID left
-            without items no longer exists.
+        removed: items that left the catalogue after training. A history may still hold them, but
+            an ID without items no longer exists.
         batch_size: users per decode.
     """
     ranks, sid_ranks, lists, returned = [], [], [], []
-    invalid: list[int] = []
+    existing: list[int] = []
     absent = torch.zeros(semantic_ids.n_items, dtype=torch.bool)
     absent[item_set(semantic_ids, removed, "removed")] = True
     starts = range(0, len(split.targets), batch_size)
@@ -105,32 +112,35 @@ def evaluate(
         keys = decoder.decode(prompts, beam).keys.cpu()  # (B, K)
         items = item_lists(keys, semantic_ids, popularity, absent)
         lists.extend(items)
-        returned.extend((keys >= 0).sum(dim=1).tolist())
-        invalid.extend(row.count(NOT_FOUND) for row in items)
+        n_ids = (keys >= 0).sum(dim=1).tolist()
+        returned.extend(n_ids)
+        existing.extend(n - row.count(NOT_FOUND) for n, row in zip(n_ids, items, strict=True))
         for row, target in enumerate(split.targets[batch]):
-            ranks.append(_rank(items[row], target))
-            sid_ranks.append(_rank(keys[row].tolist(), int(semantic_ids.keys[target])))
+            ranks.append(rank_of(items[row], target))
+            sid_ranks.append(rank_of(keys[row].tolist(), int(semantic_ids.keys[target])))
     return Evaluation(
-        np.array(ranks),
-        np.array(sid_ranks),
-        lists,
-        np.array(returned),
-        np.array(returned) - np.array(invalid),
-        beam,
+        np.array(ranks), np.array(sid_ranks), lists, np.array(returned), np.array(existing), beam
     )
 
 
 def evaluate_popularity(dataset: InteractionDataset, split: Split, length: int) -> Evaluation:
-    """The baseline that everything must beat: the same most popular items for everyone."""
+    """The simplest baseline: the same `length` most popular items for every user."""
     counts = dataset.popularity()
     ranking = sorted(range(dataset.n_items), key=lambda item: -counts[item])[:length]
-    ranks = np.array([_rank(ranking, target) for target in split.targets])
+    ranks = np.array([rank_of(ranking, target) for target in split.targets])
     full = np.full(len(ranks), len(ranking))
     return Evaluation(ranks, ranks, [ranking] * len(ranks), full, full, length)
 
 
 def overlap_at(left: Sequence[list[int]], right: Sequence[list[int]], k: int) -> float:
-    """Mean share of the first k items that two decoders have in common, user by user."""
+    """Mean share of the first k items that two decoders have in common, user by user.
+
+    >>> overlap_at([[1, 2], [3, 4]], [[2, 1], [5, 4]], k=2)
+    0.75
+
+    Raises:
+        ValueError: if there are no users, or not the same number of lists.
+    """
     if len(left) != len(right) or not left:
         raise ValueError(f"Overlap needs the same users twice, not {len(left)} and {len(right)}.")
     shares = [
@@ -139,8 +149,10 @@ def overlap_at(left: Sequence[list[int]], right: Sequence[list[int]], k: int) ->
     return float(np.mean(shares))
 
 
-def _rank(listed: Sequence[int], target: int) -> int:
-    try:
-        return listed.index(target)
-    except ValueError:
-        return NOT_FOUND
+def rank_of(items: Sequence[int], target: int) -> int:
+    """The target's place in a list of items, 0 for the first, or NOT_FOUND.
+
+    >>> rank_of([7, 4, 9], 4), rank_of([7, 4, 9], 5)
+    (1, -1)
+    """
+    return items.index(target) if target in items else NOT_FOUND

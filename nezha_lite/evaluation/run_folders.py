@@ -1,32 +1,45 @@
-"""A run's folder knows what was asked of it, so that it is never taken for another run's."""
+"""Files of a run's folder: its settings, which no other run may reuse, figures, users' lists."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nezha_lite.common.files import atomic_write, parse_json
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from nezha_lite.common.files import (
+    atomic_write,
+    damage_named,
+    parse_json,
+    read_tensors,
+    write_tensors,
+)
 from nezha_lite.datasets import InteractionDataset
+from nezha_lite.decoding.item_lists import NOT_FOUND
+from nezha_lite.evaluation.metrics import Evaluation
 
 ASKED_FILE = "asked.json"
+_ABSENT = object()  # equal to no value of JSON
 
 
 def claim(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Note in `folder` what is asked of this run.
+    """Store the settings of this run in `folder`.
 
     Raises:
-        ValueError: if the folder holds a run of which something else was asked, naming what.
+        ValueError: if the folder holds a run of other settings, naming those that differ.
     """
     if not check_claim(folder, asked):
         write_object(folder / ASKED_FILE, as_json(asked))
 
 
 def check_claim(folder: Path, asked: Mapping[str, Any]) -> bool:
-    """Whether `folder` is already this run's: False if it is nobody's.
+    """Whether `folder` is already this run's: False if no run has claimed it.
 
     Raises:
         ValueError: as `claim`.
@@ -42,18 +55,14 @@ def check_claim(folder: Path, asked: Mapping[str, Any]) -> bool:
     return True
 
 
-def _differing(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
+def _differing(stored: Any, asked: Any, name: str = "") -> Iterator[str]:
     """The dotted names of what differs, such as "config.training.epochs"."""
-    if not (isinstance(found, dict) and isinstance(wanted, dict)):
-        if found != wanted:
-            yield name
-        return
-    for key in {*found, *wanted}:
-        inner = f"{name}.{key}" if name else key
-        if key in found and key in wanted:
-            yield from _differing(found[key], wanted[key], inner)
-        else:
-            yield inner
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        for key in {*stored, *asked}:
+            inner = f"{name}.{key}" if name else key
+            yield from _differing(stored.get(key, _ABSENT), asked.get(key, _ABSENT), inner)
+    elif stored != asked:
+        yield name
 
 
 def read_object(path: Path, *needed: str) -> dict[str, Any]:
@@ -61,15 +70,13 @@ def read_object(path: Path, *needed: str) -> dict[str, Any]:
 
     ValueError names a damaged file and the remedy.
     """
-    try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not found:
+    with damage_named(path, "is damaged, delete its folder to run again"):
+        content = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not content:
             raise ValueError("it holds no settings or figures")
-        if missing := [name for name in needed if name not in found]:
+        if missing := [name for name in needed if name not in content]:
             raise ValueError(f"it has no {missing[0]!r}")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, delete its folder to run again: {error}") from error
-    return found
+    return content
 
 
 def write_object(path: Path, content: Mapping[str, Any]) -> None:
@@ -79,8 +86,11 @@ def write_object(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """What JSON makes of it (lists for tuples), so that settings compare equal to stored ones."""
-    return json.loads(json.dumps(value))
+    """The value as JSON gives it back: objects for dataclasses, lists for tuples.
+
+    Settings then compare equal to stored ones.
+    """
+    return json.loads(json.dumps(value, default=asdict))
 
 
 def fingerprint(dataset: InteractionDataset) -> dict[str, str]:
@@ -89,3 +99,50 @@ def fingerprint(dataset: InteractionDataset) -> dict[str, str]:
     texts = [asdict(text) for text in dataset.texts or ()]
     digest = hashlib.sha256(json.dumps([*content, texts]).encode()).hexdigest()
     return {"name": dataset.name, "sha256": digest}
+
+
+# ---- users' lists: every question is asked of them later, without decoding again ----------------
+
+_COLUMNS = ("ranks", "sid_ranks", "returned", "existing")
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a decoder gave to U users, and how that came about."""
+
+    evaluation: Evaluation
+    about: Mapping[str, Any]
+
+
+def save_lists(path: Path, evaluation: Evaluation, about: Mapping[str, Any]) -> None:
+    """Write an evaluation as safetensors, whole or not at all, with `about` as JSON beside it."""
+    columns = {name: getattr(evaluation, name) for name in _COLUMNS}
+    columns["lengths"] = list(map(len, evaluation.lists))
+    tensors = {name: torch.tensor(column, dtype=torch.int32) for name, column in columns.items()}
+    rows = [torch.tensor(items, dtype=torch.int32) for items in evaluation.lists]
+    tensors["lists"] = pad_sequence(rows, batch_first=True, padding_value=NOT_FOUND)  # (U, longest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, tensors, {"about": json.dumps(about), "beam": str(evaluation.beam)})
+
+
+def load_lists(path: Path) -> Stored:
+    """Read what `save_lists` wrote; ValueError names a damaged file and the remedy."""
+    with damage_named(path, "is damaged, delete it to decode again"):
+        tensors, heading = read_tensors(path)
+        about, beam = parse_json(heading["about"]), int(heading["beam"])
+        if not isinstance(about, dict):
+            raise ValueError("about holds no object")
+        users = len(tensors["ranks"])
+        longest = tensors["lists"].shape[1:2]
+        shapes = dict.fromkeys((*_COLUMNS, "lengths"), (users,)) | {"lists": (users, *longest)}
+        for name, shape in shapes.items():
+            if tensors[name].shape != shape or tensors[name].dtype != torch.int32:
+                stored = f"{tensors[name].dtype} of shape {tuple(tensors[name].shape)}"
+                raise ValueError(f"{name} is {stored}, but must be int32 of {users} users")
+        lengths = tensors["lengths"].tolist()
+        if not all(0 <= length <= longest[0] for length in lengths):
+            raise ValueError(f"lengths are not all in 0..{longest[0]}")
+        rows = zip(tensors["lists"].tolist(), lengths, strict=True)
+        lists = [row[:length] for row, length in rows]
+        columns = {name: tensors[name].numpy().astype(np.int64) for name in _COLUMNS}
+    return Stored(Evaluation(lists=lists, beam=beam, **columns), about)

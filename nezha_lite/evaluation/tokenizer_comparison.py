@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,18 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.evaluation.metrics import evaluate
 from nezha_lite.evaluation.run_folders import (
-    ASKED_FILE,
     as_json,
+    check_claim,
     claim,
     fingerprint,
     read_object,
     write_object,
 )
+from nezha_lite.evaluation.tokenizer_report import fitted_ids
 from nezha_lite.model import NezhaModel
-from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.quantizers import QUANTIZERS
 from nezha_lite.semantic_ids.tokenizer import (
     TOKENIZERS,
-    ItemTokenizer,
     TokenizerConfig,
     default_vectors,
 )
@@ -49,16 +48,11 @@ def contenders(dataset: InteractionDataset) -> dict[str, TokenizerConfig | None]
 
     Without texts all vectors are behaviour, so the names that say so add nothing.
     """
-    found: dict[str, TokenizerConfig | None] = {}
-    if dataset.released_codes is not None:
-        found["released"] = None
+    released = {} if dataset.released_codes is None else {"released": None}
     vectors = default_vectors(dataset)
-    for name, config in TOKENIZERS.items():
-        if vectors == VectorConfig():
-            found[name] = config
-        elif name in QUANTIZERS:
-            found[name] = replace(config, vectors=vectors)
-    return found
+    if vectors == VectorConfig():
+        return {**released, **TOKENIZERS}
+    return released | {name: replace(TOKENIZERS[name], vectors=vectors) for name in QUANTIZERS}
 
 
 @dataclass(frozen=True)
@@ -111,36 +105,57 @@ def compare_tokenizers(
     check(different, "seeds", list(seeds), "one or more different numbers")
     budget = budget or Budget()
     for name, config in tokenizers.items():
-        runs = [
-            _measure(dataset, name, config, seed, Path(output), budget, progress) for seed in seeds
-        ]
-        yield _row(dataset, name, config, seeds, runs, budget)
+        folder = Path(output) / name
+        runs = [_measure(dataset, config, seed, folder, budget, progress) for seed in seeds]
+        # An interrupted run does not know its training time, so the row leaves it out.
+        shared = set.intersection(*(set(run["figures"]) for run in runs))
+        figures = [{k: v for k, v in run["figures"].items() if k in shared} for run in runs]
+        metrics, std, per_seed = over_seeds(figures)
+        yield ResultRow(
+            kind="tokenizer",
+            dataset=dataset.name,
+            model=runs[0]["model"],
+            decoder="nezha",
+            verifier="prefix",
+            beam=budget.beam,
+            metrics={key: round(value, 5) for key, value in metrics.items()},
+            std={key: round(value, 5) for key, value in std.items()},
+            per_seed=per_seed,
+            seeds=list(seeds),
+            settings={
+                "tokenizer": name,
+                "config": as_json(config),
+                "radices": [run["radices"] for run in runs],
+                "users": runs[0]["users"],
+                "training": as_json(budget.training),
+            },
+            seconds=round(sum(run["seconds"] for run in runs), 1),
+            **runs[-1]["provenance"],
+        )
 
 
 def _measure(
     dataset: InteractionDataset,
-    name: str,
     config: TokenizerConfig | None,
     seed: int,
-    output: Path,
+    tokenizer_folder: Path,
     budget: Budget,
     progress: bool,
 ) -> dict[str, Any]:
     """One tokenizer and seed: its figures, from the run's folder where they are there already."""
-    folder = output / name / f"seed-{seed}"
+    folder = tokenizer_folder / f"seed-{seed}"
     training = replace(budget.training, seed=seed)
     config = replace(config, seed=seed) if config else None
     asked = {
         "dataset": fingerprint(dataset),
-        "tokenizer": config and asdict(config),
-        "budget": asdict(replace(budget, training=training)),
+        "tokenizer": config,
+        "budget": replace(budget, training=training),
     }
-    if (folder / ASKED_FILE).is_file():
-        claim(folder, asked)
+    check_claim(folder, asked)
     if (folder / MEASURED_FILE).is_file():
         return read_object(folder / MEASURED_FILE)
     started = time.perf_counter()
-    plain, semantic_ids = _semantic_ids(dataset, config, progress)
+    _, plain, semantic_ids = fitted_ids(dataset, config, progress)
     model = NezhaModel.from_preset(budget.preset, semantic_ids, seed=seed, dropout=budget.dropout)
     claim(folder, asked)
     record = train(model, semantic_ids, dataset, folder, training, resume=True, progress=progress)
@@ -170,49 +185,3 @@ def _measure(
     write_object(folder / MEASURED_FILE, measured)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # nothing is left to resume
     return measured
-
-
-def _semantic_ids(
-    dataset: InteractionDataset, config: TokenizerConfig | None, progress: bool
-) -> tuple[SemanticIds, SemanticIds]:
-    """IDs as they came, and without collisions as far as the configuration goes."""
-    if config is None:
-        released = released_semantic_ids(dataset)
-        return released, released
-    tokenizer = ItemTokenizer(config).fit(dataset, progress)
-    return tokenizer.plain_ids, tokenizer.semantic_ids
-
-
-def _row(
-    dataset: InteractionDataset,
-    name: str,
-    config: TokenizerConfig | None,
-    seeds: Sequence[int],
-    runs: Sequence[dict[str, Any]],
-    budget: Budget,
-) -> ResultRow:
-    shared = set.intersection(*(set(run["figures"]) for run in runs))  # times are not always known
-    figures = [{k: v for k, v in run["figures"].items() if k in shared} for run in runs]
-    several = len(seeds) > 1
-    metrics, std, per_seed = over_seeds(figures) if several else (figures[0], {}, {})
-    return ResultRow(
-        kind="tokenizer",
-        dataset=dataset.name,
-        model=runs[0]["model"],
-        decoder="nezha",
-        verifier="prefix",
-        beam=budget.beam,
-        metrics={key: round(value, 5) for key, value in metrics.items()},
-        std={key: round(value, 5) for key, value in std.items()},
-        per_seed=per_seed,
-        seeds=list(seeds),
-        settings={
-            "tokenizer": name,
-            "config": as_json(asdict(config)) if config else None,
-            "radices": [run["radices"] for run in runs],
-            "users": runs[0]["users"],
-            "training": as_json(asdict(budget.training)),
-        },
-        seconds=round(sum(run["seconds"] for run in runs), 1),
-        **runs[-1]["provenance"],
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from nezha_lite.common.results import ResultRow, provenance
+from nezha_lite.common.results import ResultRow
 from nezha_lite.datasets import InteractionDataset
+from nezha_lite.evaluation.run_folders import as_json
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.quality import IdQuality, id_quality, item_categories
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig, item_vectors
@@ -54,17 +54,10 @@ def report_tokenizer(
         progress: show bars while fitting.
     """
     started = time.perf_counter()
+    tokenizer, plain, semantic_ids = fitted_ids(dataset, config, progress)
     other: SemanticIds | None = None
-    if config is None:
-        tokenizer = None
-        plain = semantic_ids = released_semantic_ids(dataset)
-    else:
-        tokenizer = ItemTokenizer(config).fit(dataset, progress)
-        plain, semantic_ids = tokenizer.plain_ids, tokenizer.semantic_ids
-    if config is not None and stability:
-        other = (
-            ItemTokenizer(replace(config, seed=(config.seed + 1) % 2**32)).fit(dataset).plain_ids
-        )
+    if config and stability:
+        _, other, _ = fitted_ids(dataset, replace(config, seed=(config.seed + 1) % 2**32))
     texts, behaviour = _reference_vectors(dataset)
     quality = id_quality(plain, texts, item_categories(dataset), other)
     metrics = quality.metrics()
@@ -74,23 +67,38 @@ def report_tokenizer(
                 metrics[f"behaviour_neighbours@{level.level}"] = round(level.neighbours, 6)
     metrics["collision_rate_after"] = semantic_ids.collision_rate
     metrics["levels_after"] = semantic_ids.levels
-    row = ResultRow(
+    row = ResultRow.measured(
+        device="cpu",
+        started=started,
+        digits=15,  # `IdQuality.metrics` has rounded to significant digits
         kind="tokenizer",
         dataset=dataset.name,
         model={},
         metrics=metrics,
-        seeds=[] if config is None else [config.seed],
+        seeds=[config.seed] if config else [],
         settings={
-            "ids": name or ("released" if config is None else config.quantizer),
-            "vectors": None if config is None else "+".join(config.vectors.sources),
-            "config": None if config is None else json.loads(json.dumps(asdict(config))),
+            "ids": name or (config.quantizer if config else "released"),
+            "vectors": "+".join(config.vectors.sources) if config else None,
+            "config": as_json(config),
             "radices": list(plain.radices),
             "radices_after": list(semantic_ids.radices),
         },
-        **provenance("cpu"),
-        seconds=round(time.perf_counter() - started, 1),
     )
     return TokenizerReport(quality, semantic_ids, tokenizer, row)
+
+
+def fitted_ids(
+    dataset: InteractionDataset, config: TokenizerConfig | None, progress: bool = False
+) -> tuple[ItemTokenizer | None, SemanticIds, SemanticIds]:
+    """The tokenizer fitted to the data, and its IDs before and after collisions are resolved.
+
+    Without a configuration: None, and twice the IDs released with the data set.
+    """
+    if config is None:
+        released = released_semantic_ids(dataset)
+        return None, released, released
+    tokenizer = ItemTokenizer(config).fit(dataset, progress)
+    return tokenizer, tokenizer.plain_ids, tokenizer.semantic_ids
 
 
 def _reference_vectors(dataset: InteractionDataset) -> tuple[Tensor | None, Tensor | None]:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
 from nezha_lite.evaluation.statistics import holm
-from nezha_lite.evaluation.study.systems import Published
+from nezha_lite.evaluation.study.config import Published
 from nezha_lite.plots import draw
 from nezha_lite.plots.style import (
     BLACK,

@@ -15,8 +15,7 @@ import torch
 from nezha_lite.common.results import ResultRow, provenance, write_results
 from nezha_lite.datasets import InteractionDataset, ItemText, write_folder
 from nezha_lite.evaluation import Evaluation
-from nezha_lite.evaluation.run_folders import claim
-from nezha_lite.evaluation.study.list_files import save_lists
+from nezha_lite.evaluation.run_folders import claim, save_lists
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import make_quantizer
 from nezha_lite.semantic_ids.spreadsheet import write_sid_map

@@ -12,8 +12,7 @@ import torch
 from nezha_lite.common.results import ResultRow, provenance, read_results, write_results
 from nezha_lite.evaluation import Evaluation
 from nezha_lite.evaluation.hallucination import epochs_trained
-from nezha_lite.evaluation.run_folders import ASKED_FILE, claim
-from nezha_lite.evaluation.study.list_files import load_lists, save_lists
+from nezha_lite.evaluation.run_folders import ASKED_FILE, claim, load_lists, save_lists
 from tests.faults.promises import Fault, each, refused
 from tests.faults.stored_files import DAMAGE, changed
 

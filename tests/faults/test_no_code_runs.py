@@ -12,7 +12,7 @@ import torch
 
 from nezha_lite.common.results import read_results
 from nezha_lite.decoding.recommender import Recommender
-from nezha_lite.evaluation.study.list_files import load_lists
+from nezha_lite.evaluation.run_folders import load_lists
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import load_quantizer
 from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer

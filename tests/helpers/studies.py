@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from nezha_lite.evaluation.baselines import SasRecConfig
+from nezha_lite.evaluation.run_folders import load_lists
 from nezha_lite.evaluation.study import Identifiers, StudyConfig
 from nezha_lite.evaluation.study.job_runner import Job, Work, study_jobs
-from nezha_lite.evaluation.study.list_files import load_lists
 from nezha_lite.training.config import TrainingConfig
 from tests.helpers.toys import toy_dataset
 

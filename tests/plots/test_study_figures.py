@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.evaluation.study.systems import COMPARISONS, PUBLISHED, Published, all_systems
+from nezha_lite.evaluation.study.config import COMPARISONS, PUBLISHED, Published, all_systems
 from nezha_lite.plots import (
     Figure,
     clear,

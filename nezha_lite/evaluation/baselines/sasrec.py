@@ -8,7 +8,6 @@ are items here.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +17,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
 from nezha_lite.common.checks import check, check_counts
-from nezha_lite.common.files import atomic_write
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation.baselines.scorer import evaluate_scorer
 from nezha_lite.evaluation.metrics import ndcg_at
+from nezha_lite.evaluation.run_folders import write_object
 from nezha_lite.training.config import check_rate
 from nezha_lite.training.trainer import (
     WATCHED,
@@ -105,8 +105,7 @@ class SasRec(nn.Module):
     def forward(self, items: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Mean cross-entropy of items and labels, (B, T) int64; IGNORED is no target."""
         hidden = self._hidden(items)[labels != IGNORED]  # (M, D)
-        wanted = labels[labels != IGNORED]
-        return {"loss": F.cross_entropy(self._logits(hidden), wanted)}
+        return {"loss": F.cross_entropy(self._logits(hidden), labels[labels != IGNORED])}
 
     @torch.no_grad()
     def scores(self, histories: Sequence[Sequence[int]]) -> Tensor:
@@ -208,8 +207,7 @@ def train_sasrec(
         "best_epoch": best_epoch(trainer.state),
         "validation_ndcg@10": [round(entry[WATCHED], 5) for entry in history],
     }
-    output.mkdir(parents=True, exist_ok=True)
-    atomic_write(output / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+    write_object(output / RECORD_FILE, record)
     return model, record
 
 
@@ -238,5 +236,4 @@ def _collate(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """Rows of different lengths → (B, T) int64, filled up with `value` on the right."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+    return pad_sequence([*map(torch.tensor, rows)], batch_first=True, padding_value=value)

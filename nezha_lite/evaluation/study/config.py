@@ -1,4 +1,4 @@
-"""What the study trains and decodes: variants, each one change away from `nezha`; presets."""
+"""The study: variants (each one change away from `nezha`), presets, systems, comparisons."""
 
 from __future__ import annotations
 
@@ -149,3 +149,112 @@ PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
     }
 )
 """Studies by name. Settings were chosen on validation users of Beauty, never on test users."""
+
+
+# ---- what is compared ----------------------------------------------------------------------------
+
+COUNTED = ("popularity", "item-knn")  # nothing is trained, so a study has one run of each
+NOT_GENERATIVE = (*COUNTED, "sasrec")
+
+
+@dataclass(frozen=True)
+class System:
+    """A trained model, or a baseline, and how its lists are decoded."""
+
+    name: str
+    decoder: str = "nezha"
+    verification: str = "prefix"
+
+    @property
+    def generative(self) -> bool:
+        """Whether it is a variant of NEZHA, and not a baseline."""
+        return self.name not in NOT_GENERATIVE
+
+    @property
+    def label(self) -> str:
+        """Short and unique: "nezha", or "nezha, autoregressive", or "nezha, off".
+
+        Of a training alone, whose decoder is "", it is the name.
+        """
+        own = VARIANTS[self.name].decoded[0] if self.generative else None
+        if not self.decoder or own in (None, (self.decoder, self.verification)):
+            return self.name
+        how = self.verification if self.decoder == "nezha" else self.decoder
+        return f"{self.name}, {how}"
+
+
+NEZHA, ITS_BACKBONE = System("nezha"), System("nezha", "autoregressive")
+BACKBONE_ONLY = System("backbone-only", "autoregressive")
+THREE_LEVELS = System("three-levels")
+# Each question is a pair; a gain is the first system's figure minus the second's.
+COMPARISONS: tuple[tuple[str, System, System], ...] = (
+    ("the same weights, code by code", NEZHA, ITS_BACKBONE),
+    ("a model trained for code by code alone", NEZHA, BACKBONE_ONLY),
+    ("what the joint loss does to the backbone", ITS_BACKBONE, BACKBONE_ONLY),
+    (
+        "the same weights, code by code, at three levels",
+        THREE_LEVELS,
+        System("three-levels", "autoregressive"),
+    ),
+    ("the draft loss alone", NEZHA, System("head-only")),
+    ("no placeholders", NEZHA, System("no-placeholders")),
+    ("no transition, trained so", NEZHA, System("no-transition")),
+    ("no transition, while decoding only", NEZHA, System("nezha", "parallel-heads")),
+    ("finished drafts verified only", NEZHA, System("nezha", verification="final")),
+    ("nothing verified", NEZHA, System("nezha", verification="off")),
+    ("a level more", NEZHA, THREE_LEVELS),
+    ("item-kNN", NEZHA, System("item-knn", "item-knn", "items")),
+    ("SASRec, full cross-entropy", NEZHA, System("sasrec", "sasrec", "items")),
+)
+
+
+def all_systems() -> list[System]:
+    """Everything that the study decodes, baselines first."""
+    return [System(name, name, "items") for name in NOT_GENERATIVE] + [
+        System(name, *how) for name, variant in VARIANTS.items() for how in variant.decoded
+    ]
+
+
+# ---- published figures --------------------------------------------------------------------------
+# All of them rank the whole catalogue, leave one out, on the 5-core data of 2014. They stand beside
+# ours, never among them: none was measured here.
+
+
+@dataclass(frozen=True)
+class Published:
+    """One system in one publication.
+
+    Attributes:
+        name: of the system.
+        dataset: of `load_dataset`.
+        metrics: named as ours.
+        source: who says so.
+        second_hand: whether it was taken from somebody who quotes the source.
+    """
+
+    name: str
+    dataset: str
+    metrics: Mapping[str, float] = field(hash=False)
+    source: str
+    second_hand: bool = False
+
+    @property
+    def label(self) -> str:
+        """For a table or a figure."""
+        return f"{self.name} ({'second-hand' if self.second_hand else 'paper'})"
+
+
+def _figures(recall: float, ndcg: float) -> Mapping[str, float]:
+    return MappingProxyType({"recall@10": recall, "ndcg@10": ndcg})
+
+
+_TIGER = "Rajput et al., NeurIPS 2023, arXiv 2305.05065"
+_LETTER = "Wang et al., CIKM 2024, arXiv 2405.07314; beam 20"
+_QUOTED = "quoted figure, mean of 3 seeds; the original was not checked"
+
+PUBLISHED: tuple[Published, ...] = (
+    Published("TIGER", "beauty", _figures(0.0648, 0.0384), _TIGER),
+    Published("LETTER-TIGER", "beauty", _figures(0.0672, 0.0364), _LETTER),
+    Published("SASRec, full CE", "beauty", _figures(0.0859, 0.0503), _QUOTED, second_hand=True),
+    Published("TIGER", "toys", _figures(0.0712, 0.0432), _TIGER),
+)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nezha_lite.datasets import InteractionDataset, Split
@@ -45,7 +44,7 @@ def agreement_with_model(
     for start in range(0, len(users), 16):
         prompts = model.build_prompts(users.histories[start : start + 16], ids)
         full = {name: decoder.decode(prompts, ids.n_distinct) for name, decoder in exact.items()}
-        keys = {name: found.keys.cpu() for name, found in full.items()}  # (B, N)
+        keys = {name: ranking.keys.cpu() for name, ranking in full.items()}  # (B, N)
         narrow = nezha.decode(prompts, config.beam).keys.cpu()
         accepted = speculative.decode(prompts, config.beam).accepted
         assert accepted is not None
@@ -73,8 +72,10 @@ def hallucinations(
 ) -> dict[str, Any]:
     """How many unchecked drafts exist, and what checking them costs: by beam, and after changes."""
     epochs = float(config.training.epochs)
-    rows = [*by_beam(trained, dataset, users, config.beams, epochs)]
-    rows += by_removal(trained, dataset, users, config.beam, config.removed, epochs)
+    rows = [
+        *by_beam(trained, dataset, users, config.beams, epochs),
+        *by_removal(trained, dataset, users, config.beam, config.removed, epochs),
+    ]
     return {
         "users": len(users),
         "rows": [
@@ -94,14 +95,10 @@ def spearman(one: Tensor, other: Tensor) -> float:
     n = len(one)
     if n < 2:
         return 1.0
-    places = [_places(keys) for keys in (one, other)]
-    distance = float(((places[0] - places[1]) ** 2).sum())
+    # argsort: for every key, in ascending order of keys, its rank in the list.
+    ranks, other_ranks = (torch.argsort(keys).double() for keys in (one, other))
+    distance = float(((ranks - other_ranks) ** 2).sum())
     return 1.0 - 6.0 * distance / (n * (n * n - 1.0))
-
-
-def _places(keys: Tensor) -> NDArray[np.float64]:
-    """For every key, in ascending order of keys, its place in the list."""
-    return torch.argsort(keys).numpy().astype(np.float64)
 
 
 def _overlap(one: Tensor, other: Tensor) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,18 +18,18 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder, ParallelHeadsDecoder
 from nezha_lite.decoding.beam_search import BeamSearchDecoder
 from nezha_lite.decoding.recommender import Recommender
-from nezha_lite.evaluation.baselines import ItemKnn, evaluate_scorer, train_sasrec
-from nezha_lite.evaluation.metrics import evaluate, evaluate_popularity, ndcg_at
+from nezha_lite.evaluation.baselines import ItemKnn, ItemScorer, evaluate_scorer, train_sasrec
+from nezha_lite.evaluation.metrics import Evaluation, evaluate, evaluate_popularity, ndcg_at
 from nezha_lite.evaluation.run_folders import (
     as_json,
     check_claim,
     claim,
     fingerprint,
+    save_lists,
     write_object,
 )
-from nezha_lite.evaluation.study.config import VARIANTS, Identifiers, StudyConfig
+from nezha_lite.evaluation.study.config import COUNTED, VARIANTS, Identifiers, StudyConfig
 from nezha_lite.evaluation.study.head_agreement import agreement_with_model, hallucinations
-from nezha_lite.evaluation.study.list_files import save_lists
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.config import PRESETS
 from nezha_lite.semantic_ids import SemanticIds
@@ -83,24 +84,19 @@ def identifiers(config: StudyConfig, variant: str) -> Identifiers:
 
 def asked_settings(job: Job, config: StudyConfig) -> dict[str, Any]:
     """The settings that decide this job's figures, and no others: JSON."""
-    everything: dict[str, Any] = as_json(asdict(config))
-    del everything["seeds"]
-    others = {"counting": "knn", "sasrec": "sasrec"}
-    if job.kind in others:
-        return {key: everything[key] for key in (others[job.kind], "beam")}
-    kept = {key: value for key, value in everything.items() if key not in others.values()}
-    return kept | {
+    settings: dict[str, Any] = as_json(config)
+    del settings["seeds"]
+    baselines = {"counting": "knn", "sasrec": "sasrec"}
+    if job.kind in baselines:
+        return {key: settings[key] for key in (baselines[job.kind], "beam")}
+    return {key: value for key, value in settings.items() if key not in baselines.values()} | {
         "settings": {**config.settings, **VARIANTS[job.name].settings},
         "ids": asdict(identifiers(config, job.name)),
     }
 
 
 def check_study(dataset: InteractionDataset, config: StudyConfig, study: Path) -> None:
-    """Make sure that no folder of the study was filled from other data or with other settings.
-
-    Raises:
-        ValueError: naming the first such folder, and what differs.
-    """
+    """Raise ValueError, naming what differs, if a folder holds a run of other data or settings."""
     data = fingerprint(dataset)
     for job in study_jobs(dataset, config):
         check_claim(job.folder(study), {"dataset": data, "config": asked_settings(job, config)})
@@ -117,32 +113,34 @@ def study_jobs(
     Raises:
         ValueError: for a name that is no system of the study.
     """
-    known = ["counting", "sasrec", *VARIANTS]
-    if wrong := sorted(set(only) - set(known)):
-        raise ValueError(f"only names {wrong[0]!r}, but the study has {', '.join(known)}.")
+    systems = ["counting", "sasrec", *VARIANTS]
+    if unknown := sorted(set(only) - set(systems)):
+        raise ValueError(f"only names {unknown[0]!r}, but the study has {', '.join(systems)}.")
     targets = sum(max(0, len(sequence) - 1) for sequence in dataset.train_sequences())
     users = len(dataset.split("test"))
+    counted = tuple(lists_file(name, "items") for name in COUNTED)
+    jobs = [Job("counting", "counting", 0, counted, 20 + users * 1e-3)]
+    ranked = (TRAINED_FILE, lists_file("sasrec", "items"))
+    softmax = config.sasrec.epochs * targets * dataset.n_items * config.sasrec.width * 2.5e-10
+    jobs += [Job("sasrec", "sasrec", seed, ranked, softmax) for seed in config.seeds]
+    for name, variant in VARIANTS.items():
+        files = [TRAINED_FILE, *(lists_file(*how) for how in variant.decoded)]
+        files += [AGREEMENT_FILE, HALLUCINATION_FILE] if variant.head_agreement else []
+        expected = _expected(config, name, targets, users)
+        jobs += [Job("variant", name, seed, tuple(files), expected) for seed in config.seeds]
+    selected = [job for job in jobs if not only or job.name in only]
+    return sorted(selected, key=lambda job: (job.seed, -job.expected))
+
+
+def _expected(config: StudyConfig, name: str, targets: int, users: int) -> float:
+    """CPU seconds of a variant: training, decoding, and where asked for, agreement."""
+    variant, levels = VARIANTS[name], identifiers(config, name).levels
     shape = PRESETS[config.preset]
     size = (shape["hidden_size"] / 64) * (shape["num_hidden_layers"] / 2)  # tiny is 1
-    jobs = []
-    for name, variant in VARIANTS.items():
-        levels = identifiers(config, name).levels
-        training = config.training.epochs * targets * (levels + 1) * 4.5e-5 * size
-        decoding = users * levels * 1e-3 * size * len(variant.decoded)
-        files = [TRAINED_FILE, *(lists_file(*how) for how in variant.decoded)]
-        if variant.head_agreement:
-            files += [AGREEMENT_FILE, HALLUCINATION_FILE]
-            decoding += (config.closer_users * 0.1 + config.exact_users * levels**2 * 0.1) * size
-        for seed in config.seeds:
-            jobs.append(Job("variant", name, seed, tuple(files), training + decoding))
-    files = [TRAINED_FILE, lists_file("sasrec", "items")]
-    softmax = config.sasrec.epochs * targets * dataset.n_items * config.sasrec.width * 2.5e-10
-    for seed in config.seeds:
-        jobs.append(Job("sasrec", "sasrec", seed, tuple(files), softmax))
-    files = [lists_file("popularity", "items"), lists_file("item-knn", "items")]
-    jobs.append(Job("counting", "counting", 0, tuple(files), 20 + users * 1e-3))
-    chosen = [job for job in jobs if not only or job.name in only]
-    return sorted(chosen, key=lambda job: (job.seed, -job.expected))
+    training = config.training.epochs * targets * (levels + 1) * 4.5e-5
+    decoding = users * levels * 1e-3 * len(variant.decoded)
+    agreement = config.closer_users * 0.1 + config.exact_users * levels**2 * 0.1
+    return (training + decoding + agreement * variant.head_agreement) * size
 
 
 DECODERS: Mapping[str, type[BeamSearchDecoder]] = {
@@ -176,17 +174,18 @@ class Work:
     progress: bool = False
 
     def run(self) -> float:
-        """Make what is missing of the job's files, and return the seconds that took.
+        """Make the job's missing files, and return the seconds that this took.
 
         Raises:
             ValueError: if the job's folder holds a run of other data or settings.
             MemoryError: naming what to lower.
         """
         started = time.perf_counter()
-        claim(self.folder, {"dataset": fingerprint(self.dataset), "config": self.asked})
-        do = {"counting": self._count, "sasrec": self._sasrec, "variant": self._variant}
+        asked = asked_settings(self.job, self.config)
+        claim(self.folder, {"dataset": fingerprint(self.dataset), "config": asked})
+        steps = {"counting": self._count, "sasrec": self._sasrec, "variant": self._variant}
         try:
-            do[self.job.kind]()
+            steps[self.job.kind]()
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -202,27 +201,36 @@ class Work:
         """The job's own."""
         return self.job.folder(self.study)
 
-    @property
-    def asked(self) -> dict[str, Any]:
-        """See `asked_settings`."""
-        return asked_settings(self.job, self.config)
-
     def _missing(self, name: str) -> bool:
         return not (self.folder / name).is_file()
 
     def _count(self) -> None:
-        test, length = self.dataset.split("test"), min(self.config.beam, self.dataset.n_items)
-        popularity, nearest = (lists_file(name, "items") for name in ("popularity", "item-knn"))
-        if self._missing(popularity):
+        data = self.dataset
+        evaluations: dict[str, Callable[[], Evaluation]] = {
+            "popularity": lambda: evaluate_popularity(data, data.split("test"), self._length),
+            "item-knn": lambda: self._ranked(
+                ItemKnn(data.train_sequences(), data.n_items, self.config.knn)
+            ),
+        }
+        for name in COUNTED:
+            self._save(lists_file(name, "items"), "cpu", evaluations[name])
+
+    @property
+    def _length(self) -> int:
+        return min(self.config.beam, self.dataset.n_items)
+
+    def _ranked(self, scorer: ItemScorer) -> Evaluation:
+        test = self.dataset.split("test")
+        return evaluate_scorer(scorer, test, self._length, progress=self.progress)
+
+    def _save(
+        self, name: str, device: str | torch.device, measure: Callable[[], Evaluation]
+    ) -> None:
+        """Measure and store a decoder's lists, unless they are stored already."""
+        if self._missing(name):
             started = time.perf_counter()
-            measured = evaluate_popularity(self.dataset, test, length)
-            save_lists(self.folder / popularity, measured, _about(started, "cpu"))
-        if self._missing(nearest):
-            started = time.perf_counter()
-            sequences = self.dataset.train_sequences()
-            knn = ItemKnn(sequences, self.dataset.n_items, self.config.knn)
-            measured = evaluate_scorer(knn, test, length, progress=self.progress)
-            save_lists(self.folder / nearest, measured, _about(started, "cpu"))
+            evaluation = measure()
+            save_lists(self.folder / name, evaluation, _about(started, device))
 
     def _sasrec(self) -> None:
         if not self.job.missing(self.study):
@@ -230,13 +238,10 @@ class Work:
         started = time.perf_counter()
         settings = replace(self.config.sasrec, seed=self.job.seed)
         model, record = train_sasrec(self.dataset, self.folder, settings, self.progress)
-        place = next(model.parameters()).device
-        about = {**record, "peak_mib": _peak_mib(place), **_about(started, place)}
-        write_object(self.folder / TRAINED_FILE, about)
-        test, length = self.dataset.split("test"), min(self.config.beam, self.dataset.n_items)
-        measured = evaluate_scorer(model, test, length, progress=self.progress)
+        device = next(model.parameters()).device
+        write_object(self.folder / TRAINED_FILE, {**record, **_about_training(started, device)})
         path = self.folder / lists_file("sasrec", "items")
-        save_lists(path, measured, _about(started, place))
+        save_lists(path, self._ranked(model), _about(started, device))
 
     def _variant(self) -> None:
         if self._missing(TRAINED_FILE):
@@ -244,30 +249,22 @@ class Work:
         if not self.job.missing(self.study):
             return
         trained = Recommender.load(self.folder, self.device)
-        test = self.dataset.split("test")
+        test, popularity = self.dataset.split("test"), self.dataset.popularity()
+        model, ids, device = trained.model, trained.semantic_ids, trained.model.device
         for decoder, verification in VARIANTS[self.job.name].decoded:
-            if self._missing(name := lists_file(decoder, verification)):
-                started = time.perf_counter()
-                measured = evaluate(
-                    DECODERS[decoder](trained.model, trained.verifier, verification),
-                    trained.model,
-                    trained.semantic_ids,
-                    test,
-                    self.config.beam,
-                    self.dataset.popularity(),
-                    progress=self.progress,
-                )
-                save_lists(self.folder / name, measured, _about(started, trained.model.device))
-        for name, look, users in (
+            decode = partial(evaluate, DECODERS[decoder](model, trained.verifier, verification))
+            measure = partial(decode, model, ids, test, self.config.beam, popularity)
+            file = lists_file(decoder, verification)
+            self._save(file, device, partial(measure, progress=self.progress))
+        for name, compare, users in (
             (AGREEMENT_FILE, agreement_with_model, self.config.exact_users),
             (HALLUCINATION_FILE, hallucinations, self.config.closer_users),
         ):
             if name in self.job.files and self._missing(name):
                 started = time.perf_counter()
-                few = test.sample(min(users, len(test)), seed=0)
-                found = look(trained, self.dataset, few, self.config)
-                about = _about(started, trained.model.device)
-                write_object(self.folder / name, {**found, **about})
+                sample = test.sample(min(users, len(test)), seed=0)
+                figures = compare(trained, self.dataset, sample, self.config)
+                write_object(self.folder / name, {**figures, **_about(started, device)})
 
     def _train(self) -> None:
         started = time.perf_counter()
@@ -291,44 +288,42 @@ class Work:
             "occupancy": semantic_ids.occupancy,
             "collision_rate": semantic_ids.collision_rate,
             **record,
-            "peak_mib": _peak_mib(model.device),
-            **_about(started, model.device),
+            **_about_training(started, model.device),
         }
         write_object(self.folder / TRAINED_FILE, trained)
 
     def _validated(self, model: NezhaModel, semantic_ids: SemanticIds) -> dict[str, float]:
-        """NDCG@10 first, which decides; then how many unchecked drafts exist, to watch it learn."""
+        """NDCG@10, which decides the best epoch, and the share of unchecked drafts that exist."""
         validation = self.dataset.split("validation")
-        few = validation.sample(min(self.config.validation_users, len(validation)), seed=0)
-        make = DECODERS[VARIANTS[self.job.name].decoded[0][0]]
-        checked = make(model, make_verifier("auto", semantic_ids, model.device))
-        ranked = evaluate(checked, model, semantic_ids, few, self.config.beam)
-        unchecked = make(model, None, "off")
-        drafts = evaluate(unchecked, model, semantic_ids, few, self.config.beam)
+        users = validation.sample(min(self.config.validation_users, len(validation)), seed=0)
+        decoder = DECODERS[VARIANTS[self.job.name].decoded[0][0]]
+        checked = decoder(model, make_verifier("auto", semantic_ids, model.device))
+        ranked = evaluate(checked, model, semantic_ids, users, self.config.beam)
+        unchecked = decoder(model, None, "off")
+        drafts = evaluate(unchecked, model, semantic_ids, users, self.config.beam)
         return {
             "ndcg@10": float(ndcg_at(ranked.ranks, 10).mean()),
             "valid": drafts.metrics()["valid"],
         }
 
     def _semantic_ids(self) -> SemanticIds:
-        asked = identifiers(self.config, self.job.name)
+        ids = identifiers(self.config, self.job.name)
         shape = TokenizerConfig(
-            levels=asked.levels,
-            codes=asked.codes,
+            levels=ids.levels,
+            codes=ids.codes,
             vectors=default_vectors(self.dataset),
-            collisions=asked.collisions,
+            collisions=ids.collisions,
             seed=self.job.seed,
         )
-        tokenizer = ItemTokenizer(named(asked.tokenizer, shape))
+        tokenizer = ItemTokenizer(named(ids.tokenizer, shape))
         return tokenizer.fit(self.dataset, self.progress).semantic_ids
 
 
-def _peak_mib(device: torch.device) -> float:
-    return round((peak_memory(device) or 0) / 2**20, 1)
+def _about_training(started: float, device: torch.device) -> dict[str, Any]:
+    peak = round((peak_memory(device) or 0) / 2**20, 1)
+    return {"peak_mib": peak, **_about(started, device)}
 
 
 def _about(started: float, device: str | torch.device) -> dict[str, Any]:
-    return {
-        "measured_seconds": round(time.perf_counter() - started, 1),
-        "provenance": provenance(device),
-    }
+    seconds = round(time.perf_counter() - started, 1)
+    return {"measured_seconds": seconds, "provenance": provenance(device)}

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nezha_lite.common.results import ResultRow, over_seeds
-from nezha_lite.datasets import InteractionDataset
-from nezha_lite.evaluation.metrics import overlap_at
-from nezha_lite.evaluation.run_folders import as_json, read_object
+from nezha_lite.datasets import InteractionDataset, Split
+from nezha_lite.evaluation.metrics import Evaluation, ndcg_at, overlap_at, rank_of, recall_at
+from nezha_lite.evaluation.run_folders import Stored, as_json, load_lists, read_object
 from nezha_lite.evaluation.statistics import Array, bootstrap_interval, difference
-from nezha_lite.evaluation.study.config import VARIANTS, StudyConfig
-from nezha_lite.evaluation.study.job_runner import (
-    AGREEMENT_FILE,
-    HALLUCINATION_FILE,
-    TRAINED_FILE,
-    Job,
-    check_study,
-    lists_file,
-    study_jobs,
+from nezha_lite.evaluation.study import job_runner
+from nezha_lite.evaluation.study.config import (
+    COMPARISONS,
+    COUNTED,
+    VARIANTS,
+    StudyConfig,
+    System,
+    all_systems,
 )
-from nezha_lite.evaluation.study.list_files import Stored, load_lists
-from nezha_lite.evaluation.study.systems import COMPARISONS, NOT_GENERATIVE, System, all_systems
-from nezha_lite.evaluation.user_metrics import INTERVALS, measures, strata
+from nezha_lite.evaluation.study.job_runner import TRAINED_FILE
 from nezha_lite.training.trainer import WATCHED
+
+INTERVALS = ("recall@10", "ndcg@10", "recall@10_unseen", "ndcg@10_unseen")
+HISTORY_LENGTHS = ((1, 4), (5, 9), (10, 19), (20, None))
+
+Mask = NDArray[np.bool_]
 
 
 class Report:
-    """Reads a study's folder; every method returns rows for what is there, and skips the rest.
+    """Reads a study's folder; every method returns rows for complete systems, and skips the rest.
 
     Raises:
         ValueError: if a folder holds a run of other data or settings, or a file is damaged.
@@ -39,253 +42,217 @@ class Report:
 
     def __init__(self, dataset: InteractionDataset, config: StudyConfig, study: str | Path) -> None:
         self.dataset, self.config, self.study = dataset, config, Path(study)
-        check_study(dataset, config, self.study)
+        job_runner.check_study(dataset, config, self.study)
         self.test = dataset.split("test")
         self._stored: dict[System, list[Stored]] = {}
         self._gains: dict[System, list[dict[str, Array]]] = {}
 
     def rows(self) -> list[ResultRow]:
-        """All of them, the part named by `settings.part`."""
+        """All rows; `settings.part` names the part."""
         return [
             *self.systems(),
             *self.comparisons(),
-            *self.by_stratum(),
+            *self.by_user_group(),
             *self.agreement(),
             *self.hallucination(),
             *self.learning(),
             *self.costs(),
         ]
 
-    def systems(self) -> list[ResultRow]:
-        """Every way to get lists, on all test users, with its interval over users and runs."""
-        rows = []
-        for system in all_systems():
-            stored = self.stored(system)
-            if not stored:
-                continue
+    def systems(self) -> Iterator[ResultRow]:
+        """Every system's lists on all test users, with intervals over users and runs."""
+        for system in filter(self.stored, all_systems()):
             gains = self.gains(system)
             metrics = [
                 one.evaluation.metrics((5, 10)) | {key: float(x.mean()) for key, x in own.items()}
-                for one, own in zip(stored, gains, strict=True)
+                for one, own in zip(self.stored(system), gains, strict=True)
             ]
             bounds: dict[str, float] = {}
             for name in INTERVALS:
                 low, high = bootstrap_interval(np.stack([own[name] for own in gains]))
                 bounds |= {f"{name}_low": low, f"{name}_high": high}
-            rows.append(self._row("systems", system, metrics, stored, extra=bounds))
-        return rows
+            training = {"training": as_json(self.config.training)} if system.generative else {}
+            yield self._row("systems", system, metrics, training, bounds=bounds)
 
-    def comparisons(self) -> list[ResultRow]:
+    def comparisons(self) -> Iterator[ResultRow]:
         """Paired differences of the pairs in COMPARISONS."""
-        rows = []
         for question, one, other in COMPARISONS:
             if metrics := self._difference(one, other, slice(None)):
-                asked = {"question": question, "against": other.label}
-                found = self.stored(one)
-                rows.append(self._row("comparisons", one, [metrics], found, settings=asked))
-        return rows
+                labels = {"question": question, "against": other.label}
+                yield self._row("comparisons", one, [metrics], labels)
 
-    def by_stratum(self) -> list[ResultRow]:
+    def by_user_group(self) -> Iterator[ResultRow]:
         """Where head and backbone of the same weights differ: kinds of targets and of users."""
-        rows = []
         for name in ("nezha", "three-levels"):
-            one, other = System(name, "nezha", "prefix"), System(name, "autoregressive", "prefix")
-            for by, stratum, users in strata(self.dataset, self.test):
-                if not (metrics := self._difference(one, other, users)):
-                    break
-                asked: dict[str, Any] = {"by": by, "stratum": stratum, "against": other.label}
-                asked |= {"stratum_users": int(users.sum())}
-                found = self.stored(one)
-                rows.append(self._row("strata", one, [metrics], found, settings=asked))
-        return rows
+            one, other = System(name), System(name, "autoregressive")
+            for by, group, users in user_groups(self.dataset, self.test):
+                if metrics := self._difference(one, other, users):
+                    labels = {"by": by, "stratum": group, "against": other.label}
+                    size = {"stratum_users": int(users.sum())}
+                    yield self._row("strata", one, [metrics], labels | size)
 
-    def agreement(self) -> list[ResultRow]:
+    def agreement(self) -> Iterator[ResultRow]:
         """How head and backbone of the same weights rank the whole catalogue."""
-        rows = []
-        for name, found in self._json(AGREEMENT_FILE):
-            metrics: list[dict[str, float]] = [one["metrics"] for one in found]
-            system = System(name, "nezha", "prefix")
-            rows.append(self._row("agreement", system, metrics, found, few=found[0]["users"]))
-        return rows
+        for name, records in self._records(job_runner.AGREEMENT_FILE):
+            system, users = System(name), records[0]["users"]
+            metrics = [record["metrics"] for record in records]
+            yield self._row("agreement", system, metrics, records=records, users=users)
 
-    def hallucination(self) -> list[ResultRow]:
-        """Drafts that exist, by beam width and after the catalogue changed."""
-        rows = []
-        for name, found in self._json(HALLUCINATION_FILE):
-            for index, entry in enumerate(found[0]["rows"]):
-                system = System(name, "nezha", entry["verifier"])
-                metrics = [one["rows"][index]["metrics"] for one in found]
-                asked = {"removed": entry["removed"], "occupancy": self._occupancy(name)}
-                row = self._row(
+    def hallucination(self) -> Iterator[ResultRow]:
+        """Share of drafts that exist, by beam width and after the catalogue changed."""
+        for name, records in self._records(job_runner.HALLUCINATION_FILE):
+            occupancy = float(f"{self._trained(name, 'occupancy')['occupancy']:.3g}")
+            for entries in zip(*(record["rows"] for record in records), strict=True):
+                first = entries[0]
+                yield self._row(
                     "hallucination",
-                    system,
-                    metrics,
-                    found,
-                    settings=asked,
-                    few=found[0]["users"],
-                    beam=entry["beam"],
+                    System(name, "nezha", first["verifier"]),
+                    [entry["metrics"] for entry in entries],
+                    {"removed": first["removed"], "occupancy": occupancy},
+                    records=records,
+                    users=records[0]["users"],
+                    beam=first["beam"],
                 )
-                rows.append(row)
-        return rows
 
-    def learning(self) -> list[ResultRow]:
+    def learning(self) -> Iterator[ResultRow]:
         """After every epoch: NDCG@10 on validation users, and how many unchecked drafts exist."""
-        rows = []
-        for name, found in self._json(TRAINED_FILE):
+        for name, records in self._records(TRAINED_FILE):
             if name not in VARIANTS:
                 continue
-            logs = [[e for e in one["log"] if "eval_valid" in e] for one in found]
-            for index in range(min(map(len, logs))):
-                entries = [log[index] for log in logs]
+            logs = [[e for e in record["log"] if "eval_valid" in e] for record in records]
+            for entries in zip(*logs, strict=False):
                 metrics = [
                     {"validation_ndcg@10": e["eval_ndcg@10"], "valid_unchecked": e["eval_valid"]}
                     for e in entries
                 ]
-                asked = {"epoch": round(entries[0]["epoch"], 2)}
-                users = self.config.validation_users
                 system = System(name, *VARIANTS[name].decoded[0])
-                rows.append(
-                    self._row("learning", system, metrics, found, settings=asked, few=users)
-                )
-        return rows
+                epoch = {"epoch": round(entries[0]["epoch"], 2)}
+                users = self.config.validation_users
+                yield self._row("learning", system, metrics, epoch, records=records, users=users)
 
-    def costs(self) -> list[ResultRow]:
+    def costs(self) -> Iterator[ResultRow]:
         """What training took, where it was not interrupted."""
-        rows = []
-        for name, found in self._json(TRAINED_FILE):
-            whole = [one for one in found if not one["resumed"]]
-            if len(whole) < len(found):
-                continue
-            metrics = []
-            for one in whole:
-                # SASRec's record has its scores apart.
-                scores = one.get("validation_ndcg@10") or [e for e in one["log"] if WATCHED in e]
-                epochs = len(scores)
-                metrics.append(
-                    {
-                        "cpu_seconds_per_epoch": one["cpu_seconds"] / epochs,
-                        "seconds_per_epoch": one["seconds"] / epochs,
-                        "peak_mib": one["peak_mib"],
-                        "epochs": float(epochs),
-                        "best_epoch": one["best_epoch"],
-                    }
-                )
-            rows.append(self._row("costs", System(name, "", ""), metrics, found))
-        return rows
+        for name, records in self._records(TRAINED_FILE):
+            if not any(record["resumed"] for record in records):
+                metrics = [_costs(record) for record in records]
+                yield self._row("costs", System(name, "", ""), metrics, records=records)
 
     def stored(self, system: System) -> list[Stored]:
-        """The system's lists of every seed, or none if a seed is missing."""
+        """The system's lists of every seed; empty if a seed is missing."""
         if system not in self._stored:
-            name = "counting" if system.name in ("popularity", "item-knn") else system.name
-            seeds = (0,) if name == "counting" else self.config.seeds
-            file = lists_file(system.decoder, system.verification)
-            needed = [file] if name == "counting" else [file, TRAINED_FILE]
-            folders = [self.study / name / f"seed-{seed}" for seed in seeds]
-            whole = all((folder / one).is_file() for folder in folders for one in needed)
-            self._stored[system] = (
-                [load_lists(folder / file) for folder in folders] if whole else []
-            )
+            file = job_runner.lists_file(system.decoder, system.verification)
+            paths = self._paths(system.name, file)
+            self._stored[system] = [load_lists(path) for path in paths]
         return self._stored[system]
 
     def gains(self, system: System) -> list[dict[str, Array]]:
-        """For every seed, what each of the test users got of each measure: (U,) by name."""
+        """For every seed, each test user's value of each measure: (U,) by name."""
         if system not in self._gains:
-            found = (one.evaluation for one in self.stored(system))
-            self._gains[system] = [measures(evaluation, self.test) for evaluation in found]
+            stored = self.stored(system)
+            self._gains[system] = [measures(one.evaluation, self.test) for one in stored]
         return self._gains[system]
 
     def _difference(self, one: System, other: System, users: Any) -> dict[str, float]:
-        """`one` against `other` on some of the test users; empty if one of them is not there."""
-        pairs = self.gains(one), self.gains(other)
-        most = max(map(len, pairs))
-        if not all(pairs):
+        """`one` against `other` on some of the test users; empty if one of them is missing."""
+        gains = self.gains(one), self.gains(other)
+        if not all(gains):
             return {}
-        # What is only counted has one run, which every seed of the other is compared with.
-        mine, theirs = ((side * most)[:most] for side in pairs)
+        # A counted system has one run, which is compared with every seed of the other.
+        runs = range(max(map(len, gains)))
         metrics: dict[str, float] = {}
         for name in INTERVALS:
-            left, right = (np.stack([own[name][users] for own in side]) for side in (mine, theirs))
+            left, right = (
+                np.stack([side[run % len(side)][name][users] for run in runs]) for side in gains
+            )
             metrics |= {name: float(left.mean()), f"{name}_other": float(right.mean())}
             metrics |= {f"{name}_{key}": x for key, x in difference(left, right).items()}
-        chosen = np.arange(len(self.test))[users]
+        indices = np.arange(len(self.test))[users]
+        lists = [[run.evaluation.lists for run in self.stored(side)] for side in (one, other)]
         shares = []
-        for index in range(most):
-            runs = (self.stored(side) for side in (one, other))
-            ours, others = (run[index % len(run)].evaluation.lists for run in runs)
-            shares.append(overlap_at([ours[u] for u in chosen], [others[u] for u in chosen], 10))
+        for run in runs:
+            first, second = ([side[run % len(side)][u] for u in indices] for side in lists)
+            shares.append(overlap_at(first, second, 10))
         return metrics | {"overlap@10": float(np.mean(shares))}
 
-    def _json(self, file: str) -> list[tuple[str, list[dict[str, Any]]]]:
-        """The file of every system that has it for all seeds, in the order of the seeds."""
-        found: dict[str, list[Job]] = {}
-        jobs = study_jobs(self.dataset, self.config)
-        for job in sorted(jobs, key=lambda job: self.config.seeds.index(job.seed)):
-            needed = {file, TRAINED_FILE}
-            if needed <= {*job.files} and not needed & {*job.missing(self.study)}:
-                found.setdefault(job.name, []).append(job)
-        return [
-            (name, [read_object(job.folder(self.study) / file) for job in jobs])
-            for name, jobs in found.items()
-            if len(jobs) == len(self.config.seeds)
-        ]
+    def _paths(self, name: str, file: str) -> list[Path]:
+        """A system's file of every seed, in the order of the seeds; empty if one is missing."""
+        job, seeds = ("counting", (0,)) if name in COUNTED else (name, self.config.seeds)
+        folders = [self.study / job / f"seed-{seed}" for seed in seeds]
+        needed = (file,) if name in COUNTED else (file, TRAINED_FILE)
+        complete = all((folder / one).is_file() for folder in folders for one in needed)
+        return [folder / file for folder in folders] if complete else []
 
-    def _occupancy(self, name: str) -> float:
+    def _records(self, file: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """The JSON file of every trained system that has it for all seeds."""
+        jobs = job_runner.study_jobs(self.dataset, self.config)
+        for name in dict.fromkeys(job.name for job in jobs if job.kind != "counting"):
+            if paths := self._paths(name, file):
+                yield name, [read_object(path) for path in paths]
+
+    def _trained(self, name: str, *needed: str) -> dict[str, Any]:
+        """What the training of the first seed stored."""
         path = self.study / name / f"seed-{self.config.seeds[0]}" / TRAINED_FILE
-        return float(f"{read_object(path, 'occupancy')['occupancy']:.3g}")
+        return read_object(path, *needed)
 
     def _model(self, name: str) -> dict[str, Any]:
-        if name in ("popularity", "item-knn"):
+        if name in COUNTED:
             settings = asdict(self.config.knn) if name == "item-knn" else {}
             return {"preset": name, **settings}
-        path = self.study / name / f"seed-{self.config.seeds[0]}" / TRAINED_FILE
-        needed = ("parameters", "config") if name == "sasrec" else ("model",)
-        trained = read_object(path, *needed)
         if name == "sasrec":
+            trained = self._trained(name, "parameters", "config")
             return {"preset": name, "parameters": trained["parameters"], **trained["config"]}
-        return dict(trained["model"])
+        return dict(self._trained(name, "model")["model"])
 
     def _row(
         self,
         part: str,
         system: System,
         metrics: Sequence[Mapping[str, float]],
-        found: Sequence[Stored | Mapping[str, Any]],
-        *,
         settings: Mapping[str, Any] | None = None,
-        extra: Mapping[str, float] | None = None,
-        few: int | None = None,
+        *,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        bounds: Mapping[str, float] | None = None,
+        users: int | None = None,
         beam: int | None = None,
     ) -> ResultRow:
-        abouts = [one.about if isinstance(one, Stored) else one for one in found]
-        several = len(metrics) > 1
-        mean, std, per_seed = over_seeds(metrics) if several else (dict(metrics[0]), {}, {})
-        mean |= extra or {}
-        generative = system.name not in NOT_GENERATIVE
-        says = VARIANTS[system.name].says if generative else system.name
-        shared = {} if part == "comparisons" else {"says": says}
-        training = as_json(asdict(self.config.training)) if part == "systems" else None
+        """One row; by default on all test users, measured when the system's lists were."""
+        records = records or [one.about for one in self.stored(system)]
+        mean, std, per_seed = over_seeds(metrics)
+        decodes = bool(system.decoder) and system.generative
+        says = VARIANTS[system.name].says if system.generative else system.name
         return ResultRow(
             kind="quality",
             dataset=self.dataset.name,
             model=self._model(system.name),
             decoder=system.decoder or None,
-            verifier=system.verification if system.decoder and generative else None,
-            beam=(beam or self.config.beam) if system.decoder and generative else None,
-            metrics=_rounded(mean),
+            verifier=system.verification if decodes else None,
+            beam=(beam or self.config.beam) if decodes else None,
+            metrics=_rounded(mean | dict(bounds or {})),
             std=_rounded(std),
             per_seed={name: [_round(x) for x in values] for name, values in per_seed.items()},
-            seeds=[] if system.name in ("popularity", "item-knn") else list(self.config.seeds),
+            seeds=[] if system.name in COUNTED else list(self.config.seeds),
             settings={
                 "part": part,
                 "system": system.label,
-                **shared,
-                "users": len(self.test) if few is None else min(few, len(self.test)),
+                **({} if part == "comparisons" else {"says": says}),
+                "users": min(users or len(self.test), len(self.test)),
                 **(settings or {}),
-                **({"training": training} if training and generative else {}),
             },
-            seconds=round(sum(about["measured_seconds"] for about in abouts), 1),
-            **abouts[-1]["provenance"],
+            seconds=round(sum(record["measured_seconds"] for record in records), 1),
+            **records[-1]["provenance"],
         )
+
+
+def _costs(record: Mapping[str, Any]) -> dict[str, float]:
+    # SASRec's record has its scores apart.
+    scores = record.get("validation_ndcg@10") or [e for e in record["log"] if WATCHED in e]
+    return {
+        "cpu_seconds_per_epoch": record["cpu_seconds"] / len(scores),
+        "seconds_per_epoch": record["seconds"] / len(scores),
+        "peak_mib": record["peak_mib"],
+        "epochs": float(len(scores)),
+        "best_epoch": record["best_epoch"],
+    }
 
 
 def _round(value: float) -> float:
@@ -294,3 +261,66 @@ def _round(value: float) -> float:
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: _round(value) for name, value in values.items()}
+
+
+def measures(evaluation: Evaluation, split: Split) -> dict[str, Array]:
+    """Each (U,): those named in INTERVALS, and repeated@10, the share of ten that is not new.
+
+    In these data no user takes an item twice, so a place given to an item of the history is lost. A
+    service would forbid such items while decoding (`RequestFilter`); here they are removed from the
+    stored lists, which treats every system alike. Figures of such lists are called "unseen".
+    """
+    unseen = without_seen(evaluation, split)
+    return {
+        "recall@10": recall_at(evaluation.ranks, 10),
+        "ndcg@10": ndcg_at(evaluation.ranks, 10),
+        "recall@10_unseen": recall_at(unseen.ranks, 10),
+        "ndcg@10_unseen": ndcg_at(unseen.ranks, 10),
+        "repeated@10": repeated_at(evaluation, split, 10),
+    }
+
+
+def without_seen(evaluation: Evaluation, split: Split) -> Evaluation:
+    """The lists without each user's history: later items move up, no place is refilled.
+
+    `ranks` are computed again; `sid_ranks`, `returned` and `existing` stay as they were decoded.
+
+    Raises:
+        ValueError: if the split has another number of users.
+    """
+    if len(split) != len(evaluation.lists):
+        raise ValueError(f"There are {len(evaluation.lists)} lists for {len(split)} users.")
+    seen = map(frozenset, split.histories)
+    lists = [
+        [item for item in items if item not in history]
+        for items, history in zip(evaluation.lists, seen, strict=True)
+    ]
+    ranks = [rank_of(items, target) for items, target in zip(lists, split.targets, strict=True)]
+    return replace(evaluation, lists=lists, ranks=np.array(ranks, dtype=np.int64))
+
+
+def repeated_at(evaluation: Evaluation, split: Split, k: int) -> Array:
+    """Share of the first k places that hold an item of the user's history: (U,)."""
+    rows = zip(evaluation.lists, map(frozenset, split.histories), strict=True)
+    return np.array([sum(item in seen for item in items[:k]) / k for items, seen in rows])
+
+
+def user_groups(dataset: InteractionDataset, split: Split) -> Iterator[tuple[str, str, Mask]]:
+    """Yield the property that divides the users, the group's name, and its users (U,) bool.
+
+    "target" divides the users into thirds of nearly equal size by how often their target occurs in
+    training, so that the tail third has the rarest; "history" by the number of items.
+    Groups without users are left out.
+    """
+    counts = np.array(dataset.popularity())[np.array(split.targets, dtype=np.int64)]  # (U,)
+    low, high = np.quantile(counts, [1 / 3, 2 / 3])
+    lengths = np.array([len(history) for history in split.histories])
+    groups: list[tuple[str, str, Mask]] = [
+        ("target", f"tail: seen up to {low:.0f} times", counts <= low),
+        ("target", f"middle: up to {high:.0f} times", (counts > low) & (counts <= high)),
+        ("target", "head: more often", counts > high),
+    ]
+    for first, last in HISTORY_LENGTHS:
+        name = f"{first} to {last} items" if last else f"{first} items or more"
+        groups.append(("history", name, (lengths >= first) & (lengths <= (last or np.inf))))
+    return (group for group in groups if group[2].any())

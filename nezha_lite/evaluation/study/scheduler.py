@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from nezha_lite.common.checks import check
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding.recommender import find_device
 from nezha_lite.evaluation.study.config import StudyConfig
@@ -98,8 +99,7 @@ def run_study(
             failed and the first one's reason, which decides the kind; of all others, as of a job
             that was killed, it is a ChildProcessError, an OSError.
     """
-    if workers < 1:
-        raise ValueError(f"workers is {workers}, but must be at least 1.")
+    check(workers >= 1, "workers", workers, "at least 1")
     find_device(device)
     now = status(dataset, config, study, only)
     say(now.sentence(workers))

@@ -12,13 +12,13 @@ import pytest
 from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.evaluation import overlap_at
 from nezha_lite.evaluation.study import VARIANTS, Report
+from nezha_lite.evaluation.study.config import COMPARISONS, NOT_GENERATIVE, System, all_systems
 from nezha_lite.evaluation.study.job_runner import (
     AGREEMENT_FILE,
     HALLUCINATION_FILE,
     TRAINED_FILE,
     Kind,
 )
-from nezha_lite.evaluation.study.systems import COMPARISONS, NOT_GENERATIVE, System, all_systems
 from tests.helpers.studies import CONFIG, DATASET, DONE, USERS, all_lists, jobs
 
 pytestmark = pytest.mark.timeout(600)  # the first test to ask for a study waits for its training
@@ -227,7 +227,7 @@ def test_what_is_missing_is_skipped(studied: Path, tmp_path: Path) -> None:
     assert part(found, "comparisons") == part(found, "strata") == []
     assert {row.settings["system"] for row in part(found, "agreement")} == {"nezha"}
     # Fewer seeds are another question, which the same folder answers.
-    alone = Report(DATASET, replace(CONFIG, seeds=(1,)), study).systems()
+    alone = list(Report(DATASET, replace(CONFIG, seeds=(1,)), study).systems())
     assert {row.settings["system"] for row in alone} == {*labels, "nezha"}
     assert all(row.per_seed == row.std == {} for row in alone)
     assert {tuple(row.seeds) for row in alone} == {(), (1,)}

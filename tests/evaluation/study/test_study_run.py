@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nezha_lite.evaluation import Evaluation
+from nezha_lite.evaluation.run_folders import load_lists, save_lists
 from nezha_lite.evaluation.study import PRESETS, Report, Status, StudyConfig, run_study, status
 from nezha_lite.evaluation.study import scheduler as run
 from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE
-from nezha_lite.evaluation.study.list_files import load_lists, save_lists
 from nezha_lite.model import NezhaModel
 from tests.helpers.runs import ROOT
 from tests.helpers.studies import CONFIG, DATASET, FakeWork, all_lists, jobs, one_job, work
@@ -168,7 +168,7 @@ def test_a_training_that_was_interrupted_ends_the_same(
     assert all_lists(tmp_path) == all_lists(studied, "backbone-only/seed-0")
     assert not (folder / "checkpoints").exists(), "nothing is left to resume"
     # What it took is not known, so that no row says so.
-    costs = Report(DATASET, replace(CONFIG, seeds=(0,)), tmp_path).costs()
+    costs = list(Report(DATASET, replace(CONFIG, seeds=(0,)), tmp_path).costs())
     assert costs == []
 
 

@@ -1,4 +1,4 @@
-"""The study's intervals, p-values, rank correlations and strata, against slower versions."""
+"""The study's intervals, p-values, rank correlations and user groups, against slower versions."""
 
 import math
 
@@ -13,7 +13,7 @@ from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.evaluation.statistics import bootstrap_interval, difference, holm
 from nezha_lite.evaluation.study.head_agreement import _overlap, agreement_with_model, spearman
-from nezha_lite.evaluation.user_metrics import strata
+from nezha_lite.evaluation.study.report import user_groups
 from nezha_lite.semantic_ids import SemanticIds
 from tests.decoding.test_exact import SLOW, brute_force
 from tests.helpers.builders import catalogue, tiny_model
@@ -270,12 +270,12 @@ def test_a_catalogue_of_fewer_than_ten_ids() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 7), min_size=3, max_size=26), min_size=1, max_size=12))
-def test_every_user_is_in_one_stratum_of_each_kind(sequences: list[list[int]]) -> None:
+def test_every_user_is_in_one_group_of_each_kind(sequences: list[list[int]]) -> None:
     names = tuple(f"u{user}" for user in range(len(sequences)))
     items = tuple(f"i{item}" for item in range(8))
     dataset = InteractionDataset("any", items, names, tuple(map(tuple, sequences)))
     test = dataset.split("test")
-    found = list(strata(dataset, test))
+    found = list(user_groups(dataset, test))
     assert len({name for _, name, _ in found}) == len(found)
     for kind in ("target", "history"):
         masks = [users for by, _, users in found if by == kind]
