@@ -1,4 +1,4 @@
-"""Working the jobs off: several at once, going on where it stopped, saying what is left."""
+"""Runs a study's jobs: several at once, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from nezha_lite.evaluation.study.job_runner import Job, Work, check_study, study
 
 Say = Callable[[str], None]
 
-KINDS = (ValueError, OSError, MemoryError, FloatingPointError)  # what a job fails with
-TRUSTED = 60.0  # seconds of expectation: one job that was quick says little about the others
+EXPECTED_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
+PRIOR_SECONDS = 60.0  # damps the pace: one quick job says little about the others
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run_study(
     device: str = "cpu",
     say: Say = print,
 ) -> None:
-    """Work off all jobs that are left; the same call finishes what was interrupted.
+    """Run all jobs that are left; the same call finishes what was interrupted.
 
     Every job has a process of its own, and on a CPU one thread: figures do not depend on how many
     work at once. A job that fails, or is killed, does not stop the others; a study that is killed
@@ -91,7 +91,7 @@ def run_study(
         only: names of systems, see `study_jobs`.
         workers: jobs at a time; on a CPU as many as there are cores.
         device: where trained models decode, see `Recommender.load`.
-        say: told after every job what is left.
+        say: called with a sentence after every job.
 
     Raises:
         ValueError: if there is no worker or no such device, or as `status`: nothing is run then.
@@ -121,7 +121,7 @@ def run_study(
                 continue
             done.append(job)
             spent, expected = spent + future.result(), expected + job.expected
-            pace = (spent + TRUSTED) / (expected + TRUSTED)
+            pace = (spent + PRIOR_SECONDS) / (expected + PRIOR_SECONDS)
             now = Status(tuple(done), tuple(left), pace)
             minutes = (time.perf_counter() - started) / 60
             say(f"{minutes:.0f} min: {job.name} (seed {job.seed}) done. {now.sentence(workers)}")
@@ -131,16 +131,18 @@ def run_study(
         first, error = next(iter(failed.items()))
         names = ", ".join(f"{job.name} (seed {job.seed})" for job in failed)
         # Not the error's own class: some take more than a sentence.
-        kind = next((kind for kind in KINDS if isinstance(error, kind)), ChildProcessError)
+        kind = next(
+            (kind for kind in EXPECTED_ERRORS if isinstance(error, kind)), ChildProcessError
+        )
         raise kind(
             f"{len(failed)} of {len(running)} jobs failed ({names}); {first.name}: {_reason(error)}"
         ) from error
 
 
 def _reason(error: BaseException) -> str:
-    """On one line; the name of what nobody has foreseen says more than its sentence."""
+    """On one line; of an unexpected error with its class, which tells more than its sentence."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, KINDS) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, EXPECTED_ERRORS) else f"{type(error).__name__}: {text}"
 
 
 def _alone(work: Work) -> float:
