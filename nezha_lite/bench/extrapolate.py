@@ -1,4 +1,4 @@
-"""Verifiers for catalogues that nobody measured: memory by formula, time by a fitted power law.
+"""Verifiers for catalogues beyond the measured sizes: memory by formula, time by a power law.
 
 What comes out is labelled so: every row carries `"extrapolated": True` in its settings.
 """

@@ -123,7 +123,7 @@ class PhaseClock:
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """Run `call` once: the peak of tensor memory it asked for, or None where nobody counts it.
+    """Run `call` once: the peak of tensor memory it requested, or None where it is not counted.
 
     On CUDA from the allocator's own counters. On a CPU from the allocations that the profiler
     sees, compiled code's included, so keep such a call out of every timing. Memory that is freed
@@ -151,7 +151,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The profiler's native code writes remarks on stderr, past Python; nobody needs them."""
+    """The profiler's native code writes remarks to stderr, past Python; they are dropped."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
