@@ -110,14 +110,14 @@ class _Table:
         self.n_keys -= keys.numel()
 
     def insert(self, keys: Tensor, children: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in keys that are not here, and hand back those for which there is no place."""
+        """Store keys that are not in the table yet; return those that did not fit."""
         if self.n_keys + keys.numel() > LOAD * self.capacity:
             return keys, children
         self.n_keys += keys.numel()
         while keys.numel():
             windows, homes = self._windows(self.slots, keys).long(), self._homes(keys)
-            # Whoever lives here with the latest home moves on: its own window reaches furthest.
-            # An empty place is better than any of them.
+            # The stored key with the latest home moves on: its own window reaches furthest.
+            # An empty slot is better than any of them.
             latest = self._homes(windows).masked_fill(windows == EMPTY, self.capacity)
             latest, offsets = latest.max(dim=1)
             if (latest <= homes).any():
