@@ -163,6 +163,18 @@ def test_the_kept_soak_was_an_hour_long_and_flat() -> None:
     assert last_quarter < 1.1 * fresh.metrics["cpu_median_ms"]
 
 
+@pytest.mark.data
+def test_the_stored_soak_of_the_captured_decoder_compiled_nothing_and_is_flat() -> None:
+    (row,) = read_results(RESULTS / "reliability-sample-soak-captured.json")
+    metrics = row.metrics
+    assert row.settings["compile"]
+    assert row.settings["minutes"] == len(row.settings["per_minute"]["rss_mib"]) > 40
+    assert metrics["kept"] == metrics["tried"] > 100_000
+    assert metrics["changes"] > 50_000
+    assert metrics["recompilations"] == 0
+    assert abs(metrics["rss_slope_mib_per_hour"]) < 0.05 * metrics["rss_mib"]
+
+
 # ---- on the command line ------------------------------------------------------------------------
 
 
