@@ -214,6 +214,12 @@ class ChoiceBox(widgets.HBox):
         for button, action in zip(self.buttons, (actions or {}).values(), strict=True):
             button.on_click(partial(self._press, action))
         super().__init__([self.holder, *self.buttons])
+        self._name_choice()
+
+    def _name_choice(self) -> None:
+        """Say in the buttons' tooltips what they act on, by the label of the slider's option."""
+        for button in self.buttons:
+            button.tooltip = f"{button.description}: {self.slider.label}"
 
     def _press(self, action: Callable[[], None], button: widgets.Button) -> None:
         if not button.disabled:  # a second click may arrive before the page shows it disabled
@@ -233,6 +239,7 @@ class ChoiceBox(widgets.HBox):
             # A new slider: one whose options are replaced keeps its old end for the key End.
             self.holder.children = [self._slider(options, old.index)]
             discard(old)
+            self._name_choice()
 
     def choose(self, value: Any) -> None:
         """Move to a value, if it is an option."""
@@ -244,6 +251,7 @@ class ChoiceBox(widgets.HBox):
         new.index = min(index, len(options) - 1)
         new.disabled = options == [NO_OPTION]
         new.observe(lambda change: self.on_choice(change.new), "value")
+        new.observe(lambda _: self._name_choice(), "index")
         return new
 
 

@@ -80,6 +80,13 @@ def slide(box: Locator, control: str, key: str, times: int = 1) -> None:
         handle.press(key)
 
 
+def expect_ready(button: Locator, control: str) -> None:
+    """Wait until the kernel knows the choice: a click may overtake a slider's last change."""
+    row = button.page.locator(".widget-hbox", has=button).last
+    shown = row.locator(".widget-slider", has_text=control).locator(".widget-readout").inner_text()
+    expect(button).to_have_attribute("title", re.compile(re.escape(f": {shown}") + "$"))
+
+
 def shoot(box: Locator, name: str) -> Path:
     """Keep a picture of it among the screenshots."""
     path = SCREENSHOTS / f"{name}.png"
