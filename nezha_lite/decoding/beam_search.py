@@ -87,6 +87,7 @@ class BeamSearch:
         self.keys = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         self.level = 0
         self.levels: list[LevelTrace] | None = [] if record else None
+        self._next: Candidates | None = None  # of the next step, once they are known
         self.accepted: Tensor | None = None  # set by speculative decoding, see `DecodeResult`
 
     def step(self, log_probs: Tensor) -> Step:
@@ -98,15 +99,15 @@ class BeamSearch:
         """
         self.level += 1
         n_codes = self.radices[self.level - 1]
-        totals = (self.scores.unsqueeze(-1) + log_probs).flatten(1)  # (B, K·C)
-        candidates = self._candidates()
+        candidates, self._next = self._next or self._candidates(self.level), None
         exists, admitted = candidates.exists, self._admitted(candidates.index)  # (B, F)
         if exists is not None and admitted is not None:
             exists = exists & admitted
         self.on_phase("verify")
 
         allowed = exists if self.verification == "prefix" else admitted
-        numbers, scores = self._best(totals, candidates.index, allowed)  # (B, W)
+        log_probs = log_probs.expand(-1, self.scores.shape[1], -1)  # (B, K, C)
+        numbers, scores = self._best(log_probs, candidates.index, allowed)  # (B, W)
         keys = self._keys_of(numbers)
         dead = scores == -torch.inf  # NaN is not dead: `decode` reports it
         if self.verification == "final" and self.level == len(self.radices):
@@ -116,14 +117,25 @@ class BeamSearch:
             numbers, scores = numbers.gather(1, order), scores.gather(1, order)
             keys, dead = keys.gather(1, order), dead.gather(1, order)
         if self.levels is not None:
+            totals = self.scores.unsqueeze(-1) + log_probs  # (B, K, C)
             exists = torch.ones_like(totals, dtype=torch.bool) if exists is None else exists
             candidate_keys = child_keys(self.keys, self.level, self.radices)  # (B, K, C)
-            grids = totals.view_as(candidate_keys), candidate_keys, exists.view_as(candidate_keys)
+            grids = totals, candidate_keys, exists.view_as(candidate_keys)
             self.levels.append(LevelTrace(self.level, *grids, numbers.masked_fill(dead, -1)))
         self.scores = scores.masked_fill(dead, -torch.inf)
         self.keys = keys.masked_fill(dead, -1)
         self.on_phase("select")
         return Step(numbers // n_codes, numbers % n_codes)
+
+    def existing(self) -> Tensor | None:
+        """Which codes continue each beam, before the next step: (B, K, C) bool.
+
+        None unless the verification is "prefix". Requests have no say in it.
+        """
+        if self.verification != "prefix":
+            return None
+        self._next = self._candidates(self.level + 1)
+        return self._next.grid(*self.keys.shape, self.radices[self.level])
 
     def result(self, backbone_calls: int) -> DecodeResult:
         """The finished lists, padded to `beam` columns."""
@@ -140,16 +152,16 @@ class BeamSearch:
             self.accepted,
         )
 
-    def _candidates(self) -> Candidates:
-        """The continuations to rank. `exists` is None where neither ranking nor trace reads it."""
+    def _candidates(self, level: int) -> Candidates:
+        """The continuations to rank at this level. `exists` is None where neither ranking nor trace reads it."""
         recording = self.levels is not None
         if self.verifier is None or (self.verification != "prefix" and not recording):
             return Candidates(exists=None)
         if not recording:
-            return self.verifier.candidates(self.level, self.keys)
+            return self.verifier.candidates(level, self.keys)
         # A trace also shows what was rejected, which needs all K · C continuations.
-        keys = child_keys(self.keys, self.level, self.radices)
-        return Candidates(self.verifier.prefix_contains(self.level, keys).flatten(1))
+        keys = child_keys(self.keys, level, self.radices)
+        return Candidates(self.verifier.prefix_contains(level, keys).flatten(1))
 
     def _admitted(self, index: Tensor | None) -> Tensor | None:
         """(B, F) bool, which candidates the requests admit; None without requests."""
@@ -160,10 +172,14 @@ class BeamSearch:
         return self.requests.admits(self.level, self._keys_of(index))
 
     def _best(
-        self, totals: Tensor, index: Tensor | None, allowed: Tensor | None
+        self, log_probs: Tensor, index: Tensor | None, allowed: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Numbers and scores of the best allowed candidates, sorted: both (B, W)."""
-        scores = totals if index is None else totals.gather(1, index)  # (B, F)
+        if index is None:
+            scores = (self.scores.unsqueeze(-1) + log_probs).flatten(1)  # (B, F), F = K · C
+        else:  # far fewer additions
+            parents = index // log_probs.shape[-1]
+            scores = self.scores.gather(1, parents) + log_probs.flatten(1).gather(1, index)
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -torch.inf)
         best = scores.topk(min(self.beam, scores.shape[1]))

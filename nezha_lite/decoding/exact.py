@@ -16,7 +16,7 @@ from nezha_lite.decoding.prompt_tree import PromptTree
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, check_same_space
-from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.semantic_ids import SemanticIds, radix_strides
 from nezha_lite.verifiers import RequestFilter, child_keys
 
 Under = Literal["draft", "backbone"]
@@ -108,7 +108,7 @@ class ExactDecoder(ModelDecoder):
         )
         scores, all_log_probs = [], []
         for chunk, (codes, parents, last_codes) in enumerate(chunks):
-            log_probs = scorer.log_probs(codes)  # (B, P, C)
+            log_probs = scorer.log_probs(codes, prefixes.keys)  # (B, P, C)
             added = log_probs[:, parents - chunk * rows, last_codes]
             scores.append(before.scores[:, parents] + added)
             if keep:
@@ -126,13 +126,21 @@ class _DraftScorer:
         self.head, self.hidden = model.head, model.draft_states(prompts)  # (B, L+1, D)
         self.passes = 1
 
-    def log_probs(self, codes: Tensor) -> Tensor:
-        """(P, l) int64 codes → (B, P, T_{l+1}), float32 at least."""
-        n_prefixes, length = codes.shape
+    def log_probs(self, codes: Tensor, existing: Tensor) -> Tensor:
+        """(P, l) int64 codes → (B, P, T_{l+1}), float32 at least.
+
+        `existing` are the keys of the catalogue's prefixes of l + 1 codes.
+        """
+        (n_prefixes, length), radices = codes.shape, self.head.radices
         state = self.hidden[:, :1].repeat(1, n_prefixes, 1)  # (B, P, D)
         for level in range(length):
             state = self.head.advance(level, codes[:, level].expand(len(state), -1), state)
-        return self.head.log_probs(length, self.hidden[:, length + 1, None], state)
+        strides = torch.tensor(radix_strides(radices)[:length], dtype=torch.int64)
+        keys = (codes * strides.to(codes.device)).sum(dim=-1, keepdim=True).mT  # (1, P)
+        exists = torch.isin(child_keys(keys, length + 1, radices), existing)  # (1, P, C)
+        exists = exists.expand(len(state), -1, -1)
+        hidden = self.hidden[:, length + 1, None]
+        return self.head.log_probs(length, hidden, state, keys.expand(len(state), -1), exists)
 
 
 class _BackboneScorer:
@@ -146,7 +154,7 @@ class _BackboneScorer:
     def passes(self) -> int:
         return self.tree.calls
 
-    def log_probs(self, codes: Tensor) -> Tensor:
+    def log_probs(self, codes: Tensor, existing: Tensor) -> Tensor:
         n_prefixes, length = codes.shape
         if length == 0:
             return next_code_log_probs(self.model, 0, self.tree.prompt_states)

@@ -113,6 +113,8 @@ class GenerateDecoder(ModelDecoder):
         many = {"num_beams": beam, "num_return_sequences": beam, "length_penalty": 0.0}
         output = self.backbone.generate(
             history.input_ids,
+            # Only the model knows the items that the tokens complete.
+            inputs_embeds=None if self.model.memory is None else self.model.embed(history.input_ids),
             attention_mask=history.attention_mask,
             prefix_allowed_tokens_fn=self._constraint(width, requests),
             logits_processor=LogitsProcessorList([watcher]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from nezha_lite.common.checks import check
 from nezha_lite.decoding.base import Verification
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder, gather_rows
@@ -53,7 +55,7 @@ class NezhaDecoder(BeamSearchDecoder):
         self.on_phase("forward")
         state = hidden[:, :1]  # (B, 1, D): s_1 = h_0
         for level in range(head.levels):
-            log_probs = head.log_probs(level, hidden[:, level + 1, None], state)  # (B, K, C)
+            log_probs = next_log_probs(self.model, level, hidden, state, search)  # (B, K, C)
             if self.temperature != 1:
                 log_probs = (log_probs / self.temperature).log_softmax(-1)
             self.on_phase("head")
@@ -80,7 +82,26 @@ class ParallelHeadsDecoder(BeamSearchDecoder):
         hidden = self.model.draft_states(prompts)  # (B, L+1, D)
         self.on_phase("forward")
         for level in range(head.levels):
-            log_probs = head.log_probs(level, hidden[:, level + 1, None], hidden[:, :1])
+            log_probs = next_log_probs(self.model, level, hidden, hidden[:, :1], search)
             self.on_phase("head")
             search.step(log_probs)  # of (B, 1, C)
         return 1
+
+
+def next_log_probs(
+    model: NezhaModel, level: int, hidden: Tensor, state: Tensor, search: BeamSearch
+) -> Tensor:
+    """The head's log p of the codes after a search's beams: (B, K, T_l) or (B, 1, T_l).
+
+    Args:
+        model: whose head it is.
+        level: 0 … L−1, of the codes.
+        hidden: (B, L+1, D), h_0 … h_L.
+        state: (B, K, D) or (B, 1, D), s_l.
+        search: before its step at this level. With candidate embeddings the softmax is over the
+            continuations that its verifier knows.
+    """
+    hidden = hidden[:, level + 1, None]
+    if model.head.candidates_of(level) is None:
+        return model.head.log_probs(level, hidden, state)
+    return model.head.log_probs(level, hidden, state, search.keys, search.existing())

@@ -14,6 +14,7 @@ from nezha_lite.common.checks import check
 from nezha_lite.decoding.autoregressive import AutoregressiveDecoder, next_code_log_probs
 from nezha_lite.decoding.base import Verification
 from nezha_lite.decoding.beam_search import BeamSearch, gather_rows
+from nezha_lite.decoding.nezha import next_log_probs
 from nezha_lite.decoding.prompt_tree import PromptTree, extend
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
@@ -145,7 +146,7 @@ class SpeculativeDecoder(AutoregressiveDecoder):
         tokens = [codes + offsets[draft.level - 1]]
         size = tree.size + codes.shape[1]
         for level in range(search.level, head.levels - 1):
-            log_probs = head.log_probs(level, hidden[:, level + 1, None], state)  # (B, W, C)
+            log_probs = next_log_probs(self.model, level, hidden, state, draft)  # (B, W, C)
             self.on_phase("head")
             step = draft.step(log_probs)
             state = head.advance(level, step.codes, gather_rows(state, step.parents))

@@ -55,6 +55,17 @@ class NezhaConfig(PreTrainedConfig):
             alone, as a generative recommender without NEZHA.
         next_code_weight: weight of the autoregressive next-code loss; 0 is the paper's recipe.
         label_smoothing: of both losses.
+        item_memory: whether each ID of the training has an embedding, which is added to the last
+            code's token of an item in the history.
+        memory_dropout: share of the history's items without that embedding while training.
+        candidate_embeddings: at how many of the last levels, at most L−1, each continuation that
+            exists has an embedding in the draft head (`PrefixEmbedding`); True is 1.
+        list_weight: 1 − α: the weight of a teacher's lists in the draft loss, in batches that have
+            them. The true next item has the rest.
+        n_prefixes: of the training catalogue, the prefixes of each level; `from_preset` and
+            `from_backbone` set them where they are needed.
+        most_children: the most of them with the same parent.
+        max_rows: above so many prefixes, several share an embedding.
 
     Raises:
         ValueError: for a setting outside its range.
@@ -74,6 +85,13 @@ class NezhaConfig(PreTrainedConfig):
         draft_weight: float = 1.0,
         next_code_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        item_memory: bool = False,
+        memory_dropout: float = 0.0,
+        candidate_embeddings: int = 0,
+        list_weight: float = 0.6,
+        n_prefixes: Sequence[int] = (),
+        most_children: Sequence[int] = (),
+        max_rows: int = 1 << 24,
         **kwargs: Any,  # transformers' own fields
     ) -> None:
         self.backbone = backbone
@@ -86,20 +104,30 @@ class NezhaConfig(PreTrainedConfig):
         self.draft_weight = draft_weight
         self.next_code_weight = next_code_weight
         self.label_smoothing = label_smoothing
+        self.item_memory = item_memory
+        self.memory_dropout = memory_dropout
+        self.candidate_embeddings = int(candidate_embeddings)
+        self.list_weight = list_weight
+        self.n_prefixes, self.most_children = list(n_prefixes), list(most_children)
+        self.max_rows = max_rows
         self._check_ranges()
         kwargs.setdefault("tie_word_embeddings", False)  # the backbone ties its own
         super().__init__(**kwargs)
 
     def _check_ranges(self) -> None:
-        check_counts(self, "max_items")
-        check_counts(self, "token_offset", low=0)
+        check_counts(self, "max_items", "max_rows")
+        check_counts(self, "token_offset", "candidate_embeddings", low=0)
         limits = {"draft_weight": inf, "next_code_weight": inf, "dropout": 1, "label_smoothing": 1}
+        limits |= {"memory_dropout": 1, "list_weight": 1 + 1e-9}
         for name, limit in limits.items():
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             check(number and 0 <= value < limit, name, value, f"in [0, {limit})")
-        is_bool = isinstance(self.placeholders, bool)
-        check(is_bool, "placeholders", self.placeholders, "True or False")
+        for name in ("placeholders", "item_memory"):
+            value = getattr(self, name)
+            check(isinstance(value, bool), name, value, "True or False")
+        levels, most = self.candidate_embeddings, max(0, len(self.radices) - 1)
+        check(levels <= most or not self.radices, "candidate_embeddings", levels, f"at most {most}")
         for level, radix in enumerate(self.radices):
             whole = type(radix) is int and 1 <= radix < 2**63
             check(whole, f"radices[{level}]", radix, "a whole number of at least 1")
@@ -113,6 +141,11 @@ class NezhaConfig(PreTrainedConfig):
         for name in sorted(settings.keys() - fields):
             raise TypeError(f"Unknown setting {name!r}; NezhaConfig has {sorted(fields)}.")
         return cls(backbone=backbone.to_dict(), **settings)
+
+    @property
+    def remembers_ids(self) -> bool:
+        """Whether a part of the model has embeddings of the training catalogue's IDs."""
+        return self.item_memory or self.candidate_embeddings > 0
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -11,12 +11,14 @@ one level on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nezha_lite.common.checks import check
+from nezha_lite.model.prefix_embedding import PrefixEmbedding
 
 TRANSITIONS = ("rnn", "gru", "none")
 
@@ -38,6 +40,8 @@ class DraftHead(nn.Module):
             levels independent of each other, as in parallel (Medusa-style) heads.
         dropout: on h_l + s_l while training.
         placeholders: False replaces h_1 … h_L by 0, so that the head reads h_0 alone.
+        candidates: embeddings of the prefixes of the last levels, in order; none is the paper's
+            head. At these levels the softmax is over the continuations that exist.
 
     Raises:
         ValueError: for an unknown transition.
@@ -50,6 +54,7 @@ class DraftHead(nn.Module):
         transition: str = "rnn",
         dropout: float = 0.0,
         placeholders: bool = True,
+        candidates: Sequence[PrefixEmbedding] = (),
     ) -> None:
         super().__init__()
         check(transition in TRANSITIONS, "transition", transition, f"one of {TRANSITIONS}")
@@ -63,6 +68,7 @@ class DraftHead(nn.Module):
         self.cells = nn.ModuleList(cell(width, width) for _ in inner)
         self.dropout = nn.Dropout(dropout)
         self.placeholders = placeholders
+        self.candidates = nn.ModuleList(candidates)
         self._tables: list[Tensor] = []  # see `refresh_tables`
         self._table_versions: list[tuple[int, int]] = []
 
@@ -71,16 +77,57 @@ class DraftHead(nn.Module):
         """L, the number of codes in an ID."""
         return len(self.radices)
 
-    def logits(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
-        """W_l (h_l + s_l) for level 0 … L−1: hidden and state (..., D) → (..., T_l)."""
+    def candidates_of(self, level: int) -> PrefixEmbedding | None:
+        """The embeddings of level 0 … L−1; None where the softmax is over all codes."""
+        index = level - (self.levels - len(self.candidates))
+        embedding: Any = self.candidates[index] if index >= 0 else None
+        return embedding
+
+    def query(self, hidden: Tensor, state: Tensor) -> Tensor:
+        """h_l + s_l, with dropout while training: hidden and state (..., D) → (..., D)."""
         if not self.placeholders:
             hidden = torch.zeros_like(hidden)
-        return self.classifiers[level](self.dropout(hidden + state))
+        query: Tensor = self.dropout(hidden + state)
+        return query
 
-    def log_probs(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
-        """log p_l, in float32 at least, for every precision: (..., D) → (..., T_l)."""
-        logits = self.logits(level, hidden, state)
-        return torch.log_softmax(logits.to(at_least_float32(logits.dtype)), dim=-1)
+    def logits(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
+        """W_l (h_l + s_l) for level 0 … L−1: hidden and state (..., D) → (..., T_l)."""
+        return self.classifiers[level](self.query(hidden, state))
+
+    def log_probs(
+        self,
+        level: int,
+        hidden: Tensor,
+        state: Tensor,
+        prefixes: Tensor | None = None,
+        exists: Tensor | None = None,
+    ) -> Tensor:
+        """log p_l, in float32 at least, for every precision: (..., D) → (..., T_l).
+
+        Args:
+            level: 0 … L−1.
+            hidden: h_l, (..., D).
+            state: s_l, (..., D).
+            prefixes: (...) int64, keys of the codes before, which candidate embeddings need.
+            exists: (..., T_l) bool, the continuations that a verifier knows. With candidate
+                embeddings the softmax is over these; by default over those of the training.
+        """
+        candidates = self.candidates_of(level)
+        if candidates is None:
+            logits = self.logits(level, hidden, state)
+            return torch.log_softmax(logits.to(at_least_float32(logits.dtype)), dim=-1)
+        assert prefixes is not None
+        query = self.query(hidden, state)
+        query = query.expand(*prefixes.shape, query.shape[-1])
+        logits = self.classifiers[level](query)
+        rows, codes = candidates.continuations(prefixes)  # (..., F)
+        own = candidates.scores(rows, query)
+        logits = logits.to(at_least_float32(logits.dtype))
+        logits = logits.scatter_add(-1, codes, own.to(logits.dtype))  # padding adds 0 to code 0
+        if exists is None:
+            exists = torch.zeros_like(logits).scatter_add(-1, codes, (rows > 0).to(logits)) > 0
+        log_probs = logits.masked_fill(~exists, -torch.inf).log_softmax(-1)
+        return log_probs.masked_fill(~exists, -torch.inf)  # NaN where nothing exists
 
     def advance(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
         """s_{l+1}, after choosing `codes` (...) int64 at `level` in `state` (..., D)."""
@@ -151,6 +198,50 @@ class DraftHead(nn.Module):
             if level + 1 < self.levels:
                 state = self.advance(level, codes[:, level], state)
         return logits
+
+
+    def code_losses(self, hidden: Tensor, codes: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy of several IDs of one prompt each, by teacher forcing.
+
+        Args:
+            hidden: (M, L+1, D), h_0 … h_L of M prompts.
+            codes: (M, J, L) int64, J IDs for each, which exist in training.
+            smoothing: share of the target distribution that is uniform over the choices.
+
+        Returns:
+            (M, J, L) float32 or wider.
+        """
+        state, prefixes = hidden[:, :1], torch.zeros_like(codes[..., 0])  # (M, 1, D), (M, J)
+        stride, losses = 1, []
+        for level, radix in enumerate(self.radices):
+            target = codes[..., level]  # (M, J)
+            query = self.query(hidden[:, level + 1, None], state)  # (M, J, D), at first (M, 1, D)
+            losses.append(self._losses(level, query, prefixes, target, smoothing))
+            prefixes, stride = prefixes + target * stride, stride * radix
+            if level + 1 < self.levels:
+                state = self.advance(level, target, state.expand(*target.shape, -1).contiguous())
+        return torch.stack(losses, dim=-1)
+
+    def _losses(
+        self, level: int, query: Tensor, prefixes: Tensor, target: Tensor, smoothing: float
+    ) -> Tensor:
+        """Cross-entropy of one level: (M, J or 1, D) and three of (M, J) → (M, J)."""
+        logits = self.classifiers[level](query)  # (M, J or 1, C)
+        logits = logits.to(at_least_float32(logits.dtype)).expand(*target.shape, -1)
+        candidates, exists = self.candidates_of(level), None
+        if candidates is not None:
+            rows, choices = candidates.continuations(prefixes)  # (M, J, F)
+            exists = rows > 0
+            own = candidates.scores(rows, query.expand(*target.shape, -1))
+            logits = (logits.gather(-1, choices) + own).masked_fill(~exists, -torch.inf)
+            target = ((choices == target.unsqueeze(-1)) & exists).byte().argmax(dim=-1)
+        log_probs = logits.log_softmax(dim=-1)
+        losses = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        if smoothing == 0:
+            return losses
+        counts = logits.shape[-1] if exists is None else exists.sum(dim=-1)
+        everywhere = log_probs if exists is None else log_probs.masked_fill(~exists, 0)
+        return (1 - smoothing) * losses - smoothing * everywhere.sum(dim=-1) / counts
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -69,11 +69,12 @@ def load_model(folder: str | Path) -> NezhaModel:
 
 
 def _count_weights(path: Path) -> int:
-    """How many tensors there are; ValueError unless all are of floating point."""
+    """How many tensors there are; ValueError unless weights are of floating point, IDs whole."""
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118
             dtype = file.get_slice(name).get_dtype()
-            check(dtype in ("F64", "F32", "F16", "BF16"), f"type of {name!r}", dtype, "a float")
+            valid = ("I64",) if name.endswith(".numbers") else ("F64", "F32", "F16", "BF16")
+            check(dtype in valid, f"type of {name!r}", dtype, f"one of {valid}")
         return len(file.keys())
 
 
@@ -121,6 +122,9 @@ def _check_weights(model: NezhaModel, report: dict[str, Any]) -> None:
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{name!r} holds NaN or infinite weights")
+    for embedding in model.prefix_embeddings:
+        ascending = bool((embedding.numbers.diff(prepend=torch.tensor([-1])) > 0).all())
+        check(ascending, f"the IDs of level {embedding.level}", "unsorted", "distinct, ascending")
 
 
 @contextmanager

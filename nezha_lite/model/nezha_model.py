@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen
 from nezha_lite.common.checks import check
 from nezha_lite.model.config import PRESETS, NezhaConfig
 from nezha_lite.model.draft_head import DraftHead
+from nezha_lite.model.prefix_embedding import PrefixEmbedding, catalogue_shape
 from nezha_lite.model.prompts import Prompts, Vocabulary, build_prompts
 from nezha_lite.model.tree_attention import causal_mask, use_tree_attention
 from nezha_lite.semantic_ids import SemanticIds
@@ -64,19 +65,32 @@ class NezhaModel(PreTrainedModel):
             backbone_config, attn_implementation="sdpa"
         )
         use_tree_attention(self.backbone)
+        levels = len(config.radices)
+        candidate_levels = range(levels - config.candidate_embeddings + 1, levels + 1)
         self.head = DraftHead(
             config.radices,
             backbone_config.hidden_size,
             config.transition,
             config.dropout,
             config.placeholders,
+            [self._prefix_embedding(level) for level in candidate_levels],
         )
+        self.memory = self._prefix_embedding(levels, bias=False) if config.item_memory else None
         self.embedding_dropout = nn.Dropout(config.dropout)
         self._register_residual_dropout()
         if backbone_config.tie_word_embeddings:
             # A checkpoint does not hold the tied copy, and the Trainer would warn that it is gone.
             self._keys_to_ignore_on_save = ["backbone.lm_head.weight"]
         self.post_init()
+
+    def _prefix_embedding(self, level: int, bias: bool = True) -> PrefixEmbedding:
+        """The embeddings of the prefixes of level 1 … L."""
+        config, width = self.config, self.backbone.config.hidden_size
+        per_level = (config.radices, config.n_prefixes, config.most_children)
+        complete = all(len(sizes) == len(config.radices) for sizes in per_level)
+        check(complete, "n_prefixes", config.n_prefixes, "one number for each level")
+        sizes = (field[level - 1] for field in per_level)
+        return PrefixEmbedding(level, *sizes, width, config.max_rows, bias)
 
     def _register_residual_dropout(self) -> None:
         # Qwen3 and Llama have no dropout on their residual branches, which small data needs. A hook
@@ -131,10 +145,12 @@ class NezhaModel(PreTrainedModel):
             tie_word_embeddings=True,
             attention_dropout=attention_dropout,
         )
-        config = NezhaConfig.for_backbone(backbone, radices=semantic_ids.radices, **settings)
+        config = _config_for(backbone, semantic_ids, **settings)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # CUDA's stay as they are
-            return cls(config)
+            model = cls(config)
+        model.set_catalogue(semantic_ids)
+        return model
 
     @classmethod
     def from_backbone(
@@ -161,10 +177,9 @@ class NezhaModel(PreTrainedModel):
             offset = int(backbone.config.vocab_size)
             vocabulary = Vocabulary(semantic_ids.radices, offset)
             backbone.resize_token_embeddings(vocabulary.size, mean_resizing=False)
-            config = NezhaConfig.for_backbone(
-                backbone.config, radices=semantic_ids.radices, token_offset=offset, **settings
-            )
+            config = _config_for(backbone.config, semantic_ids, token_offset=offset, **settings)
             model = cls(config)
+        model.set_catalogue(semantic_ids)
         model.backbone.load_state_dict(backbone.state_dict())
         model.check_causal()
         return model
@@ -184,6 +199,16 @@ class NezhaModel(PreTrainedModel):
                 f"The backbone, of type {self.backbone.config.model_type!r}, is bidirectional: its "
                 "states depend on later tokens, but only a decoder-only model can decode."
             )
+
+    @property
+    def prefix_embeddings(self) -> list[PrefixEmbedding]:
+        """Every part of the model that knows the training catalogue's IDs."""
+        return [module for module in self.modules() if isinstance(module, PrefixEmbedding)]
+
+    def set_catalogue(self, semantic_ids: SemanticIds) -> None:
+        """Take these as the IDs that exist in training, for memory and candidate embeddings."""
+        for embedding in self.prefix_embeddings:
+            embedding.set_catalogue(semantic_ids)
 
     # ---- reading ----------------------------------------------------------------------------
 
@@ -252,12 +277,42 @@ class NezhaModel(PreTrainedModel):
             attention_mask: (B, 1, T, T) bool, True where a query may look; None is causal.
             inputs: further arguments of the backbone: position_ids, past_key_values, use_cache.
         """
-        embedded = self.backbone.get_input_embeddings()(input_ids)  # (B, T, D)
+        embedded = self.embed(input_ids, with_memory="ancestors" not in inputs)  # (B, T, D)
         if attention_mask is None:
             attention_mask = causal_mask(input_ids)
         return self.backbone.base_model(
             inputs_embeds=self.embedding_dropout(embedded), attention_mask=attention_mask, **inputs
         )
+
+    def embed(self, input_ids: Tensor, with_memory: bool = True) -> Tensor:
+        """Input embeddings, (B, T) int64 → (B, T, D): of tokens, and of the items they complete.
+
+        Args:
+            input_ids: rows in which an item's codes follow each other.
+            with_memory: False for codes of answers, which are not items of the history.
+        """
+        embedded: Tensor = self.backbone.get_input_embeddings()(input_ids)
+        if self.memory is None or not with_memory:
+            return embedded
+        rows = self.memory.rows(self._item_numbers(input_ids))  # (B, T), 0 where no item ends
+        if self.training and self.config.memory_dropout:
+            kept = torch.rand(rows.shape, device=rows.device) >= self.config.memory_dropout
+            rows = rows * kept
+        remembered: Tensor = self.memory.vectors(rows)
+        return embedded + remembered
+
+    def _item_numbers(self, input_ids: Tensor) -> Tensor:
+        """The items whose last code is at each position, as `PrefixEmbedding` numbers; else -1."""
+        vocabulary, levels = self.vocabulary, self.head.levels
+        ranges = zip(vocabulary.level_offsets, vocabulary.radices, strict=True)
+        parent, stride = torch.zeros_like(input_ids), 1
+        complete = torch.ones_like(input_ids, dtype=torch.bool)
+        for level, (offset, radix) in enumerate(ranges):
+            code = input_ids.roll(levels - 1 - level, dims=1) - offset
+            complete &= (code >= 0) & (code < radix)
+            if level + 1 < levels:
+                parent, stride = parent + code * stride, stride * radix
+        return (parent * radix + code).masked_fill(~complete, -1)
 
     def read_prompts(self, prompts: Prompts, use_cache: bool) -> Any:
         """One pass of the backbone over prompts: transformers' model output."""
@@ -292,8 +347,13 @@ class NezhaModel(PreTrainedModel):
         draft_slots: Tensor,
         next_code_slots: Tensor,
         codes: Tensor,
+        list_codes: Tensor | None = None,
+        list_weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Joint loss of a `packing.TrainingBatch` (shapes there).
+
+        With a teacher's lists the draft loss is (1 − w) · CE(true item) + w · Σ_j p_j · CE(item j),
+        w the config's `list_weight` and p_j the lists' weights.
 
         Returns:
             loss = draft_weight · draft_loss + next_code_weight · next_code_loss, all scalars, and
@@ -308,11 +368,12 @@ class NezhaModel(PreTrainedModel):
         smoothing = self.config.label_smoothing if self.training else 0.0
         losses: dict[str, Tensor] = {}
         if self.config.draft_weight:
-            level_losses = [
-                F.cross_entropy(logits, codes[:, level], label_smoothing=smoothing)
-                for level, logits in enumerate(self.head(hidden[draft_slots], codes))
-            ]
-            losses["draft"] = torch.stack(level_losses).mean()
+            states = hidden[draft_slots]  # (M, L+1, D)
+            losses["draft"] = self._draft_loss(states, codes, smoothing)
+            if list_codes is not None and list_weights is not None and self.config.list_weight:
+                of_items = self.head.code_losses(states, list_codes).mean(dim=-1)  # (M, J)
+                of_lists = (of_items * list_weights).sum(dim=1).mean()
+                losses["draft"] = torch.lerp(losses["draft"], of_lists, self.config.list_weight)
         if self.config.next_code_weight:
             states = self.head.dropout(hidden[next_code_slots])  # (M, L, D)
             logits = self.backbone.get_output_embeddings()(states)  # (M, L, V)
@@ -323,6 +384,28 @@ class NezhaModel(PreTrainedModel):
         weighted = [getattr(self.config, f"{part}_weight") * losses[part] for part in losses]
         parts = {f"{part}_loss": loss.detach() for part, loss in losses.items()}
         return {"loss": torch.stack(weighted).sum()} | parts
+
+
+    def _draft_loss(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
+        if len(self.head.candidates):
+            return self.head.code_losses(states, codes[:, None], smoothing).mean()
+        level_losses = [
+            F.cross_entropy(logits, codes[:, level], label_smoothing=smoothing)
+            for level, logits in enumerate(self.head(states, codes))
+        ]
+        return torch.stack(level_losses).mean()
+
+
+def _config_for(backbone: Any, semantic_ids: SemanticIds, **settings: Any) -> NezhaConfig:
+    """The configuration for this catalogue, whose sizes it holds if a part of the model needs them.
+
+    Raises:
+        TypeError: for a misspelt setting.
+    """
+    config = NezhaConfig.for_backbone(backbone, radices=semantic_ids.radices, **settings)
+    if config.remembers_ids:
+        vars(config).update(catalogue_shape(semantic_ids))
+    return config
 
 
 def _check_sizes(config: NezhaConfig, backbone: Any) -> None:

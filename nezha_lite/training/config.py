@@ -27,6 +27,7 @@ class TrainingConfig:
         embedding_lr: multiplier for the head's code embeddings.
         transition_lr: multiplier for the head's transitions.
         weight_decay: AdamW's, on matrices but not on biases and norms.
+        id_weight_decay: the same for the embeddings of whole IDs (`PrefixEmbedding`).
         warmup: share of all steps in which the rate rises; afterwards it falls as a cosine.
         window_stride: how far the history window of a long user jumps (see `packing`).
         packed: packed prefixes, or one prefix per row.
@@ -48,6 +49,7 @@ class TrainingConfig:
     embedding_lr: float = 1.0
     transition_lr: float = 1.0
     weight_decay: float = 0.05
+    id_weight_decay: float = 0.05
     warmup: float = 0.05
     window_stride: int = 10
     packed: bool = True
@@ -62,7 +64,8 @@ class TrainingConfig:
         check_counts(self, "epochs", "batch_rows", "window_stride")
         for name in ("learning_rate", "embedding_lr", "transition_lr"):
             check_rate(name, getattr(self, name))
-        check_rate("weight_decay", self.weight_decay, zero=True)
+        for name in ("weight_decay", "id_weight_decay"):
+            check_rate(name, getattr(self, name), zero=True)
         check(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
         check(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1")
 

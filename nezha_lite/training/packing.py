@@ -17,8 +17,9 @@ histories are max_items − S + 1 … max_items items long.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -30,11 +31,15 @@ from nezha_lite.common.checks import check
 from nezha_lite.datasets import Split
 from nezha_lite.model.prompts import Vocabulary, check_same_space
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.training.teacher_lists import TeacherLists
 
 
 @dataclass(frozen=True)
 class TrainingRow:
     """Items that share a row, and which of them (by position ≥ 1) are its targets.
+
+    `first` counts the targets of the rows before it in `TrainingRows`: a teacher's lists are in
+    that order. It is negative outside.
 
     >>> TrainingRow(items=(7, 8, 9), targets=(1, 2)).n_tokens(levels=3)
     15
@@ -42,6 +47,7 @@ class TrainingRow:
 
     items: tuple[int, ...]
     targets: tuple[int, ...]
+    first: int = field(default=-1, repr=False, compare=False)
 
     def n_tokens(self, levels: int, placeholders: bool = True) -> int:
         """Length of the row in tokens: BOS, the items but for the last code, the placeholders."""
@@ -107,7 +113,9 @@ class TrainingRows(Dataset[TrainingRow]):
         check(1 <= stride <= max_items, "stride", stride, f"between 1 and {max_items}")
         make_rows = packed_prefixes if packed else one_prefix_per_row
         rows_of_users = [make_rows(sequence, max_items, stride) for sequence in sequences]
-        self.rows = [row for rows in rows_of_users for row in rows]
+        rows = [row for rows in rows_of_users for row in rows]
+        starts = accumulate((len(row.targets) for row in rows), initial=0)
+        self.rows = [replace(row, first=first) for row, first in zip(rows, starts, strict=False)]
         self.users = [user for user, rows in enumerate(rows_of_users) for _ in rows]
         if not self.rows:
             raise ValueError(
@@ -125,6 +133,11 @@ class TrainingRows(Dataset[TrainingRow]):
         """How many (history, next item) pairs one epoch trains."""
         return sum(len(row.targets) for row in self.rows)
 
+    def prefixes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """The user and the history of every target, in the order of the rows."""
+        for user, row in zip(self.users, self.rows, strict=True):
+            yield from ((user, row.items[:target]) for target in row.targets)
+
 
 def evaluation_rows(split: Split, max_items: int) -> list[TrainingRow]:
     """A row per user of an evaluation split, with its target alone, for a validation loss."""
@@ -137,7 +150,8 @@ def evaluation_rows(split: Split, max_items: int) -> list[TrainingRow]:
 class TrainingBatch(TypedDict):
     """The arguments of `NezhaModel.forward`; M is the number of targets in the batch.
 
-    Flat positions count through the (B, T) batch row by row: b · T + t.
+    Flat positions count through the (B, T) batch row by row: b · T + t. With a teacher's lists of
+    J items the last two are there as well.
     """
 
     input_ids: Tensor  # (B, T) int64
@@ -146,6 +160,8 @@ class TrainingBatch(TypedDict):
     draft_slots: Tensor  # (M, L+1) int64, flat positions of h_0 … h_L, or all of h_0
     next_code_slots: Tensor  # (M, L) int64, flat positions whose next token is c_1 … c_L
     codes: Tensor  # (M, L) int64, the targets
+    list_codes: NotRequired[Tensor]  # (M, J, L) int64, the lists' items
+    list_weights: NotRequired[Tensor]  # (M, J) float32, their weights, whose sum is 1
 
 
 class Collator:
@@ -164,12 +180,18 @@ class Collator:
         vocabulary: token layout.
         placeholders: False omits their blocks, for a model that does not read them: rows are then
             ordinary next-token rows, and every draft slot is h_0's.
+        lists: a teacher's, for rows of the `TrainingRows` that they were made for.
     """
 
     def __init__(
-        self, semantic_ids: SemanticIds, vocabulary: Vocabulary, placeholders: bool = True
+        self,
+        semantic_ids: SemanticIds,
+        vocabulary: Vocabulary,
+        placeholders: bool = True,
+        lists: TeacherLists | None = None,
     ) -> None:
         check_same_space(semantic_ids, vocabulary)
+        self.lists = lists
         self.placeholders = placeholders
         self.vocabulary = vocabulary
         self.codes = semantic_ids.codes
@@ -190,7 +212,7 @@ class Collator:
             return torch.cat([start + layout[name] for start, layout in pairs])
 
         targets = torch.tensor([row.items[target] for row in rows for target in row.targets])
-        return {
+        batch: TrainingBatch = {
             "input_ids": input_ids,
             "position_ids": padded("position_ids", 0),
             "attention_mask": packed_attention_mask(padded("horizon", -1), padded("block", -1)),
@@ -198,6 +220,11 @@ class Collator:
             "next_code_slots": flat("next_code_slots"),
             "codes": self.codes[targets],
         }
+        if self.lists is not None and rows[0].first >= 0:
+            numbers = [row.first + index for row in rows for index in range(len(row.targets))]
+            batch["list_codes"] = self.codes[self.lists.items[numbers].long()]
+            batch["list_weights"] = self.lists.weights[numbers]
+        return batch
 
     def _layout(self, row: TrainingRow) -> dict[str, Tensor]:
         """One row's tokens, positions and mask, (T,), and the slots of its M targets within it.

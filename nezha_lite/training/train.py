@@ -21,10 +21,12 @@ from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.loading import MODEL_FILES
+from nezha_lite.model.prefix_embedding import prefix_numbers
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.training.checkpoints import saving
 from nezha_lite.training.config import TrainingConfig
+from nezha_lite.training.teacher_lists import TeacherLists
 from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingRows, evaluation_rows
 
 if TYPE_CHECKING:  # loads transformers' Trainer, which only `train` needs
@@ -60,6 +62,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     score: Score | None = None,
+    lists: TeacherLists | None = None,
 ) -> TrainingRecord:
     """Train `model` in place and write it, with its semantic IDs, to the folder `output`.
 
@@ -73,6 +76,7 @@ def train(
         resume: from the newest checkpoint under `output`, if there is one. A warning names newer
             ones that are unfinished or damaged and therefore not used.
         progress: show the Trainer's progress bar.
+        lists: a teacher's lists for the training prefixes, which the draft head learns as well.
 
     Returns:
         Settings, times and losses, as also written to training.json.
@@ -90,6 +94,7 @@ def train(
     from nezha_lite.training.trainer import best_epoch
 
     config, output = config or TrainingConfig(), Path(output)
+    _check_ids(model, semantic_ids)
     if semantic_ids.n_items != dataset.n_items:
         raise ValueError(
             f"The semantic IDs name {semantic_ids.n_items} items, but data set {dataset.name!r} "
@@ -103,7 +108,9 @@ def train(
         raise FileExistsError(
             f"{output} already holds a training run: resume it, or name another output folder."
         )
-    trainer = _make_trainer(model, semantic_ids, dataset, output, config, progress, score)
+    trainer = _make_trainer(
+        model, semantic_ids, dataset, output, config, progress, score, lists
+    )
     checkpoint = trainer.resume_point() if resume else None
     if trainer.is_world_process_zero():
         _save_ids(output, semantic_ids)
@@ -130,6 +137,17 @@ def train(
     return record
 
 
+def _check_ids(model: NezhaModel, semantic_ids: SemanticIds) -> None:
+    """ValueError if an ID has no embedding in a model that has embeddings of IDs."""
+    for embedding in model.prefix_embeddings:
+        numbers = prefix_numbers(semantic_ids, embedding.level).to(embedding.numbers.device)
+        if not torch.equal(numbers, embedding.numbers):
+            raise ValueError(
+                "The model has embeddings of other IDs than these: train it with the semantic IDs "
+                "that it was made with, or make a new one."
+            )
+
+
 def read_training_record(folder: str | Path) -> TrainingRecord:
     """The record that `train` left in `folder`.
 
@@ -154,12 +172,15 @@ def _make_trainer(
     config: TrainingConfig,
     progress: bool,
     score: Score | None,
+    lists: TeacherLists | None,
 ) -> ValidatedTrainer:
     from nezha_lite.training.trainer import ValidatedTrainer, trainer_arguments
 
     max_items, placeholders = model.config.max_items, model.reads_placeholders
     stride = min(config.window_stride, max_items)
     rows = TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)
+    if lists is not None:
+        lists.check(rows, dataset.n_items)
     lengths = [row.n_tokens(model.head.levels, placeholders) for row in rows.rows]
     order = LengthGroupedOrder(lengths, config.batch_rows, config.seed)
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.98))
@@ -189,7 +210,7 @@ def _make_trainer(
         score,
         config.patience,
         args=arguments,
-        collate=Collator(semantic_ids, model.vocabulary, placeholders),
+        collate=Collator(semantic_ids, model.vocabulary, placeholders, lists),
         users=[dataset.users[user] for user in rows.users],
         eval_rows=evaluation_rows(dataset.split("validation"), max_items),
         sampler=order if config.grouped else None,
@@ -200,7 +221,8 @@ def _make_trainer(
 def parameter_groups(model: NezhaModel, config: TrainingConfig) -> list[dict[str, Any]]:
     """AdamW's groups: a learning rate per part, weight decay on matrices only.
 
-    Parts: the head's code embeddings, its transitions, and the rest (backbone and classifiers).
+    Parts: the head's code embeddings, its transitions, and the rest (backbone and classifiers). The
+    embeddings of whole IDs have a weight decay of their own.
     """
     rates = {
         "head.embeddings.": config.learning_rate * config.embedding_lr,
@@ -209,7 +231,9 @@ def parameter_groups(model: NezhaModel, config: TrainingConfig) -> list[dict[str
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         rate = next((r for part, r in rates.items() if name.startswith(part)), config.learning_rate)
-        decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+        of_ids = name.startswith(("memory.", "head.candidates."))
+        decay = config.id_weight_decay if of_ids else config.weight_decay
+        decay = decay if parameter.ndim >= 2 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}

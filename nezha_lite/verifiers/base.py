@@ -56,6 +56,15 @@ class Candidates:
     exists: Tensor | None
     index: Tensor | None = None
 
+    def grid(self, batch: int, beams: int, n_codes: int) -> Tensor:
+        """`exists` as (B, K, C) bool; it must not be None."""
+        assert self.exists is not None
+        if self.index is None:
+            return self.exists.view(batch, beams, n_codes)
+        counts = self.exists.new_zeros(batch, beams * n_codes, dtype=torch.uint8)
+        # Some numbers of candidates that do not exist may be those of others that do.
+        return counts.scatter_add(1, self.index, self.exists.byte()).view(batch, beams, -1) > 0
+
 
 class Verifier(Protocol):
     """Membership of keys in the catalogue, exact: no false accept, no false reject.
