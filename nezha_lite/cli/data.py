@@ -24,7 +24,7 @@ from nezha_lite.semantic_ids.spreadsheet import write_sid_map
 def show_data(dataset: Data) -> None:
     """Show what is in a data set; download it first where needed."""
     data = load_dataset(dataset)
-    targets = sum(max(0, len(sequence) - 1) for sequence in data.train_sequences())
+    targets = int((data.train_sequences().lengths - 1).clip(0).sum())
     print(
         f"{data.name}: {data.n_users:,} users, {data.n_items:,} items, "
         f"{data.n_interactions:,} interactions, {targets:,} training targets"

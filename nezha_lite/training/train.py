@@ -160,7 +160,8 @@ def _make_trainer(
     max_items, placeholders = model.config.max_items, model.reads_placeholders
     stride = min(config.window_stride, max_items)
     rows = TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)
-    lengths = [row.n_tokens(model.head.levels, placeholders) for row in rows.rows]
+    lengths = rows.n_tokens(model.head.levels, placeholders)
+    validation = evaluation_rows(dataset.split("validation"), max_items) if config.validate else ()
     order = LengthGroupedOrder(lengths, config.batch_rows, config.seed)
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.98))
     on_cuda = torch.cuda.is_available()
@@ -191,7 +192,7 @@ def _make_trainer(
         args=arguments,
         collate=Collator(semantic_ids, model.vocabulary, placeholders),
         users=[dataset.users[user] for user in rows.users],
-        eval_rows=evaluation_rows(dataset.split("validation"), max_items),
+        eval_rows=validation,
         sampler=order if config.grouped else None,
         optimizers=(optimizer, None),
     )
