@@ -51,15 +51,14 @@ class TimeSplit:
             test_cut = int(ordered[first]) if len(ordered) else 0
         before = int(np.searchsorted(ordered, test_cut))
         after = len(ordered) - before
-        validation_cut = int(ordered[before - after]) if 0 < after <= before else test_cut
-        if not after or ordered[0] >= validation_cut:
+        if not 0 < after <= before or ordered[before - after] == ordered[0]:
             period = " to ".join(map(_iso, ordered[[0, -1]])) if len(ordered) else "never"
             raise ValueError(
                 f"test_from is {test_from}, but {after:,} of {len(ordered):,} interactions "
                 f"({period}) are then for the test, as many before them for validation, and some "
                 "must be left for training."
             )
-        return cls(validation_cut, test_cut)
+        return cls(int(ordered[before - after]), test_cut)
 
     def __str__(self) -> str:
         moments = _iso(self.validation_from), _iso(self.test_from)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,7 +18,7 @@ from torch import nn
 from nezha_lite.common.checks import check
 from nezha_lite.common.files import atomic_write, damage_named, parse_json
 from nezha_lite.common.progress import without_progress_bar
-from nezha_lite.datasets import InteractionDataset
+from nezha_lite.datasets import InteractionDataset, TimeSplit
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.loading import MODEL_FILES
 from nezha_lite.semantic_ids import SemanticIds
@@ -39,9 +39,11 @@ class TrainingRecord(TypedDict):
 
     `seconds` and `cpu_seconds` (of this process, all threads) count from the last resumption.
     `best_epoch` is the one whose weights were kept for their score; None without a score.
+    `time_split` has the fields of a `TimeSplit`; None is leave-one-out.
     """
 
     dataset: str
+    time_split: dict[str, int] | None
     config: dict[str, Any]
     processes: int
     seconds: float
@@ -113,6 +115,7 @@ def train(
     model.eval()
     record = TrainingRecord(
         dataset=dataset.name,
+        time_split=asdict(dataset.time_split) if dataset.time_split else None,
         config=asdict(config),
         processes=trainer.args.world_size,
         seconds=round(time.perf_counter() - started, 1),
@@ -128,6 +131,15 @@ def train(
         atomic_write(output / TRAINING_FILE, json.dumps(record, indent=1) + "\n")
     trainer.accelerator.wait_for_everyone()  # no process returns before the files are there
     return record
+
+
+def split_as_trained(dataset: InteractionDataset, folder: str | Path) -> InteractionDataset:
+    """The data, split as it was for the run in `folder`; raises what `read_training_record` does.
+
+    Under another split a model would be asked for what it was trained on.
+    """
+    cuts = read_training_record(folder).get("time_split")
+    return replace(dataset, time_split=TimeSplit(**cuts) if cuts else None)
 
 
 def read_training_record(folder: str | Path) -> TrainingRecord:

@@ -236,6 +236,7 @@ class Report:
                 "system": system.label,
                 **({} if part == "comparisons" else {"says": says}),
                 "users": min(users or len(self.test), len(self.test)),
+                "split_method": self.dataset.split_method,
                 **(settings or {}),
             },
             seconds=round(sum(record["measured_seconds"] for record in records), 1),
