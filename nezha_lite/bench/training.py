@@ -110,7 +110,7 @@ def _batches(
     batch_rows = max(1, round(batch_targets * len(rows) / rows.n_targets))
     batch_rows = min(batch_rows, len(rows))  # a small data set is one batch
     order = (
-        LengthGroupedOrder([row.n_tokens(levels) for row in rows.rows], batch_rows, seed=0)
+        LengthGroupedOrder(rows.n_tokens(levels), batch_rows, seed=0)
         if bucketed
         else RandomSampler(rows, generator=torch.Generator().manual_seed(0))
     )

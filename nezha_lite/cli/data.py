@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from nezha_lite.cli.options import Data, options_of
+from nezha_lite.cli.options import (
+    Data,
+    SplitBy,
+    TestFrom,
+    load_split,
+    options_of,
+    split_report,
+)
 from nezha_lite.datasets import (
     TableLayout,
     check_tables,
@@ -21,14 +28,15 @@ from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.semantic_ids.spreadsheet import write_sid_map
 
 
-def show_data(dataset: Data) -> None:
-    """Show what is in a data set; download it first where needed."""
-    data = load_dataset(dataset)
-    targets = sum(max(0, len(sequence) - 1) for sequence in data.train_sequences())
+def show_data(dataset: Data, split: SplitBy = "leave-one-out", test_from: TestFrom = None) -> None:
+    """Show what is in a data set and how it is split; download it first where needed."""
+    data = load_split(dataset, split, test_from)
+    targets = int((data.train_sequences().lengths - 1).clip(0).sum())
     print(
         f"{data.name}: {data.n_users:,} users, {data.n_items:,} items, "
         f"{data.n_interactions:,} interactions, {targets:,} training targets"
     )
+    print(split_report(data))
     print(f"item texts: {'yes' if data.texts else 'no'}")
     if data.released_codes is None:
         source = "the texts" if data.texts else "who took what"

@@ -18,15 +18,18 @@ from nezha_lite.cli.options import (
     Device,
     Folder,
     Results,
+    SplitBy,
+    TestFrom,
     Users,
     Verified,
     keep,
     load,
+    load_split,
     oom_hint,
+    split_report,
 )
 from nezha_lite.common.checks import check
 from nezha_lite.common.results import ResultRow
-from nezha_lite.datasets import load_dataset
 from nezha_lite.decoding.recommender import Recommender
 
 EVALUATED = ("nezha", "parallel-heads", "autoregressive", "speculative", "generate")
@@ -55,10 +58,10 @@ def evaluate(
     their lists, and NEZHA's gain in recall with its 95 % bootstrap interval over the same users.
 
     Args:
-        split: which held-out items
+        split: which held-out items; they are those of the split that the run was trained with
     """
     from nezha_lite import evaluation
-    from nezha_lite.training import read_training_record
+    from nezha_lite.training.train import read_training_record, split_as_trained
 
     if beam < 10:
         raise ValueError(f"beam is {beam}, but Recall@10 needs at least 10.")
@@ -66,11 +69,18 @@ def evaluate(
     for name in names:
         check(name in EVALUATED, "decoder", name, f"one of {sorted(EVALUATED)}")
     data, trained = load(dataset, folder, device)
+    data = split_as_trained(data, folder)
+    print(split_report(data))
     held_out = data.split(split)
     held_out = held_out.sample(users, seed=0) if users else held_out
     popularity = data.popularity()
     record = read_training_record(folder)
-    protocol = {"split": split, "users": len(held_out.targets)}
+    protocol = {
+        "split": split,
+        "split_method": data.split_method,
+        "users": len(held_out.targets),
+        "users_left_out": held_out.left_out,
+    }
     training = {
         "id_collision_rate": round(trained.semantic_ids.collision_rate, 5),
         "training": {key: value for key, value in record.items() if key != "log"},
@@ -134,8 +144,10 @@ def hallucination(
         removed: share of items gone since training, repeated
     """
     from nezha_lite.evaluation.hallucination import by_beam, by_removal, epochs_trained
+    from nezha_lite.training.train import split_as_trained
 
     data, trained = load(dataset, folder, device)
+    data = split_as_trained(data, folder)
     split = data.split("test")
     split = split.sample(min(users, len(split)), seed=0) if users else split
     widths, epochs = beams or [10, 50, 128, 512], epochs_trained(folder)
@@ -165,6 +177,8 @@ def study(
     show: Annotated[bool, typer.Option("--status")] = False,
     results: Results = None,
     device: Device = "auto",
+    split: SplitBy = "leave-one-out",
+    test_from: TestFrom = None,
 ) -> None:
     """Does the draft head lose anything? Train, decode and compare everything, with intervals.
 
@@ -184,7 +198,7 @@ def study(
     check(preset in PRESETS, "preset", preset, f"one of {sorted(PRESETS)}")
     check(workers >= 0, "--workers", workers, "0 or more")
     config = replace(PRESETS[preset], seeds=tuple(seed)) if seed else PRESETS[preset]
-    data = load_dataset(dataset)
+    data = load_split(dataset, split, test_from)
     workers = workers or (3 if torch.cuda.is_available() else os.cpu_count() or 1)
     if show:
         print(status(data, config, output, only or ()).sentence(workers))

@@ -12,6 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 import typer
 
@@ -35,6 +36,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 Verified = Annotated[Verification, typer.Option(help="when drafts are checked")]
 Preset = Annotated[str, typer.Option(help="backbone: tiny, small, qwen3-0.6b, …")]
 Users = Annotated[int, typer.Option(help="a random sample of users; 0 takes all")]
+SplitBy = Annotated[
+    Literal["leave-one-out", "temporal"],
+    typer.Option("--split", help="test each user's last item, or what was taken after a moment"),
+]
+TestFrom = Annotated[
+    str | None,
+    typer.Option(help="of a temporal split: a date (2024-01-31), or the last share (0.1)"),
+]
 
 ID_OPTIONS = ("levels", "codes", "vectors", "encoder", "cache", "collisions")
 P = ParamSpec("P")
@@ -208,6 +217,30 @@ def refuse(ids: str, options: Sequence[str]) -> None:
             f"--{option} has no say in {ids!r} IDs: leave it out, or name one of "
             f"{', '.join(QUANTIZERS)}."
         )
+
+
+def load_split(dataset: str, split: str, test_from: str | None) -> InteractionDataset:
+    """A data set, split as `--split` and `--test-from` say."""
+    if (split == "temporal") != (test_from is not None):
+        raise ValueError(
+            f"--split is {split!r} and --test-from is {test_from!r}, but a temporal split needs a "
+            "date or a share, and leave-one-out has none."
+        )
+    data = load_dataset(dataset)
+    return data if test_from is None else data.by_time(test_from)
+
+
+def split_report(data: InteractionDataset) -> str:
+    """How a data set is split, and which users that leaves out."""
+    parts, popularity = [], np.array(data.popularity())
+    for name in ("validation", "test"):
+        split = data.split(name)
+        new = int((popularity[list(split.targets)] == 0).sum())
+        parts.append(
+            f"{name} {len(split):,} users ({split.left_out:,} without enough history left out, "
+            f"{new:,} targets not in the training part)"
+        )
+    return f"split: {data.split_method}; {', '.join(parts)}"
 
 
 def load(

@@ -14,8 +14,11 @@ from nezha_lite.cli.options import (
     Data,
     Preset,
     Results,
+    SplitBy,
+    TestFrom,
     Users,
     keep,
+    load_split,
     options_of,
     refuse,
     tokenizer_config,
@@ -34,6 +37,8 @@ def tokenize(
     ids: list[str] | None = None,
     stability: bool = False,
     results: Results = None,
+    split: SplitBy = "leave-one-out",
+    test_from: TestFrom = None,
 ) -> None:
     """Build semantic IDs and report what they are worth, before and after collisions are resolved.
 
@@ -56,7 +61,7 @@ def tokenize(
     for name in names:
         built = ID_OPTIONS if names == ["released"] else ("vectors", "encoder")
         refuse(name, [option for option in shape if option in built and option != "cache"])
-    data = load_dataset(dataset)
+    data = load_split(dataset, split, test_from)
     print(text_report(data))
     config = tokenizer_config(data, **shape)
     rows = []

@@ -11,12 +11,15 @@ from nezha_lite.cli.options import (
     ID_OPTIONS,
     Data,
     Preset,
+    SplitBy,
+    TestFrom,
+    load_split,
     oom_hint,
     options_of,
     refuse,
+    split_report,
     tokenizer_config,
 )
-from nezha_lite.datasets import load_dataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids.quality import id_quality
 from nezha_lite.semantic_ids.tokenizer import TOKENIZERS, build_semantic_ids
@@ -54,6 +57,8 @@ def train(
     next_code_weight: float | None = None,
     max_items: int = 20,
     resume: bool = False,
+    split: SplitBy = "leave-one-out",
+    test_from: TestFrom = None,
 ) -> None:
     """Train a model with its draft head.
 
@@ -68,7 +73,7 @@ def train(
         max_items: longest history, in items
         resume: go on from the newest good checkpoint
     """
-    data = load_dataset(dataset)
+    data = load_split(dataset, split, test_from)
     if ids not in TOKENIZERS and ids not in ("auto", "released"):
         refuse(ids, [option for option in shape if option != "cache"])
     training, model_settings = RECIPES[recipe]
@@ -88,6 +93,7 @@ def train(
         else NezhaModel.from_preset(preset, semantic_ids, **model_settings)
     )
     print(f"{data.name}: {data.n_users:,} users, semantic IDs of radices {semantic_ids.radices}")
+    print(split_report(data))
     for problem in id_quality(semantic_ids).problems():
         print(f"Note: {problem}")
     record = train_model(model, semantic_ids, data, output, config, resume)

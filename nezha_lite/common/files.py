@@ -48,10 +48,11 @@ def parse_json(text: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    key, times = Counter(key for key, _ in pairs).most_common(1)[0] if pairs else ("", 0)
-    if times > 1:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        key, times = Counter(key for key, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key {key!r} occurs {times} times in one object")
-    return dict(pairs)
+    return unique
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> None:

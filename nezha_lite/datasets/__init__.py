@@ -1,10 +1,11 @@
 """Interactions of users with items, in order of time, and the texts of the items.
 
-A data set is a folder of one to three JSON files, the layout of LETTER (Wang et al., CIKM 2024):
+A data set is a folder of files, the layout of LETTER (Wang et al., CIKM 2024):
 
 - `NAME.inter.json`: `{user: [item, ...]}` in time order; the one file that must exist,
 - `NAME.item.json`: `{item: {"title", "brand", "categories", "description"}}`, any key or none,
-- `NAME.index.json`: `{item: ["<a_183>", "<b_70>", ...]}`, released semantic IDs.
+- `NAME.index.json`: `{item: ["<a_183>", "<b_70>", ...]}`, released semantic IDs,
+- `NAME.times.safetensors`, ours: when each interaction happened, which a time split needs.
 
 `read_tables` reads CSV tables of your own, and `write_folder` makes such a folder of them.
 """
@@ -17,15 +18,19 @@ from nezha_lite.datasets.dataset import InteractionDataset, Split
 from nezha_lite.datasets.download import REGISTRY, fetch
 from nezha_lite.datasets.item_text import ItemText, plain_text, shown_text
 from nezha_lite.datasets.json_folder import load_folder, part_file, write_folder
+from nezha_lite.datasets.sequences import Sequences
+from nezha_lite.datasets.time_split import TimeSplit
 
 __all__ = [
     "DATA_FOLDER",
     "InteractionDataset",
     "ItemText",
     "Problem",
+    "Sequences",
     "Split",
     "TableLayout",
     "TableReport",
+    "TimeSplit",
     "check_tables",
     "load_dataset",
     "load_folder",

@@ -15,6 +15,7 @@ from nezha_lite.datasets.csv_rows import Findings, TableReport, csv_rows, listed
 from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.item_text import ItemText
 from nezha_lite.datasets.json_folder import in_order
+from nezha_lite.datasets.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,20 @@ def read_tables(
     users, catalogue = in_order(rows.histories), in_order({*rows.item_lines, *texts})
     index = {item: position for position, item in enumerate(catalogue)}
     indices = [index[item] for item in rows.item_lines]
-    sequences = []
+    sequences, times = [], []
     for user in users:
         history = rows.histories[user]
         by_time = sorted(range(len(history.times)), key=history.times.__getitem__)
-        sequences.append(tuple(indices[history.items[row]] for row in by_time))
+        sequences.append([indices[history.items[row]] for row in by_time])
+        times.append(sorted(history.times))
     no_text = (0, ItemText(""))
     return InteractionDataset(
         name=name or Path(interactions).stem,
         items=tuple(catalogue),
         users=tuple(users),
-        sequences=tuple(sequences),
+        sequences=Sequences.of(sequences),
         texts=None if items is None else tuple(texts.get(item, no_text)[1] for item in catalogue),
+        times=Sequences.of(times),
     )
 
 

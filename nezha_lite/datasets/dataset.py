@@ -1,32 +1,39 @@
-"""Users' item sequences, and their leave-one-out splits."""
+"""Users' item sequences, and their splits: leave-one-out, or at a moment in time."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import numpy as np
 
 from nezha_lite.common.checks import check
 from nezha_lite.datasets.item_text import ItemText, shown_text
+from nezha_lite.datasets.sequences import Integers, Sequences, offsets_of
+from nezha_lite.datasets.time_split import TimeSplit
 
 
 @dataclass(frozen=True)
 class Split:
-    """One leave-one-out evaluation: for each user a history and the item that came next.
+    """One evaluation: for each user a history and the item that came next.
 
     Attributes:
         users: indices of the users, increasing.
         histories: for each of them the items before the target, the earliest first.
         targets: for each of them the item to be predicted.
+        left_out: how many users are in no row, though they have items in this part of the data,
+            because they would have no history (see `InteractionDataset.split`).
 
     Raises:
-        ValueError: if the three differ in length.
+        ValueError: if the first three differ in length.
     """
 
     users: tuple[int, ...]
-    histories: tuple[tuple[int, ...], ...]
+    histories: Sequence[tuple[int, ...]]
     targets: tuple[int, ...]
+    left_out: int = field(default=0, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.histories) == len(self.targets):
@@ -48,6 +55,7 @@ class Split:
             users=tuple(self.users[row] for row in rows),
             histories=tuple(self.histories[row] for row in rows),
             targets=tuple(self.targets[row] for row in rows),
+            left_out=self.left_out,
         )
 
 
@@ -59,51 +67,85 @@ class InteractionDataset:
         name: of the data set.
         items: N names, the row order of every (N, ...) array in this package.
         users: their names.
-        sequences: one tuple of item indices per user.
+        sequences: item indices of each user; Python sequences become `Sequences`.
         texts: N texts, or None without an item file.
         released_codes: N tuples of L codes, or None without an index file.
+        times: when each item of `sequences` was taken, in nanoseconds since 1970 (UTC); or None.
+        time_split: where `train_sequences` and `split` cut; None leaves one item out instead.
 
     Raises:
-        ValueError: if the parts do not fit together.
+        ValueError: if the parts do not fit together, or a time split has no times.
 
     >>> dataset = InteractionDataset("toy", ("mug", "pot", "pan"), ("ann",), ((0, 2, 1),))
     >>> dataset.n_items, dataset.n_users, dataset.n_interactions
     (3, 1, 3)
     >>> dataset.train_sequences()
-    [[0]]
+    Sequences([(0,)])
     >>> dataset.split("test")
-    Split(users=(0,), histories=((0, 2),), targets=(1,))
+    Split(users=(0,), histories=Sequences([(0, 2)]), targets=(1,))
     """
 
     name: str
     items: tuple[str, ...]
     users: tuple[str, ...]
-    sequences: tuple[tuple[int, ...], ...]
+    sequences: Sequences
     texts: tuple[ItemText, ...] | None = None
     released_codes: tuple[tuple[int, ...], ...] | None = None
+    times: Sequences | None = None
+    time_split: TimeSplit | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sequences", Sequences.of(self.sequences))
         if not self.items:
             raise ValueError(f"items of {self.name!r} is empty; a catalogue needs at least one.")
-        for field, names in (("items", self.items), ("users", self.users)):
+        for label, names in (("items", self.items), ("users", self.users)):
             if len(set(names)) != len(names):
-                raise ValueError(f"{field} of {self.name!r} names one twice; names are unique.")
-        for field, rows, length in (
+                raise ValueError(f"{label} of {self.name!r} names one twice; names are unique.")
+        for label, rows, length in (
             ("sequences", self.sequences, self.n_users),
             ("texts", self.texts, self.n_items),
             ("released_codes", self.released_codes, self.n_items),
         ):
             if rows is not None and len(rows) != length:
-                raise ValueError(f"{field} of {self.name!r} has {len(rows)} rows, not {length}.")
-        for user, sequence in zip(self.users, self.sequences, strict=True):
-            if wrong := [item for item in sequence if not 0 <= item < self.n_items]:
-                where = f"sequences of {self.name!r}, user {user!r}"
-                raise ValueError(f"{where}: item {wrong[0]} is outside 0..{self.n_items - 1}.")
+                raise ValueError(f"{label} of {self.name!r} has {len(rows)} rows, not {length}.")
+        values = self.sequences.values
+        if len(wrong := np.flatnonzero((values < 0) | (values >= self.n_items))):
+            where = f"sequences of {self.name!r}, user {self._user_at(wrong[0])!r}"
+            outside = f"item {values[wrong[0]]} is outside 0..{self.n_items - 1}"
+            raise ValueError(f"{where}: {outside}.")
         levels = len(self.released_codes[0]) if self.released_codes else 0
         for item, codes in zip(self.items, self.released_codes or (), strict=False):
             if len(codes) != levels or not codes or min(codes) < 0:
                 where = f"released_codes of {self.name!r}, item {item!r}"
                 raise ValueError(f"{where}: {codes} is not {levels or 1} codes of 0 or more.")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        if self.times is None:
+            if self.time_split is not None:
+                self._needed_times()
+            return
+        object.__setattr__(self, "times", times := Sequences.of(self.times))
+        if not np.array_equal(times.offsets, self.sequences.offsets):
+            raise ValueError(f"times of {self.name!r} are not one for each item of the sequences.")
+        backwards = (np.diff(times.values) < 0) & (np.diff(times.rows) == 0)
+        if len(wrong := np.flatnonzero(backwards)):
+            where = f"times of {self.name!r}, user {self._user_at(wrong[0])!r}"
+            raise ValueError(f"{where}: they fall, but a sequence is in order of time.")
+
+    def _needed_times(self) -> Integers:
+        """(I,) int64, in nanoseconds."""
+        if self.times is None:
+            raise ValueError(
+                f"Data set {self.name!r} has no times, which a temporal split needs: its table had "
+                "no column of times, or was imported before they were kept. Import a table that "
+                "has one, with --time COLUMN unless it is called 'time'."
+            )
+        return self.times.values
+
+    def _user_at(self, position: int) -> str:
+        """Whose interaction lies at a position of `sequences.values`."""
+        return self.users[int(np.searchsorted(self.sequences.offsets, position, "right")) - 1]
 
     @property
     def n_items(self) -> int:
@@ -118,7 +160,7 @@ class InteractionDataset:
     @property
     def n_interactions(self) -> int:
         """How many items the sequences hold, including repetitions."""
-        return sum(map(len, self.sequences))
+        return len(self.sequences.values)
 
     def title(self, item: int) -> str:
         """The item's title for a reader, or "item <name>" if it has none.
@@ -133,22 +175,64 @@ class InteractionDataset:
         """The user's name for a reader, as `title` does."""
         return shown_text(self.users[user]) or f"number {user}"
 
-    def train_sequences(self) -> list[list[int]]:
-        """One list per user: all items but the last two; empty for fewer than three items."""
-        return [list(sequence[:-2]) for sequence in self.sequences]
+    def by_time(self, test_from: str | float) -> Self:
+        """The same data, split at a moment for all users; see `TimeSplit.of` and `split`.
+
+        Raises:
+            ValueError: without times, and what `TimeSplit.of` raises.
+        """
+        return replace(self, time_split=TimeSplit.of(self._needed_times(), test_from))
+
+    @property
+    def split_method(self) -> str:
+        """How the data is split, for reports: "leave-one-out", or "temporal" with both dates."""
+        return "leave-one-out" if self.time_split is None else str(self.time_split)
+
+    def _positions(self, moment: int) -> Integers:
+        """(U,) int64: where each user's items from `moment` on begin in `sequences.values`."""
+        earlier = offsets_of(self._needed_times() < moment)
+        starts, ends = self.sequences.offsets[:-1], self.sequences.offsets[1:]
+        return starts + earlier[ends] - earlier[starts]
+
+    def train_sequences(self) -> Sequences:
+        """Each user's items but the last two, or with a time split those before its validation."""
+        starts, ends = self.sequences.offsets[:-1], self.sequences.offsets[1:]
+        if self.time_split is None:
+            return self.sequences.spans(starts, np.maximum(starts, ends - 2))
+        return self.sequences.spans(starts, self._positions(self.time_split.validation_from))
 
     def popularity(self) -> list[int]:
         """How often each of the N items occurs in the training part."""
-        counts = Counter(item for sequence in self.train_sequences() for item in sequence)
-        return [counts[item] for item in range(self.n_items)]
+        counts: list[int] = np.bincount(
+            self.train_sequences().values, minlength=self.n_items
+        ).tolist()
+        return counts
 
     def split(self, name: Literal["validation", "test"]) -> Split:
-        """Leave-one-out: the target of "test" is the last item, of "validation" the one before it.
+        """One target for each user.
 
-        Users with fewer than three items are in neither split: their history could be empty.
+        Leave-one-out: the target of "test" is the last item, of "validation" the one before it.
+        Users with fewer than three items are left out of both: their history could be empty.
+
+        With a time split: the target is the user's first item of the validation or the test
+        period, and the history all items before that period, in "test" those of the validation
+        period, too. The first is taken because the model then knows all that the user did before
+        it, and nothing that happened later. Users whose first item ever it is are left out.
         """
         check(name in ("validation", "test"), "split", name, "'validation' or 'test'")
-        cut = -2 if name == "validation" else -1
-        users = tuple(user for user, items in enumerate(self.sequences) if len(items) >= 3)
-        histories = tuple(self.sequences[user][:cut] for user in users)
-        return Split(users, histories, targets=tuple(self.sequences[user][cut] for user in users))
+        starts, ends = self.sequences.offsets[:-1], self.sequences.offsets[1:]
+        if self.time_split is None:
+            targets = ends - (2 if name == "validation" else 1)
+            asked, with_history = ends > starts, ends - starts >= 3
+        else:
+            period = self.time_split
+            targets = self._positions(getattr(period, f"{name}_from"))
+            period_ends = ends if name == "test" else self._positions(period.test_from)
+            asked, with_history = targets < period_ends, targets > starts
+        users = np.flatnonzero(asked & with_history)
+        return Split(
+            tuple(users.tolist()),
+            self.sequences.spans(starts[users], targets[users]),
+            tuple(self.sequences.values[targets[users]].tolist()),
+            int((asked & ~with_history).sum()),
+        )

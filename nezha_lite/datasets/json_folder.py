@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, TypeVar
 
-from nezha_lite.common.files import atomic_write, parse_json
+import numpy as np
+import torch
+
+from nezha_lite.common.files import (
+    atomic_write,
+    damage_named,
+    parse_json,
+    read_tensors,
+    write_tensors,
+)
 from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.item_text import ItemText
+from nezha_lite.datasets.sequences import Sequences, offsets_of
 
 Parsed = TypeVar("Parsed")
 
@@ -43,11 +53,14 @@ def load_folder(folder: str | Path) -> InteractionDataset:
         inter_file = others[0]
         name = inter_file.name.removesuffix(".inter.json")
     item_file, index_file = (part_file(folder, name, part) for part in ("item", "index"))
+    times_file = part_file(folder, name, "times")
 
     histories = _read(inter_file, "user", _history)
     texts = _read(item_file, "item", _item_text) if item_file else None
     codes = _read(index_file, "item", _codes) if index_file else None
-    catalogue = {item for history in histories.values() for item in history}
+    offsets = offsets_of([*map(len, histories.values())])
+    taken = [*chain.from_iterable(histories.values())]
+    catalogue = set(taken)
     catalogue.update(texts or (), codes or ())
     if not catalogue:
         raise ValueError(f"{inter_file} names no item; a data set needs at least one.")
@@ -65,9 +78,10 @@ def load_folder(folder: str | Path) -> InteractionDataset:
         name=name,
         items=tuple(items),
         users=tuple(histories),
-        sequences=tuple(tuple(row[item] for item in history) for history in histories.values()),
+        sequences=Sequences(offsets, np.fromiter(map(row.__getitem__, taken), np.int64)),
         texts=None if texts is None else tuple(texts.get(item, ItemText("")) for item in items),
         released_codes=None if codes is None else tuple(codes[item] for item in items),
+        times=None if times_file is None else _read_times(times_file, offsets),
     )
 
 
@@ -79,8 +93,11 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def part_file(folder: Path, name: str, part: str) -> Path | None:
-    """NAME.part.json in any capitalisation (LETTER's files are "Beauty.inter.json")."""
-    exact = f"{name}.{part}.json"
+    """NAME.part.json in any capitalisation (LETTER's files are "Beauty.inter.json").
+
+    The part "times" is NAME.times.safetensors.
+    """
+    exact = f"{name}.{part}.{'safetensors' if part == 'times' else 'json'}"
     paths = [path for path in folder.iterdir() if path.name.casefold() == exact.casefold()]
     return min(paths, key=lambda path: (path.name != exact, path.name), default=None)
 
@@ -107,7 +124,7 @@ def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Pa
 def _history(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"the history is {value!r:.40}; it must be a list of item IDs")
-    for index, item in enumerate(value):
+    for index, item in enumerate(value if not {*map(type, value)} <= {int, str} else ()):
         if isinstance(item, bool) or not isinstance(item, int | str):
             raise ValueError(f"entry {index} is {item!r:.40}; item IDs are integers or strings")
     return tuple(map(str, value))
@@ -149,7 +166,7 @@ def _codes(value: Any) -> tuple[int, ...]:
 
 
 def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
-    """Write NAME.inter.json and, with texts, NAME.item.json; NAME is the folder's.
+    """Write NAME.inter.json and, where there are some, texts and times; NAME is the folder's.
 
     The folder is made if it is missing. `load_folder` reads the same data set, but for its name,
     the order of its items and, without texts, items without interactions. The inter file is
@@ -163,30 +180,45 @@ def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: name a folder for the data set.")
     name = folder.resolve().name
-    for part in ("inter", "item", "index"):
+    for part in ("inter", "item", "index", "times"):
         if folder.exists() and (path := part_file(folder, name, part)):
             raise FileExistsError(f"{path} already exists: delete it, or name another folder.")
     names = dataset.items
-    histories = (tuple(names[item] for item in sequence) for sequence in dataset.sequences)
-    contents = {"inter": _object(dataset.users, histories)}
+    quoted = [*map(json.dumps, names)]
+    histories = (", ".join(map(quoted.__getitem__, items)) for items in dataset.sequences)
+    contents = {"inter": _object(dataset.users, (f"[{history}]" for history in histories))}
     if dataset.texts is not None:
-        contents = {"item": _object(names, map(asdict, dataset.texts)), **contents}
+        texts = (json.dumps(vars(text)) for text in dataset.texts)
+        contents = {"item": _object(names, texts), **contents}
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     try:
+        if dataset.times is not None:
+            written.append(folder / f"{name}.times.safetensors")
+            times = {field: getattr(dataset.times, field) for field in ("offsets", "values")}
+            write_tensors(written[0], {key: torch.tensor(array) for key, array in times.items()})
         for part, content in contents.items():
             path = folder / f"{name}.{part}.json"
             atomic_write(path, content)
             written.append(path)
     except BaseException:
         for path in written:
-            path.unlink()
+            path.unlink(missing_ok=True)
         raise
     return folder
 
 
-def _object(keys: Iterable[str], rows: Iterable[Any]) -> str:
-    """JSON with one entry a line."""
-    pairs = zip(keys, rows, strict=True)
-    lines = (f"{json.dumps(key)}: {json.dumps(row)}" for key, row in pairs)
+def _read_times(path: Path, offsets: Any) -> Sequences:
+    """The times of the interactions, which must be those of the inter file."""
+    with damage_named(path, "is damaged, import the data set again or delete it"):
+        tensors, _ = read_tensors(path)
+        times = Sequences(tensors["offsets"].numpy(), tensors["values"].numpy())
+        if not np.array_equal(times.offsets, offsets):
+            raise ValueError("it has the times of other histories than the inter file")
+    return times
+
+
+def _object(keys: Iterable[str], rows: Iterable[str]) -> str:
+    """JSON with one entry a line, of rows that are JSON already."""
+    lines = (f"{json.dumps(key)}: {row}" for key, row in zip(keys, rows, strict=True))
     return "{\n" + ",\n".join(lines) + "\n}\n"

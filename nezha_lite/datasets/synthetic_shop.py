@@ -22,7 +22,7 @@ from functools import cache
 from itertools import accumulate, pairwise
 
 from nezha_lite.common.checks import check, check_counts, check_shares
-from nezha_lite.datasets import DATA_FOLDER, InteractionDataset, ItemText
+from nezha_lite.datasets import DATA_FOLDER, InteractionDataset, ItemText, Sequences
 
 # Departments of four invented brands and four subcategories; each subcategory has three product
 # types and three of the brands, each with its material. Types stand in the order in which one
@@ -116,7 +116,7 @@ def build_shop(config: SampleConfig = SampleConfig()) -> Shop:
             items.append(item)
         sequences.append(tuple(items))
     names, users = (tuple(map(str, range(n))) for n in (len(texts), config.users))
-    dataset = InteractionDataset("sample", names, users, tuple(sequences), tuple(texts))
+    dataset = InteractionDataset("sample", names, users, Sequences.of(sequences), tuple(texts))
     shares = tuple(popularity[item] for item in range(len(texts)))
     return Shop(config, dataset, successors, shares, tuple(tastes))
 

@@ -114,7 +114,9 @@ class GenerateDecoder(ModelDecoder):
         output = self.backbone.generate(
             history.input_ids,
             # Only the model knows the items that the tokens complete.
-            inputs_embeds=None if self.model.memory is None else self.model.embed(history.input_ids),
+            inputs_embeds=None
+            if self.model.memory is None
+            else self.model.embed(history.input_ids),
             attention_mask=history.attention_mask,
             prefix_allowed_tokens_fn=self._constraint(width, requests),
             logits_processor=LogitsProcessorList([watcher]),

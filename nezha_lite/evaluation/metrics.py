@@ -44,7 +44,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if len(self.ranks) == 0:
-            raise ValueError("There are no users to evaluate: all have fewer than three items.")
+            raise ValueError("There are no users to evaluate: none has a history and a target.")
 
     def metrics(self, ks: Sequence[int] = (5, 10)) -> dict[str, float]:
         """Means over users.

@@ -95,9 +95,11 @@ def as_json(value: Any) -> Any:
 
 def fingerprint(dataset: InteractionDataset) -> dict[str, str]:
     """Name and content, so that two data sets are never taken for one."""
-    content = [dataset.items, dataset.sequences, dataset.released_codes]
-    texts = [asdict(text) for text in dataset.texts or ()]
-    digest = hashlib.sha256(json.dumps([*content, texts]).encode()).hexdigest()
+    content: list[Any] = [dataset.items, [*dataset.sequences], dataset.released_codes]
+    content.append([vars(text) for text in dataset.texts or ()])
+    if dataset.time_split is not None:
+        content.append([dataset.split_method, [*(dataset.times or ())]])
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return {"name": dataset.name, "sha256": digest}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 
 from nezha_lite.common.results import ResultRow
@@ -106,7 +107,7 @@ def _reference_vectors(dataset: InteractionDataset) -> tuple[Tensor | None, Tens
     sequences = dataset.train_sequences()
     behaviour = (
         collaborative_vectors(sequences, dataset.n_items)
-        if any(len({*sequence}) > 1 for sequence in sequences)
+        if ((np.diff(sequences.values) != 0) & (np.diff(sequences.rows) == 0)).any()
         else None
     )
     texts = item_vectors(dataset) if any(item_sentences(dataset.texts or ())) else None

@@ -199,7 +199,6 @@ class DraftHead(nn.Module):
                 state = self.advance(level, codes[:, level], state)
         return logits
 
-
     def code_losses(self, hidden: Tensor, codes: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of several IDs of one prompt each, by teacher forcing.
 
@@ -226,15 +225,17 @@ class DraftHead(nn.Module):
         self, level: int, query: Tensor, prefixes: Tensor, target: Tensor, smoothing: float
     ) -> Tensor:
         """Cross-entropy of one level: (M, J or 1, D) and three of (M, J) → (M, J)."""
-        logits = self.classifiers[level](query)  # (M, J or 1, C)
-        logits = logits.to(at_least_float32(logits.dtype)).expand(*target.shape, -1)
-        candidates, exists = self.candidates_of(level), None
-        if candidates is not None:
-            rows, choices = candidates.continuations(prefixes)  # (M, J, F)
+        candidates, classifier, exists = self.candidates_of(level), self.classifiers[level], None
+        if candidates is None:
+            logits = classifier(query).expand(*target.shape, -1)  # (M, J, C)
+        else:
+            query = query.expand(*target.shape, -1).flatten(0, -2)
+            parts = candidates.continuation_logits(prefixes.flatten(), query, classifier)
+            logits, rows, choices = (part.view(*target.shape, -1) for part in parts)  # (M, J, F)
             exists = rows > 0
-            own = candidates.scores(rows, query.expand(*target.shape, -1))
-            logits = (logits.gather(-1, choices) + own).masked_fill(~exists, -torch.inf)
+            logits = logits.masked_fill(~exists, -torch.inf)
             target = ((choices == target.unsqueeze(-1)) & exists).byte().argmax(dim=-1)
+        logits = logits.to(at_least_float32(logits.dtype))
         log_probs = logits.log_softmax(dim=-1)
         losses = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
         if smoothing == 0:

@@ -385,7 +385,6 @@ class NezhaModel(PreTrainedModel):
         parts = {f"{part}_loss": loss.detach() for part, loss in losses.items()}
         return {"loss": torch.stack(weighted).sum()} | parts
 
-
     def _draft_loss(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
         if len(self.head.candidates):
             return self.head.code_losses(states, codes[:, None], smoothing).mean()

@@ -17,21 +17,25 @@ histories are max_items − S + 1 … max_items items long.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import accumulate
-from typing import NotRequired, TypedDict
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NotRequired, TypedDict, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from nezha_lite.common.checks import check
-from nezha_lite.datasets import Split
+from nezha_lite.datasets import Sequences, Split
 from nezha_lite.model.prompts import Vocabulary, check_same_space
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training.teacher_lists import TeacherLists
+
+IntegerOrArray = TypeVar("IntegerOrArray", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -54,49 +58,23 @@ class TrainingRow:
         return levels * (len(self.items) + placeholders * len(self.targets))
 
 
-def one_prefix_per_row(sequence: Sequence[int], max_items: int, stride: int) -> list[TrainingRow]:
-    """The authors' recipe: each target in a row of its own, after at most `max_items` items."""
-    rows = []
-    for target in range(1, len(sequence)):
-        start = window_start(target, max_items, stride)
-        rows.append(TrainingRow(tuple(sequence[start : target + 1]), (target - start,)))
-    return rows
-
-
-def packed_prefixes(sequence: Sequence[int], max_items: int, stride: int) -> list[TrainingRow]:
-    """The same targets after the same histories, one row per window start.
-
-    >>> packed_prefixes([4, 5, 6, 7], max_items=2, stride=2)  # doctest: +NORMALIZE_WHITESPACE
-    [TrainingRow(items=(4, 5, 6), targets=(1, 2)), TrainingRow(items=(6, 7), targets=(1,))]
-    """
-    rows = []
-    first = 1  # the first target of the row
-    while first < len(sequence):
-        start = window_start(first, max_items, stride)
-        end = min(start + max_items + 1, len(sequence))  # the first target of the next row
-        targets = tuple(range(first - start, end - start))
-        rows.append(TrainingRow(tuple(sequence[start:end]), targets))
-        first = end
-    return rows
-
-
-def window_start(target: int, max_items: int, stride: int) -> int:
-    """Where the history of the item at position `target` begins, a multiple of `stride`."""
-    return max(0, -(-(target - max_items) // stride) * stride)
-
-
 class TrainingRows(Dataset[TrainingRow]):
     """Rows of all users, for a `torch.utils.data.DataLoader` or the Trainer.
+
+    They are made when they are asked for: of a million users only the flat items and five numbers
+    a row are kept.
+
+    >>> TrainingRows([[4, 5, 6, 7]], max_items=2, stride=2).rows  # doctest: +NORMALIZE_WHITESPACE
+    [TrainingRow(items=(4, 5, 6), targets=(1, 2)), TrainingRow(items=(6, 7), targets=(1,))]
 
     Args:
         sequences: users' training sequences of item indices, in time order.
         max_items: history limit, at least 1.
         stride: how far a long user's window jumps, 1 … max_items; 1 is the authors' window.
-        packed: packed prefixes, or the authors' one prefix per row.
+        packed: packed prefixes, a row per window start; or the authors' one prefix per row.
 
     Attributes:
-        rows: all rows, user by user.
-        users: the user of each row, as an index of `sequences`.
+        users: (R,) int64, the user of each row, as an index of `sequences`.
 
     Raises:
         ValueError: for a limit or stride outside its range, or if no sequence has two items.
@@ -111,32 +89,70 @@ class TrainingRows(Dataset[TrainingRow]):
     ) -> None:
         check(max_items >= 1, "max_items", max_items, "at least 1")
         check(1 <= stride <= max_items, "stride", stride, f"between 1 and {max_items}")
-        make_rows = packed_prefixes if packed else one_prefix_per_row
-        rows_of_users = [make_rows(sequence, max_items, stride) for sequence in sequences]
-        rows = [row for rows in rows_of_users for row in rows]
-        starts = accumulate((len(row.targets) for row in rows), initial=0)
-        self.rows = [replace(row, first=first) for row, first in zip(rows, starts, strict=False)]
-        self.users = [user for user, rows in enumerate(rows_of_users) for _ in rows]
-        if not self.rows:
+        self._sequences = Sequences.of(sequences)
+        lengths = self._sequences.lengths
+        counts = np.maximum(lengths - 1, 0)  # one row per target
+        if packed:  # one for the first `max_items` targets, another one for every `stride`
+            counts = np.where(counts > 0, 1 - -np.maximum(counts - max_items, 0) // stride, 0)
+        if not counts.any():
             raise ValueError(
                 "No training sequence has two items or more, so there is nothing to predict."
             )
+        self.users = np.repeat(np.arange(len(lengths)), counts)
+        number = np.arange(len(self.users)) - np.repeat(counts.cumsum() - counts, counts)
+        jumped = max_items + 1 + (number - 1) * stride
+        self._firsts = np.where(number, jumped, 1) if packed else number + 1  # first targets
+        self._starts = window_start(self._firsts, max_items, stride)
+        ends = self._starts + max_items + 1 if packed else self._firsts + 1
+        self._ends = np.minimum(ends, lengths[self.users])
+        n_targets = self._ends - self._firsts
+        self._targets_before = n_targets.cumsum() - n_targets
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.users)
 
     def __getitem__(self, index: int) -> TrainingRow:
-        return self.rows[index]
+        start, end, first = (
+            int(column[index]) for column in (self._starts, self._ends, self._firsts)
+        )
+        items = self._sequences[int(self.users[index])][start:end]
+        before = int(self._targets_before[index])
+        return TrainingRow(items, tuple(range(first - start, end - start)), before)
+
+    @property
+    def rows(self) -> list[TrainingRow]:
+        """All rows, user by user."""
+        return [self[index] for index in range(len(self))]
 
     @property
     def n_targets(self) -> int:
         """How many (history, next item) pairs one epoch trains."""
-        return sum(len(row.targets) for row in self.rows)
+        return int((self._ends - self._firsts).sum())
+
+    @property
+    def digest(self) -> str:
+        """A hash of all targets and their histories."""
+        sequences = (self._sequences.offsets, self._sequences.values)
+        columns = (*sequences, self.users, self._starts, self._firsts, self._ends)
+        whole = b"".join(np.ascontiguousarray(column).tobytes() for column in columns)
+        return sha256(whole).hexdigest()[:16]
 
     def prefixes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """The user and the history of every target, in the order of the rows."""
-        for user, row in zip(self.users, self.rows, strict=True):
+        for index in range(len(self)):
+            row, user = self[index], int(self.users[index])
             yield from ((user, row.items[:target]) for target in row.targets)
+
+    def n_tokens(self, levels: int, placeholders: bool = True) -> list[int]:
+        """`TrainingRow.n_tokens` of every row."""
+        targets = placeholders * (self._ends - self._firsts)
+        tokens: list[int] = (levels * (self._ends - self._starts + targets)).tolist()
+        return tokens
+
+
+def window_start(target: IntegerOrArray, max_items: int, stride: int) -> IntegerOrArray:
+    """Where the history of the item at position `target` begins, a multiple of `stride`."""
+    return np.maximum(0, -(-(target - max_items) // stride) * stride)
 
 
 def evaluation_rows(split: Split, max_items: int) -> list[TrainingRow]:

@@ -31,7 +31,13 @@ _BATCH = 256
 
 
 class Teacher(Protocol):
-    """Recommends a list of items for a history."""
+    """Recommends a list of items for a history.
+
+    Attributes:
+        name: what it is, with the settings that decide its lists.
+    """
+
+    name: str
 
     def lists(
         self, users: Sequence[int], histories: Sequence[Sequence[int]], length: int, unseen: bool
@@ -48,10 +54,6 @@ class Teacher(Protocol):
             items (B, J) int64, best first; weights (B, J) float32, at least 0: 0 where the list is
             shorter.
         """
-
-    @property
-    def name(self) -> str:
-        """What it is, with the settings that decide its lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class TeacherLists:
 
     def check(self, rows: TrainingRows, n_items: int) -> None:
         """Raise ValueError unless these lists are of these training prefixes and this catalogue."""
-        same = self.about.get("prefixes") == _hash_of(rows)
+        same = self.about.get("prefixes") == rows.digest
         check(same, "teacher's prefixes", "others", "those of this data set, max_items and stride")
         largest = int(self.items.max())
         check(largest < n_items, "a teacher's item", largest, f"below {n_items}")
@@ -133,7 +135,7 @@ def make_lists(
     """
     path = Path(path)
     unseen = seldom_repeats(rows) if unseen is None else unseen
-    about = {"teacher": teacher.name, "unseen": unseen, "prefixes": _hash_of(rows)}
+    about = {"teacher": teacher.name, "unseen": unseen, "prefixes": rows.digest}
     if path.is_file():
         lists = TeacherLists.load(path)
         same = lists.about == about and lists.items.shape[1] == length
@@ -161,9 +163,8 @@ def make_lists(
 
 def seldom_repeats(rows: TrainingRows) -> bool:
     """Whether less than a hundredth of the training targets are in their own history."""
-    repeats = sum(
-        row.items[target] in row.items[:target] for row in rows.rows for target in row.targets
-    )
+    targets = ((row.items[t], row.items[:t]) for row in rows.rows for t in row.targets)
+    repeats = sum(target in history for target, history in targets)
     return repeats < 0.01 * rows.n_targets
 
 
@@ -187,10 +188,3 @@ def _normalized(weights: Tensor) -> Tensor:
     sums = weights.sum(dim=1, keepdim=True)
     equal = torch.full_like(weights, 1 / weights.shape[1])
     return torch.where(sums > 0, weights / sums.clamp_min(torch.finfo(sums.dtype).tiny), equal)
-
-
-def _hash_of(rows: TrainingRows) -> str:
-    digest = sha256()
-    for row in rows.rows:
-        digest.update(repr((row.items, row.targets)).encode())
-    return digest.hexdigest()[:16]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,7 +18,7 @@ from torch import nn
 from nezha_lite.common.checks import check
 from nezha_lite.common.files import atomic_write, damage_named, parse_json
 from nezha_lite.common.progress import without_progress_bar
-from nezha_lite.datasets import InteractionDataset
+from nezha_lite.datasets import InteractionDataset, TimeSplit
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.loading import MODEL_FILES
 from nezha_lite.model.prefix_embedding import prefix_numbers
@@ -26,8 +26,8 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.training.checkpoints import saving
 from nezha_lite.training.config import TrainingConfig
-from nezha_lite.training.teacher_lists import TeacherLists
 from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingRows, evaluation_rows
+from nezha_lite.training.teacher_lists import TeacherLists
 
 if TYPE_CHECKING:  # loads transformers' Trainer, which only `train` needs
     from nezha_lite.training.trainer import Score, ValidatedTrainer
@@ -41,9 +41,11 @@ class TrainingRecord(TypedDict):
 
     `seconds` and `cpu_seconds` (of this process, all threads) count from the last resumption.
     `best_epoch` is the one whose weights were kept for their score; None without a score.
+    `time_split` has the fields of a `TimeSplit`; None is leave-one-out.
     """
 
     dataset: str
+    time_split: dict[str, int] | None
     config: dict[str, Any]
     processes: int
     seconds: float
@@ -108,9 +110,7 @@ def train(
         raise FileExistsError(
             f"{output} already holds a training run: resume it, or name another output folder."
         )
-    trainer = _make_trainer(
-        model, semantic_ids, dataset, output, config, progress, score, lists
-    )
+    trainer = _make_trainer(model, semantic_ids, dataset, output, config, progress, score, lists)
     checkpoint = trainer.resume_point() if resume else None
     if trainer.is_world_process_zero():
         _save_ids(output, semantic_ids)
@@ -120,6 +120,7 @@ def train(
     model.eval()
     record = TrainingRecord(
         dataset=dataset.name,
+        time_split=asdict(dataset.time_split) if dataset.time_split else None,
         config=asdict(config),
         processes=trainer.args.world_size,
         seconds=round(time.perf_counter() - started, 1),
@@ -146,6 +147,15 @@ def _check_ids(model: NezhaModel, semantic_ids: SemanticIds) -> None:
                 "The model has embeddings of other IDs than these: train it with the semantic IDs "
                 "that it was made with, or make a new one."
             )
+
+
+def split_as_trained(dataset: InteractionDataset, folder: str | Path) -> InteractionDataset:
+    """The data, split as it was for the run in `folder`; raises what `read_training_record` does.
+
+    Under another split a model would be asked for what it was trained on.
+    """
+    cuts = read_training_record(folder).get("time_split")
+    return replace(dataset, time_split=TimeSplit(**cuts) if cuts else None)
 
 
 def read_training_record(folder: str | Path) -> TrainingRecord:
@@ -181,7 +191,8 @@ def _make_trainer(
     rows = TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)
     if lists is not None:
         lists.check(rows, dataset.n_items)
-    lengths = [row.n_tokens(model.head.levels, placeholders) for row in rows.rows]
+    lengths = rows.n_tokens(model.head.levels, placeholders)
+    validation = evaluation_rows(dataset.split("validation"), max_items) if config.validate else ()
     order = LengthGroupedOrder(lengths, config.batch_rows, config.seed)
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.98))
     on_cuda = torch.cuda.is_available()
@@ -212,7 +223,7 @@ def _make_trainer(
         args=arguments,
         collate=Collator(semantic_ids, model.vocabulary, placeholders, lists),
         users=[dataset.users[user] for user in rows.users],
-        eval_rows=evaluation_rows(dataset.split("validation"), max_items),
+        eval_rows=validation,
         sampler=order if config.grouped else None,
         optimizers=(optimizer, None),
     )

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 
@@ -97,9 +97,9 @@ class ValidatedTrainer(Trainer):
 
         super().__init__(
             model=model,
-            train_dataset=list(enumerate(rows)),
+            train_dataset=_Numbered(rows),
             # With a score the Trainer needs one too, but does not read it.
-            eval_dataset=list(enumerate(eval_rows)),
+            eval_dataset=_Numbered(eval_rows),
             data_collator=collate_numbered,
             **arguments,
         )
@@ -220,6 +220,19 @@ class ValidatedTrainer(Trainer):
             f"{what} in step {step:,} of {self.state.max_steps:,}{where}; {remains}. A lower "
             "learning rate may help."
         )
+
+
+class _Numbered(Dataset[tuple[int, Any]]):
+    """Each row with its number."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self.rows[index]
 
 
 class _BestCheckpointHere(TrainerCallback):

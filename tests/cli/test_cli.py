@@ -69,6 +69,9 @@ def test_data_describes_the_folder(shop: Path, tmp_path: Path, cli: Run) -> None
     assert answer.out.splitlines() == [
         f"shop: 30 users, 20 items, {dataset.n_interactions} interactions, "
         f"{targets} training targets",
+        "split: leave-one-out; validation 30 users (0 without enough history left out, 0 targets "
+        "not in the training part), test 30 users (0 without enough history left out, 0 targets "
+        "not in the training part)",
         "item texts: yes",
         "released semantic IDs: none; `train` builds some from the texts",
     ]

@@ -162,6 +162,7 @@ def test_columns_and_separators_can_have_other_names(tmp_path: Path) -> None:
         ("ann",),
         ((1, 0),),
         (ItemText("Mug", "", ("Home", "Tea")), ItemText("Pot")),
+        times=dataset.times,
     )
 
 

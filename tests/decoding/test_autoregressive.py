@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nezha_lite.decoding import VERIFICATIONS, AutoregressiveDecoder, NezhaDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.tree_attention import tree_attention
-from nezha_lite.training.packing import Collator, packed_prefixes
+from nezha_lite.training.packing import Collator, TrainingRows
 from nezha_lite.verifiers import RequestFilter, TrieVerifier
 from tests.decoding.test_decoding import autoregressive_log_probs
 from tests.helpers.builders import BACKBONES, catalogue, tiny_model
@@ -195,7 +195,7 @@ def test_the_search_is_one_graph_of_static_shapes(backbone: str) -> None:
 def test_every_other_pass_and_training_stay_as_they_were(backbone: str) -> None:
     model = tiny_model(IDS, backbone, max_items=4, next_code_weight=0.5)
     prompts = model.build_prompts(HISTORIES, IDS)
-    batch = Collator(IDS, model.vocabulary)(packed_prefixes([1, 2, 3, 4, 5], 4, 1))
+    batch = Collator(IDS, model.vocabulary)(TrainingRows([[1, 2, 3, 4, 5]], 4, 1).rows)
 
     def pass_over() -> list[Tensor]:
         model.zero_grad()

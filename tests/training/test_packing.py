@@ -19,8 +19,6 @@ from nezha_lite.training.packing import (
     TrainingRow,
     TrainingRows,
     evaluation_rows,
-    one_prefix_per_row,
-    packed_prefixes,
     window_start,
 )
 from tests.helpers.builders import BACKBONES, catalogue, tiny_model
@@ -33,6 +31,18 @@ def pairs(rows: Sequence[TrainingRow]) -> Counter[tuple[tuple[int, ...], int]]:
     return Counter(
         (row.items[:target], row.items[target]) for row in rows for target in row.targets
     )
+
+
+def rows_of(
+    sequence: Sequence[int], max_items: int, stride: int, packed: bool = True
+) -> list[TrainingRow]:
+    """The rows of one user among others; another one is there so that there is a row at all."""
+    rows = TrainingRows([[0], sequence, [0, 1]], max_items, stride, packed)
+    assert rows.users.tolist() == [1] * (len(rows) - 1) + [2]
+    tokens = [(rows.n_tokens(3, holders), holders) for holders in (True, False)]
+    for lengths, holders in tokens:
+        assert lengths == [row.n_tokens(3, holders) for row in rows.rows]
+    return rows.rows[:-1]
 
 
 @st.composite
@@ -72,8 +82,8 @@ def test_every_prefix_is_trained_exactly_once(
         while target - start > max_items:
             start += stride
         expected[tuple(sequence[start:target]), sequence[target]] += 1
-    packed = packed_prefixes(sequence, max_items, stride)
-    single = one_prefix_per_row(sequence, max_items, stride)
+    packed = rows_of(sequence, max_items, stride)
+    single = rows_of(sequence, max_items, stride, packed=False)
     assert pairs(packed) == expected
     assert pairs(single) == expected
     assert all(len(row.targets) == 1 and len(row.items) == row.targets[0] + 1 for row in single)
@@ -85,7 +95,7 @@ def test_every_prefix_is_trained_exactly_once(
 @settings(max_examples=100)
 def test_one_packed_row_per_window_start(length: int, window: tuple[int, int]) -> None:
     starts = {window_start(target, *window) for target in range(1, length)}
-    rows = packed_prefixes(range(length), *window)
+    rows = rows_of(range(length), *window)
     assert [row.items[0] for row in rows] == sorted(starts)
 
 
@@ -93,11 +103,11 @@ def test_one_packed_row_per_window_start(length: int, window: tuple[int, int]) -
 @settings(max_examples=100)
 def test_stride_one_always_shows_the_last_items(length: int, max_items: int) -> None:
     expected = Counter((tuple(range(target))[-max_items:], target) for target in range(1, length))
-    assert pairs(packed_prefixes(range(length), max_items, 1)) == expected
+    assert pairs(rows_of(range(length), max_items, 1)) == expected
 
 
 def test_a_short_user_is_one_row() -> None:
-    assert packed_prefixes([7, 8, 9], 20, 20) == [TrainingRow((7, 8, 9), (1, 2))]
+    assert rows_of([7, 8, 9], 20, 20) == [TrainingRow((7, 8, 9), (1, 2))]
 
 
 def test_rows_of_all_users_in_order() -> None:

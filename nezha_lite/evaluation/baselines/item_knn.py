@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check, check_counts
+from nezha_lite.datasets import Sequences
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,18 @@ class ItemKnn:
         """See `ItemScorer`: (B, N) float32; 0 for items similar to none of the history."""
         from scipy.sparse import csr_matrix
 
-        items = _joined([history[::-1] for history in histories])  # the latest first
-        lengths = [len(history) for history in histories]
-        users = np.repeat(np.arange(len(histories)), lengths)
-        ages = _joined([range(length) for length in lengths])
+        taken = Sequences.of(histories)
+        ages = taken.offsets[taken.rows + 1] - 1 - np.arange(len(taken.values))  # 0 is the latest
         weights = csr_matrix(
-            (self.config.decay**ages, (users, items)), shape=(len(histories), self.n_items)
+            (self.config.decay**ages, (taken.rows, taken.values)),
+            shape=(len(histories), self.n_items),
         )
         return torch.from_numpy((weights @ self.similarity).astype(np.float32).toarray())
 
     def _similarity(self, sequences: Sequence[Sequence[int]]) -> Any:
-        items = _joined(sequences)
-        users = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
-        near = self._pair_counts(items, users)
-        occurrences = np.bincount(items, minlength=self.n_items).astype(np.float64)
+        taken = Sequences.of(sequences)
+        near = self._pair_counts(taken.values, taken.rows)
+        occurrences = np.bincount(taken.values, minlength=self.n_items).astype(np.float64)
         rows = np.repeat(np.arange(self.n_items), np.diff(near.indptr))
         near.data /= np.sqrt(occurrences[rows] * occurrences[near.indices]) + self.config.shrinkage
         return _keep_nearest(near, self.config.neighbours)
@@ -97,12 +96,6 @@ class ItemKnn:
                 counts = csr_matrix((ones, (first[pair], second[pair])), shape=near.shape)
                 near = near + counts / distance
         return near + near.T
-
-
-def _joined(sequences: Sequence[Sequence[int]]) -> Any:
-    """One after the other: (sum of lengths,) int64."""
-    total = sum(map(len, sequences))
-    return np.fromiter((item for sequence in sequences for item in sequence), np.int64, total)
 
 
 def _keep_nearest(near: Any, neighbours: int) -> Any:

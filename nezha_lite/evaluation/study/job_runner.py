@@ -116,7 +116,7 @@ def study_jobs(
     systems = ["counting", "sasrec", *VARIANTS]
     if unknown := sorted(set(only) - set(systems)):
         raise ValueError(f"only names {unknown[0]!r}, but the study has {', '.join(systems)}.")
-    targets = sum(max(0, len(sequence) - 1) for sequence in dataset.train_sequences())
+    targets = int((dataset.train_sequences().lengths - 1).clip(0).sum())
     users = len(dataset.split("test"))
     counted = tuple(lists_file(name, "items") for name in COUNTED)
     jobs = [Job("counting", "counting", 0, counted, 20 + users * 1e-3)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nezha_lite.common.results import ResultRow, over_seeds
-from nezha_lite.datasets import InteractionDataset, Split
+from nezha_lite.datasets import InteractionDataset, Sequences, Split
 from nezha_lite.evaluation.metrics import Evaluation, ndcg_at, overlap_at, rank_of, recall_at
 from nezha_lite.evaluation.run_folders import Stored, as_json, load_lists, read_object
 from nezha_lite.evaluation.statistics import Array, bootstrap_interval, difference
@@ -236,6 +236,7 @@ class Report:
                 "system": system.label,
                 **({} if part == "comparisons" else {"says": says}),
                 "users": min(users or len(self.test), len(self.test)),
+                "split_method": self.dataset.split_method,
                 **(settings or {}),
             },
             seconds=round(sum(record["measured_seconds"] for record in records), 1),
@@ -314,7 +315,7 @@ def user_groups(dataset: InteractionDataset, split: Split) -> Iterator[tuple[str
     """
     counts = np.array(dataset.popularity())[np.array(split.targets, dtype=np.int64)]  # (U,)
     low, high = np.quantile(counts, [1 / 3, 2 / 3])
-    lengths = np.array([len(history) for history in split.histories])
+    lengths = Sequences.of(split.histories).lengths
     groups: list[tuple[str, str, Mask]] = [
         ("target", f"tail: seen up to {low:.0f} times", counts <= low),
         ("target", f"middle: up to {high:.0f} times", (counts > low) & (counts <= high)),

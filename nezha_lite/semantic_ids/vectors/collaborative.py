@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from nezha_lite.common.checks import check
+from nezha_lite.datasets import Sequences
 from nezha_lite.semantic_ids.vectors.tfidf import NOISE, unit_rows
 
 
@@ -57,8 +58,8 @@ def _positive_information(sequences: Sequence[Sequence[int]], n_items: int, wind
     """Discounted PPMI of all pairs of different items: sparse (N, N), symmetric."""
     from scipy.sparse import csr_matrix
 
-    items = np.array([item for sequence in sequences for item in sequence], dtype=np.int64)
-    owners = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
+    taken = Sequences.of(sequences)
+    items, owners = taken.values, taken.rows
     wrong = items[(items < 0) | (items >= n_items)]
     if len(wrong):
         raise ValueError(f"sequences hold item {wrong[0]}, but there are {n_items} items")
