@@ -125,6 +125,8 @@ def _check_weights(model: NezhaModel, report: dict[str, Any]) -> None:
     for embedding in model.prefix_embeddings:
         ascending = bool((embedding.numbers.diff(prepend=torch.tensor([-1])) > 0).all())
         check(ascending, f"the IDs of level {embedding.level}", "unsorted", "distinct, ascending")
+        first = float(embedding.vectors.weight[0].detach().abs().max())
+        check(first == 0, f"row 0 of the vectors of level {embedding.level}", first, "0")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from transformers import (
 
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.config import NezhaConfig
+from nezha_lite.model.prefix_embedding import catalogue_shape
 from nezha_lite.semantic_ids import SemanticIds
 
 RADICES = (3, 4, 2)
@@ -71,6 +72,8 @@ def tiny_model(
         token_offset=10,
         **settings,
     )
+    if config.remembers_ids:
+        vars(config).update(catalogue_shape(semantic_ids))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = NezhaModel(config)
@@ -80,4 +83,9 @@ def tiny_model(
                     parameter.normal_(std=0.4)
                 else:
                     parameter.add_(0.2 * torch.randn_like(parameter))
+            for module in model.prefix_embeddings:
+                for table in (module.vectors, module.biases):
+                    if table is not None:
+                        table.weight[0] = 0
+    model.set_catalogue(semantic_ids)
     return model.eval()
