@@ -153,7 +153,7 @@ class BeamSearch:
         )
 
     def _candidates(self, level: int) -> Candidates:
-        """The continuations to rank at this level. `exists` is None where neither ranking nor trace reads it."""
+        """The continuations to rank at a level. `exists` is None where nothing reads it."""
         recording = self.levels is not None
         if self.verifier is None or (self.verification != "prefix" and not recording):
             return Candidates(exists=None)

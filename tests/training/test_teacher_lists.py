@@ -127,7 +127,7 @@ def test_other_lists_are_not_taken_for_these(tmp_path: Path) -> None:
         make_lists(NextTeacher(), rows, path, 2, progress=False)
     with pytest.raises(ValueError, match="teacher's prefixes"):
         lists.check(TrainingRows(SEQUENCES, max_items=2), N_ITEMS)
-    with pytest.raises(ValueError, match="a teacher's item is 8, but must be below 8"):
+    with pytest.raises(ValueError, match="a teacher's item is 9, but must be below 8"):
         lists.check(rows, 8)
     with pytest.raises(ValueError, match="list length is 4, but must be 1 to 3"):
         lists.cut(4)
