@@ -76,7 +76,7 @@ def best_terms(texts: Sequence[str]) -> tuple[Terms, str]:
     terms: Terms = "characters" if unspaced + isolated > WORDS_FAIL * different else "words"
     return terms, (
         f"Text vectors are made of {terms} and pairs of them: of {different:,} different texts, "
-        f"{unspaced:,} are of scripts without spaces, {isolated:,} others share no word with another."
+        f"{unspaced:,} are of scripts without spaces, {isolated:,} others share no word with any."
     )
 
 
