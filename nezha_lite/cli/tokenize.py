@@ -26,7 +26,7 @@ from nezha_lite.cli.options import (
 from nezha_lite.common.checks import check
 from nezha_lite.datasets import load_dataset
 from nezha_lite.semantic_ids.tokenizer import named
-from nezha_lite.semantic_ids.vectors.tfidf import text_report
+from nezha_lite.semantic_ids.vectors.tfidf import best_terms, item_sentences, text_report
 
 
 @options_of("shape", tokenizer_config, *ID_OPTIONS, "seed")
@@ -63,6 +63,8 @@ def tokenize(
         refuse(name, [option for option in shape if option in built and option != "cache"])
     data = load_split(dataset, split, test_from)
     print(text_report(data))
+    if any(sentences := item_sentences(data.texts or ())):
+        print(best_terms(sentences)[1])
     config = tokenizer_config(data, **shape)
     rows = []
     for name in names:

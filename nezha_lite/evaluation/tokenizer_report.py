@@ -13,8 +13,10 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation.run_folders import as_json
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.quality import IdQuality, id_quality, item_categories
+from nezha_lite.semantic_ids.quality.problems import Problem
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig, item_vectors
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
+from nezha_lite.semantic_ids.vectors.signal import text_weakness
 from nezha_lite.semantic_ids.vectors.tfidf import item_sentences
 
 
@@ -61,6 +63,9 @@ def report_tokenizer(
         _, other, _ = fitted_ids(dataset, replace(config, seed=(config.seed + 1) % 2**32))
     texts, behaviour = _reference_vectors(dataset)
     quality = id_quality(plain, texts, item_categories(dataset), other)
+    if texts is not None and (sentence := text_weakness(dataset, texts)):
+        issues = (*quality.issues, Problem("texts", None, sentence))
+        quality = replace(quality, issues=issues)
     metrics = quality.metrics()
     if behaviour is not None:
         for level in id_quality(plain, behaviour).prefixes:

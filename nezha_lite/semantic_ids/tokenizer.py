@@ -27,6 +27,7 @@ from nezha_lite.semantic_ids.quantizers import (
     make_quantizer,
 )
 from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
+from nezha_lite.semantic_ids.vectors.signal import text_weakness
 from nezha_lite.semantic_ids.vectors.tfidf import item_sentences
 
 _FILES = ("tokenizer.json", "quantizer.safetensors", SEMANTIC_IDS_FILE)
@@ -138,9 +139,13 @@ class ItemTokenizer:
         """Learn vectors and codebooks from the catalogue and give its items IDs.
 
         Warns:
-            CollapseWarning: one for each level or catalogue that collapsed.
+            CollapseWarning: one for each level or catalogue that collapsed, and for texts that tell
+                next to nothing.
         """
         vectors = self.vectorizer.fit_transform(dataset, progress)
+        from_texts = self.config.vectors.sources == ("tfidf",)
+        if from_texts and (sentence := text_weakness(dataset, vectors)):
+            warnings.warn(CollapseWarning(sentence), stacklevel=2)
         self._plain_ids, self._semantic_ids = _identify(
             dataset, self.quantizer, vectors, self.config.collisions, progress
         )

@@ -22,7 +22,7 @@ COLLAPSED_USE = 0.5  # codes used / codes that could be
 COLLAPSED_PERPLEXITY = 0.25  # perplexity / what is attainable
 HIGH_COLLISION_RATE = 0.1  # share of items whose ID was already taken
 
-Kind = Literal["single-code", "collapsed", "redundant", "duplicates", "collisions"]
+Kind = Literal["single-code", "collapsed", "redundant", "duplicates", "collisions", "texts"]
 _SENTENCES: dict[Kind, str] = {
     "single-code": "Level {level.level} has a codebook of 1, so it tells nothing apart and costs a "
     "decoding step: leave it out, or give it at least 2 codes.",

@@ -1,15 +1,23 @@
 """Item texts, their defects, and their vectors without a language model: TF-IDF, truncated SVD.
 
 Rows are float32 of unit length, so Euclidean distance ranks pairs as cosine similarity does; a text
-without a known word gives a zero row.
+without a known term gives a zero row.
+
+Terms are words where words work. A text without spaces is one word, which no other text has; where
+words fail in a quarter of the different texts, terms are characters and pairs of them. Words fail
+in a text when a fifth of its letters are of scripts written without spaces (Chinese, Japanese,
+Thai, Lao, Khmer, Burmese), or when it shares no word with another text.
 """
 
 from __future__ import annotations
 
 import html
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
+from unicodedata import category
 
 import numpy as np
 import torch
@@ -18,6 +26,14 @@ from torch import Tensor
 from nezha_lite.common.checks import check
 from nezha_lite.datasets import InteractionDataset, ItemText, plain_text
 
+Terms = Literal["words", "characters"]
+UNSPACED_LETTERS = 0.2  # of a text's letters; above it, the text is of a script without spaces
+WORDS_FAIL = 0.25  # of the different texts; above it, terms are characters
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+_PAIR_WEIGHT = 0.25  # of a pair of characters: a pair across two words is rarer than either word
 # Lengths and singular values below this share are rounding noise, which scaling would blow up.
 NOISE = 1e-6
 
@@ -31,6 +47,37 @@ def item_sentences(texts: Sequence[ItemText]) -> list[str]:
 def has_word(text: str) -> bool:
     """Whether `text` holds a letter or a digit."""
     return any(character.isalnum() for character in text)
+
+
+def failing_words(texts: Sequence[str]) -> tuple[int, int, int]:
+    """In how many texts words fail, of the different ones that have a word.
+
+    Returns:
+        Texts of scripts without spaces; others that share no word with another; all.
+    """
+    different = [text.lower() for text in dict.fromkeys(texts) if has_word(text)]
+    unspaced = [len(_UNSPACED.findall(text)) for text in different]
+    words = [{*re.findall(r"\w+", text)} for text in different]
+    counts = Counter(word for row in words for word in row)
+    is_unspaced = [
+        number >= UNSPACED_LETTERS * sum(map(str.isalnum, text)) and number > 0
+        for number, text in zip(unspaced, different, strict=True)
+    ]
+    isolated = sum(
+        not skip and len(different) > 1 and all(counts[word] == 1 for word in row)
+        for skip, row in zip(is_unspaced, words, strict=True)
+    )
+    return sum(is_unspaced), isolated, len(different)
+
+
+def best_terms(texts: Sequence[str]) -> tuple[Terms, str]:
+    """What tells these texts apart, words or, where they fail, characters; and why, for people."""
+    unspaced, isolated, different = failing_words(texts)
+    terms: Terms = "characters" if unspaced + isolated > WORDS_FAIL * different else "words"
+    return terms, (
+        f"Text vectors are made of {terms} and pairs of them: of {different:,} different texts, "
+        f"{unspaced:,} are of scripts without spaces, {isolated:,} others share no word with any."
+    )
 
 
 @dataclass(frozen=True)
@@ -103,14 +150,19 @@ class TfidfVectors:
     matrix has a rank below `dim`, the columns beyond it are zero. A new text is projected as the
     fitted ones were; words it does not share with them count for nothing.
 
-    `seed` feeds the randomised SVD: same texts, dim and seed, same vectors. Raises ValueError if
-    `dim` is not positive.
+    Single characters are common, so those that most texts have say little: with the terms
+    "characters" the idf is squared, and nearly zero for a term of every text.
+
+    `seed` feeds the randomised SVD: same texts, dim and seed, same vectors. `terms` None lets `fit`
+    take the `best_terms`. Raises ValueError if `dim` is not positive, or `terms` unknown.
     """
 
-    def __init__(self, dim: int = 64, seed: int = 0) -> None:
+    def __init__(self, dim: int = 64, seed: int = 0, terms: Terms | None = None) -> None:
         check(dim >= 1, "dim", dim, "a positive number of columns")
+        check(terms in (None, *get_args(Terms)), "terms", terms, f"one of {get_args(Terms)}")
         self.dim = dim
         self.seed = seed
+        self.terms = terms
         self._terms: list[str] | None = None
         self._idf = np.zeros(0)  # (V,): weight of every term
         self._directions = np.zeros((0, dim))  # (V, dim)
@@ -132,8 +184,14 @@ class TfidfVectors:
             raise ValueError(
                 f"none of the {len(texts)} texts holds a word: nothing to make vectors of"
             )
-        vectorizer = _vectorizer()
+        self.terms = self.terms or best_terms(texts)[0]
+        vectorizer = _vectorizer(self.terms)
         matrix = vectorizer.fit_transform(texts)  # sparse (N, V)
+        if self.terms == "characters":
+            lengths = np.array(list(map(len, vectorizer.get_feature_names_out())))
+            rarity = np.maximum(vectorizer.idf_ - 1, NOISE)  # scikit-learn's begins at 1
+            vectorizer.idf_ = rarity**2 * _PAIR_WEIGHT ** (lengths - 1)
+            matrix = vectorizer.transform(texts)
         rank = min(self.dim, *matrix.shape)
         # The SVD behind scikit-learn's TruncatedSVD, called directly: TruncatedSVD also divides by
         # the variance, which is zero when all texts are equal. Transposed, the random subspace is
@@ -160,7 +218,8 @@ class TfidfVectors:
         if not len(texts):
             return torch.zeros(0, self.dim)
         check_texts(texts)
-        vectorizer = _vectorizer(vocabulary=terms)
+        assert self.terms is not None
+        vectorizer = _vectorizer(self.terms, vocabulary=terms)
         vectorizer.idf_ = self._idf
         return _rows_of_texts(vectorizer.transform(texts) @ self._directions, texts)
 
@@ -174,7 +233,7 @@ class TfidfVectors:
             "idf": torch.from_numpy(self._idf),
             "directions": torch.from_numpy(self._directions),
         }
-        return tensors, {"dim": self.dim, "seed": self.seed}
+        return tensors, {"dim": self.dim, "seed": self.seed, "terms": self.terms}
 
     def _fitted_terms(self) -> list[str]:
         if self._terms is None:
@@ -184,7 +243,7 @@ class TfidfVectors:
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], settings: dict[str, Any]) -> Self:
         """Rebuild from `state`. ValueError if the parts do not belong together."""
-        vectors = cls(**settings)
+        vectors = cls(**{"terms": "words", **settings})  # files written before had no other
         terms = bytes(tensors["terms"].numpy()).decode().split("\n")
         idf, directions = tensors["idf"].numpy(), tensors["directions"].numpy()
         if idf.shape != (len(terms),) or directions.shape != (len(terms), vectors.dim):
@@ -211,11 +270,20 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(f"texts[{row}] is {text!r}: a string is needed")
 
 
-def _vectorizer(**settings: Any) -> Any:
+def _vectorizer(terms: Terms, **settings: Any) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    # \w+ rather than the default of two letters or more: "vitamin C" is not "vitamin E".
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+", **settings)
+    if terms == "characters":
+        settings |= {"analyzer": "char_wb", "preprocessor": _letters}
+    else:
+        # \w+ rather than the default of two letters or more: "vitamin C" is not "vitamin E".
+        settings["token_pattern"] = r"\w+"
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **settings)
+
+
+def _letters(text: str) -> str:
+    """Letters with their marks and digits in lower case, blanks for all others."""
+    return "".join(one if category(one)[0] in "LMN" else " " for one in text.lower())
 
 
 def _rows_of_texts(projected: np.ndarray, texts: Sequence[str]) -> Tensor:
