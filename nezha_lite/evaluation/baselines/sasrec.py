@@ -22,11 +22,12 @@ from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
 from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.files import damage_named, read_tensors, write_tensors
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation.baselines.scorer import evaluate_scorer
 from nezha_lite.evaluation.metrics import ndcg_at
-from nezha_lite.evaluation.run_folders import write_object
+from nezha_lite.evaluation.run_folders import read_object, write_object
 from nezha_lite.training.config import check_rate
 from nezha_lite.training.trainer import (
     WATCHED,
@@ -36,7 +37,7 @@ from nezha_lite.training.trainer import (
 )
 
 IGNORED = -100
-RECORD_FILE = "sasrec.json"
+RECORD_FILE, WEIGHTS_FILE = "sasrec.json", "sasrec.safetensors"
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,8 @@ def train_sasrec(
     random state is reseeded, as the Trainer does. ValueError, FloatingPointError and OSError as
     `ValidatedTrainer`.
 
+    A finished run is read by `load_sasrec`.
+
     Returns:
         The model in evaluation mode, and the record also written to `output`/sasrec.json:
         settings, seconds and cpu_seconds (since the last start), resumed, best_epoch, and
@@ -207,8 +210,24 @@ def train_sasrec(
         "best_epoch": best_epoch(trainer.state),
         "validation_ndcg@10": [round(entry[WATCHED], 5) for entry in history],
     }
+    write_tensors(output / WEIGHTS_FILE, model.state_dict())
     write_object(output / RECORD_FILE, record)
     return model, record
+
+
+def load_sasrec(dataset: InteractionDataset, folder: str | Path) -> SasRec:
+    """The model that `train_sasrec` left in a folder, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, or of another catalogue.
+    """
+    path = Path(folder, WEIGHTS_FILE)
+    config = SasRecConfig(**read_object(Path(folder, RECORD_FILE), "config")["config"])
+    model = SasRec(dataset.n_items, config)
+    with damage_named(path, f"is no SASRec of {dataset.n_items:,} items; train it again"):
+        model.load_state_dict(read_tensors(path)[0])
+    return model.eval()
 
 
 def _arguments(config: SasRecConfig, folder: Path, progress: bool) -> TrainingArguments:

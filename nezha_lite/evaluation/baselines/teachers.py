@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
+from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import AutoregressiveDecoder
 from nezha_lite.decoding.item_lists import ranked_items
 from nezha_lite.evaluation.baselines.item_knn import ItemKnn, ItemKnnConfig
+from nezha_lite.evaluation.baselines.sasrec import (
+    RECORD_FILE,
+    SasRec,
+    SasRecConfig,
+    load_sasrec,
+    train_sasrec,
+)
 from nezha_lite.evaluation.baselines.scorer import ItemScorer
+from nezha_lite.evaluation.run_folders import read_object
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training.teacher_lists import Teacher
@@ -141,3 +151,59 @@ class BackboneTeacher(Teacher):
                 weights[row, column] = scores[row, beam_slot]
                 n_listed[row] += 1
         return listed, weights
+
+
+# The weight of item-kNN's scores beside SASRec's probabilities: the best of four on validation
+# users of Beauty in a trial.
+KNN_WEIGHT = 0.3
+TEACHERS = ("sasrec", "item-knn", "blend")
+
+
+def make_teacher(
+    name: str,
+    dataset: InteractionDataset,
+    folder: str | Path,
+    config: SasRecConfig | None = None,
+    knn: ItemKnnConfig | None = None,
+    progress: bool = False,
+) -> ScoringTeacher:
+    """A teacher by name, fitted on the training part alone.
+
+    Args:
+        name: one of `TEACHERS`; "blend" is SASRec's probabilities + 0.3 × item-kNN's scores.
+        dataset: the data set.
+        folder: of SASRec, which is trained there if it is missing.
+        config: SASRec's, for a new one.
+        knn: item-kNN's.
+        progress: show bars.
+
+    Raises:
+        ValueError: for another name, or as `train_sasrec`.
+    """
+    check(name in TEACHERS, "teacher", name, f"one of {', '.join(TEACHERS)}")
+    parts: list[tuple[float, ScoringTeacher]] = []
+    if name != "item-knn":
+        if not Path(folder, RECORD_FILE).is_file():
+            train_sasrec(dataset, folder, config, progress)
+        sasrec = load_sasrec(dataset, folder)
+        about = (
+            f"sasrec({sasrec.n_items} items, {read_object(Path(folder, RECORD_FILE))['config']})"
+        )
+        parts.append((1.0, SoftmaxTeacher(sasrec, about)))
+    if name != "sasrec":
+        taught = ItemKnnTeacher(dataset.train_sequences(), dataset.n_items, knn)
+        parts.append((KNN_WEIGHT if parts else 1.0, taught))
+    return parts[0][1] if len(parts) == 1 else BlendTeacher(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """SASRec's probabilities + 0.3 × item-kNN's scores, as a recommender of its own."""
+
+    sasrec: SasRec
+    knn: ItemKnn
+
+    def scores(self, histories: Sequence[Sequence[int]]) -> Tensor:
+        """See `ItemScorer`."""
+        probabilities = self.sasrec.scores(histories).softmax(dim=-1).cpu()
+        return probabilities + KNN_WEIGHT * self.knn.scores(histories)

@@ -28,6 +28,7 @@ class Variant:
         settings: fields of `NezhaConfig` that differ.
         ids: fields of `Identifiers` that differ.
         decoded: (decoder, verification) pairs.
+        teacher: one of `TEACHERS`, whose lists the draft head learns; "" is none.
         head_agreement: whether agreement and hallucination are measured as well.
     """
 
@@ -35,9 +36,11 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     ids: Mapping[str, Any] = field(default_factory=dict)
     decoded: tuple[tuple[str, Verification], ...] = (HEAD,)
+    teacher: str = ""
     head_agreement: bool = False
 
 
+_STRONG = {"item_memory": True, "candidate_embeddings": 1}
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {
         "nezha": Variant(
@@ -59,8 +62,22 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             decoded=(*BOTH, ("nezha", "off"), ("parallel-heads", "prefix")),
             head_agreement=True,
         ),
+        "item-memory": Variant("an embedding for each item in the history", {"item_memory": True}),
+        "candidates": Variant(
+            "the last code is chosen among items that exist", {"candidate_embeddings": 1}
+        ),
+        "lists": Variant("learns a teacher's lists, too", teacher="blend"),
+        "strong": Variant("memory, candidates and lists", _STRONG, decoded=BOTH, teacher="blend"),
+        "strong-three-levels": Variant(
+            "the same with a level more; candidates from level 2 on",
+            {**_STRONG, "candidate_embeddings": 2},
+            ids={"levels": 3, "codes": 256},
+            teacher="blend",
+        ),
     }
 )
+PLAIN = tuple(VARIANTS)[:6]  # the paper's method, and what each part of it is good for
+MEMORY = ("nezha", *tuple(VARIANTS)[6:])  # what closes the gap to item-level models
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,8 @@ class StudyConfig:
         ids: how items are named. A run's seed is also the quantizer's.
         training: of all variants; its seed is replaced by each run's.
         sasrec, knn: the baselines' settings.
+        variants: names of VARIANTS that are trained.
+        list_length: items of a teacher's list.
         seeds: of the runs of every variant.
         beam: beam width, and length of the lists.
         validation_users: who decides after each epoch whether it was the best.
@@ -100,6 +119,8 @@ class StudyConfig:
     )
     sasrec: SasRecConfig = field(default_factory=lambda: SasRecConfig(epochs=14))
     knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
+    variants: tuple[str, ...] = PLAIN
+    list_length: int = 8
     seeds: tuple[int, ...] = (0, 1, 2)
     beam: int = 20
     validation_users: int = 1500
@@ -111,9 +132,11 @@ class StudyConfig:
     def __post_init__(self) -> None:
         different = len(self.seeds) == len(set(self.seeds)) > 0
         check(different, "seeds", list(self.seeds), "one or more different numbers")
+        unknown = sorted(set(self.variants) - set(VARIANTS))
+        check(not unknown, "variants", unknown, f"names out of {', '.join(VARIANTS)}")
         if self.beam < 10:
             raise ValueError(f"beam is {self.beam}, but Recall@10 needs at least 10.")
-        check_counts(self, "validation_users", "closer_users", "exact_users")
+        check_counts(self, "validation_users", "closer_users", "exact_users", "list_length")
         # Otherwise these would fail after hours of training.
         check(self.preset in BACKBONES, "preset", self.preset, f"one of {sorted(BACKBONES)}")
         check(min(self.beams, default=1) >= 1, "beams", list(self.beams), "numbers of at least 1")
@@ -133,6 +156,15 @@ PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
             sasrec=SasRecConfig(epochs=100, patience=6),
             beam=50,
             validation_users=5000,
+        ),
+        # What closes the gap to item-level models: under an hour a seed for Beauty on one core.
+        "memory": StudyConfig(
+            settings={"dropout": 0.15},
+            training=TrainingConfig(epochs=10, learning_rate=4e-3),
+            sasrec=SasRecConfig(epochs=16),
+            variants=MEMORY,
+            beam=50,
+            validation_users=3000,
         ),
         # For the course: the synthetic shop, in two minutes.
         "sample": StudyConfig(
@@ -154,7 +186,7 @@ PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
 # ---- what is compared ----------------------------------------------------------------------------
 
 COUNTED = ("popularity", "item-knn")  # nothing is trained, so a study has one run of each
-NOT_GENERATIVE = (*COUNTED, "sasrec")
+NOT_GENERATIVE = (*COUNTED, "sasrec", "blend")
 
 
 @dataclass(frozen=True)
@@ -185,7 +217,7 @@ class System:
 
 NEZHA, ITS_BACKBONE = System("nezha"), System("nezha", "autoregressive")
 BACKBONE_ONLY = System("backbone-only", "autoregressive")
-THREE_LEVELS = System("three-levels")
+THREE_LEVELS, STRONG = System("three-levels"), System("strong")
 # Each question is a pair; a gain is the first system's figure minus the second's.
 COMPARISONS: tuple[tuple[str, System, System], ...] = (
     ("the same weights, code by code", NEZHA, ITS_BACKBONE),
@@ -205,6 +237,15 @@ COMPARISONS: tuple[tuple[str, System, System], ...] = (
     ("a level more", NEZHA, THREE_LEVELS),
     ("item-kNN", NEZHA, System("item-knn", "item-knn", "items")),
     ("SASRec, full cross-entropy", NEZHA, System("sasrec", "sasrec", "items")),
+    ("item memory", System("item-memory"), NEZHA),
+    ("candidate embeddings", System("candidates"), NEZHA),
+    ("a teacher's lists", System("lists"), NEZHA),
+    ("memory, candidates and lists", STRONG, NEZHA),
+    ("all three, code by code", STRONG, System("strong", "autoregressive")),
+    ("all three, a level more", STRONG, System("strong-three-levels")),
+    ("all three, against item-kNN", STRONG, System("item-knn", "item-knn", "items")),
+    ("all three, against SASRec", STRONG, System("sasrec", "sasrec", "items")),
+    ("all three, against its teacher", STRONG, System("blend", "blend", "items")),
 )
 
 

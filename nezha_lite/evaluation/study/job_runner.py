@@ -19,6 +19,7 @@ from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder, ParallelHea
 from nezha_lite.decoding.beam_search import BeamSearchDecoder
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.evaluation.baselines import ItemKnn, ItemScorer, evaluate_scorer, train_sasrec
+from nezha_lite.evaluation.baselines.teachers import Blend, make_teacher
 from nezha_lite.evaluation.metrics import Evaluation, evaluate, evaluate_popularity, ndcg_at
 from nezha_lite.evaluation.run_folders import (
     as_json,
@@ -35,6 +36,8 @@ from nezha_lite.model.config import PRESETS
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig, default_vectors, named
 from nezha_lite.training import train
+from nezha_lite.training.packing import TrainingRows
+from nezha_lite.training.teacher_lists import TeacherLists, make_lists
 from nezha_lite.verifiers import make_verifier
 
 Kind = Literal["counting", "sasrec", "variant"]
@@ -63,6 +66,11 @@ class Job:
     files: tuple[str, ...]
     expected: float
 
+    @property
+    def taught(self) -> bool:
+        """Whether it needs a teacher, which the baselines' jobs of the same seed leave."""
+        return self.kind == "variant" and bool(VARIANTS[self.name].teacher)
+
     def folder(self, study: Path) -> Path:
         """Where the job's files lie."""
         return study / self.name / f"seed-{self.seed}"
@@ -85,11 +93,13 @@ def identifiers(config: StudyConfig, variant: str) -> Identifiers:
 def asked_settings(job: Job, config: StudyConfig) -> dict[str, Any]:
     """The settings that decide this job's figures, and no others: JSON."""
     settings: dict[str, Any] = as_json(config)
-    del settings["seeds"]
-    baselines = {"counting": "knn", "sasrec": "sasrec"}
-    if job.kind in baselines:
-        return {key: settings[key] for key in (baselines[job.kind], "beam")}
-    return {key: value for key, value in settings.items() if key not in baselines.values()} | {
+    del settings["seeds"], settings["variants"]
+    if job.kind == "sasrec":
+        return {key: settings[key] for key in ("sasrec", "knn", "beam")}
+    if job.kind == "counting":
+        return {key: settings[key] for key in ("knn", "beam")}
+    others = () if job.taught else ("knn", "sasrec", "list_length")
+    return {key: value for key, value in settings.items() if key not in others} | {
         "settings": {**config.settings, **VARIANTS[job.name].settings},
         "ids": asdict(identifiers(config, job.name)),
     }
@@ -113,17 +123,18 @@ def study_jobs(
     Raises:
         ValueError: for a name that is no system of the study.
     """
-    systems = ["counting", "sasrec", *VARIANTS]
+    systems = ["counting", "sasrec", *config.variants]
     if unknown := sorted(set(only) - set(systems)):
         raise ValueError(f"only names {unknown[0]!r}, but the study has {', '.join(systems)}.")
     targets = int((dataset.train_sequences().lengths - 1).clip(0).sum())
     users = len(dataset.split("test"))
     counted = tuple(lists_file(name, "items") for name in COUNTED)
     jobs = [Job("counting", "counting", 0, counted, 20 + users * 1e-3)]
-    ranked = (TRAINED_FILE, lists_file("sasrec", "items"))
+    ranked = (TRAINED_FILE, lists_file("sasrec", "items"), lists_file("blend", "items"))
     softmax = config.sasrec.epochs * targets * dataset.n_items * config.sasrec.width * 2.5e-10
     jobs += [Job("sasrec", "sasrec", seed, ranked, softmax) for seed in config.seeds]
-    for name, variant in VARIANTS.items():
+    for name in config.variants:
+        variant = VARIANTS[name]
         files = [TRAINED_FILE, *(lists_file(*how) for how in variant.decoded)]
         files += [AGREEMENT_FILE, HALLUCINATION_FILE] if variant.head_agreement else []
         expected = _expected(config, name, targets, users)
@@ -138,6 +149,7 @@ def _expected(config: StudyConfig, name: str, targets: int, users: int) -> float
     shape = PRESETS[config.preset]
     size = (shape["hidden_size"] / 64) * (shape["num_hidden_layers"] / 2)  # tiny is 1
     training = config.training.epochs * targets * (levels + 1) * 4.5e-5
+    training *= 2 if variant.teacher else 1
     decoding = users * levels * 1e-3 * len(variant.decoded)
     agreement = config.closer_users * 0.1 + config.exact_users * levels**2 * 0.1
     return (training + decoding + agreement * variant.head_agreement) * size
@@ -240,8 +252,9 @@ class Work:
         model, record = train_sasrec(self.dataset, self.folder, settings, self.progress)
         device = next(model.parameters()).device
         write_object(self.folder / TRAINED_FILE, {**record, **_about_training(started, device)})
-        path = self.folder / lists_file("sasrec", "items")
-        save_lists(path, self._ranked(model), _about(started, device))
+        self._save(lists_file("sasrec", "items"), device, lambda: self._ranked(model))
+        knn = ItemKnn(self.dataset.train_sequences(), self.dataset.n_items, self.config.knn)
+        self._save(lists_file("blend", "items"), device, lambda: self._ranked(Blend(model, knn)))
 
     def _variant(self) -> None:
         if self._missing(TRAINED_FILE):
@@ -282,6 +295,7 @@ class Work:
             resume=True,
             progress=self.progress,
             score=lambda: self._validated(model, semantic_ids),
+            lists=self._lists(model.config.max_items),
         )
         trained = {
             "model": model.describe(),
@@ -291,6 +305,18 @@ class Work:
             **_about_training(started, model.device),
         }
         write_object(self.folder / TRAINED_FILE, trained)
+
+    def _lists(self, max_items: int) -> TeacherLists | None:
+        """The teacher's, made once and kept in the job's folder."""
+        if not (name := VARIANTS[self.job.name].teacher):
+            return None
+        sasrec = self.study / "sasrec" / f"seed-{self.job.seed}"
+        teacher = make_teacher(name, self.dataset, sasrec, self.config.sasrec, self.config.knn)
+        config = self.config.training
+        stride = min(config.window_stride, max_items)
+        rows = TrainingRows(self.dataset.train_sequences(), max_items, stride, config.packed)
+        path = self.folder / "teacher.safetensors"
+        return make_lists(teacher, rows, path, self.config.list_length, progress=self.progress)
 
     def _validated(self, model: NezhaModel, semantic_ids: SemanticIds) -> dict[str, float]:
         """NDCG@10, which decides the best epoch, and the share of unchecked drafts that exist."""

@@ -177,6 +177,7 @@ class Report:
     def _paths(self, name: str, file: str) -> list[Path]:
         """A system's file of every seed, in the order of the seeds; empty if one is missing."""
         job, seeds = ("counting", (0,)) if name in COUNTED else (name, self.config.seeds)
+        job = "sasrec" if name == "blend" else job  # whose folder has its lists
         folders = [self.study / job / f"seed-{seed}" for seed in seeds]
         needed = (file,) if name in COUNTED else (file, TRAINED_FILE)
         complete = all((folder / one).is_file() for folder in folders for one in needed)
@@ -198,8 +199,8 @@ class Report:
         if name in COUNTED:
             settings = asdict(self.config.knn) if name == "item-knn" else {}
             return {"preset": name, **settings}
-        if name == "sasrec":
-            trained = self._trained(name, "parameters", "config")
+        if name in ("sasrec", "blend"):
+            trained = self._trained("sasrec", "parameters", "config")
             return {"preset": name, "parameters": trained["parameters"], **trained["config"]}
         return dict(self._trained(name, "model")["model"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -101,19 +101,17 @@ def run_study(
     """
     check(workers >= 1, "workers", workers, "at least 1")
     find_device(device)
-    now = status(dataset, config, study, only)
+    first_status = now = status(dataset, config, study, only)
     say(now.sentence(workers))
     started, failed = time.perf_counter(), {}
     done, left = list(now.done), list(now.left)
     spent = expected = 0.0
     pool = ThreadPoolExecutor(workers)  # a thread waits for one process
     try:
-        running: dict[Future[float], Job] = {
-            pool.submit(_alone, Work(job, dataset, config, Path(study), device)): job
-            for job in left
-        }
-        for future in as_completed(running):
-            job = running[future]
+        for job, future in _completed(
+            first_status.left,
+            lambda job: pool.submit(_alone, Work(job, dataset, config, Path(study), device)),
+        ):
             left.remove(job)
             if error := future.exception():
                 failed[job] = error
@@ -135,8 +133,17 @@ def run_study(
             (kind for kind in EXPECTED_ERRORS if isinstance(error, kind)), ChildProcessError
         )
         raise kind(
-            f"{len(failed)} of {len(running)} jobs failed ({names}); {first.name}: {_reason(error)}"
+            f"{len(failed)} of {len(first_status.left)} jobs failed ({names}); {first.name}: {_reason(error)}"
         ) from error
+
+
+def _completed(
+    jobs: Sequence[Job], submit: Callable[[Job], Future[float]]
+) -> Iterator[tuple[Job, Future[float]]]:
+    """The jobs as they end. Those that need a teacher start when all others have ended."""
+    for taught in (False, True):
+        futures = {submit(job): job for job in jobs if job.taught is taught}
+        yield from ((futures[future], future) for future in as_completed(futures))
 
 
 def _reason(error: BaseException) -> str:
