@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import typer
 
-from nezha_lite.cli import bench, data, evaluate, recommend, tokenize, train
+from nezha_lite.cli import bench, data, evaluate, recommend, teach, tokenize, train
 from nezha_lite.cli.options import command_of
 from nezha_lite.common.memory import out_of_memory
 
@@ -31,6 +31,7 @@ for command in (
     tokenize.tokenize,
     tokenize.compare,
     train.train,
+    teach.teach,
     recommend.recommend,
     evaluate.evaluate,
     evaluate.hallucination,

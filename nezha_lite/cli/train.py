@@ -20,17 +20,23 @@ from nezha_lite.cli.options import (
     split_report,
     tokenizer_config,
 )
+from nezha_lite.cli.teach import teacher_lists
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids.quality import id_quality
 from nezha_lite.semantic_ids.tokenizer import TOKENIZERS, build_semantic_ids
 from nezha_lite.training import PAPER_RECIPE, TrainingConfig
 from nezha_lite.training import train as train_model
+from nezha_lite.training.packing import training_rows
 
-Recipe = Literal["scratch", "paper"]
-# For a fresh model: one learning rate and the joint loss. The authors', for a pretrained backbone:
-# the head's loss alone, and a rate for each part.
+Recipe = Literal["scratch", "strong", "paper"]
+# For a fresh model: one learning rate and the joint loss; with `strong`, item memory, candidate
+# embeddings and a teacher's lists besides. The authors', for a pretrained backbone: the head's loss
+# alone, and a rate for each part.
+_JOINT = {"dropout": 0.1, "next_code_weight": 1.0}
+_STRONG = {"dropout": 0.15, "item_memory": True, "candidate_embeddings": 1}
 RECIPES: Mapping[Recipe, tuple[TrainingConfig, dict[str, Any]]] = {
-    "scratch": (TrainingConfig(epochs=16), {"dropout": 0.1, "next_code_weight": 1.0}),
+    "scratch": (TrainingConfig(epochs=16), _JOINT),
+    "strong": (TrainingConfig(epochs=10, learning_rate=4e-3), {**_JOINT, **_STRONG}),
     "paper": (PAPER_RECIPE, {"dropout": 0.0, "next_code_weight": 0.0}),
 }
 
@@ -41,7 +47,7 @@ RECIPES: Mapping[Recipe, tuple[TrainingConfig, dict[str, Any]]] = {
     "settings",
     RECIPES["scratch"][0],
     *("epochs", "batch_rows", "learning_rate", "embedding_lr", "transition_lr", "window_stride"),
-    *("seed", "checkpoints", "validate"),
+    *("seed", "checkpoints", "validate", "id_weight_decay"),
 )
 def train(
     dataset: Data,
@@ -55,6 +61,11 @@ def train(
     dropout: float | None = None,
     label_smoothing: float = 0.0,
     next_code_weight: float | None = None,
+    item_memory: bool | None = None,
+    candidate_embeddings: int | None = None,
+    teacher: str | None = None,
+    list_length: int = 8,
+    list_weight: float = 0.6,
     max_items: int = 20,
     resume: bool = False,
     split: SplitBy = "leave-one-out",
@@ -66,10 +77,17 @@ def train(
         output: folder for the model; must not hold a run yet
         backbone: pretrained backbone instead: a folder or a hub name
         ids: auto (released ones where they exist), or as in `tokenize`, or a file or folder of IDs
-        recipe: scratch (defaults as shown), or paper: the authors' settings, for `--backbone`
+        recipe: scratch (defaults as shown); strong: 10 epochs with item memory, candidate
+            embeddings and the lists of the teacher blend; paper: the authors' settings, for
+            `--backbone`
         dropout: embeddings, residuals and head
         label_smoothing: of all losses
         next_code_weight: weight of the autoregressive loss; 0: the head's alone
+        item_memory: an embedding for each item of the history, beside those of its codes
+        candidate_embeddings: last levels at which the head chooses among what exists
+        teacher: whose lists the head learns: sasrec, item-knn, blend, none, or a file of `teach`
+        list_length: items of a teacher's list
+        list_weight: of the lists in the head's loss; the true next item has the rest
         max_items: longest history, in items
         resume: go on from the newest good checkpoint
     """
@@ -79,12 +97,18 @@ def train(
     training, model_settings = RECIPES[recipe]
     config = replace(training, **settings)
     semantic_ids = build_semantic_ids(data, ids, tokenizer_config(data, **shape, seed=config.seed))
+    given = {
+        "dropout": dropout,
+        "next_code_weight": next_code_weight,
+        "item_memory": item_memory,
+        "candidate_embeddings": candidate_embeddings,
+    }
     model_settings = {
         **model_settings,
-        **({} if dropout is None else {"dropout": dropout}),
-        **({} if next_code_weight is None else {"next_code_weight": next_code_weight}),
+        **{name: value for name, value in given.items() if value is not None},
         "max_items": max_items,
         "label_smoothing": label_smoothing,
+        "list_weight": list_weight,
         "seed": config.seed,
     }
     model = (
@@ -96,5 +120,10 @@ def train(
     print(split_report(data))
     for problem in id_quality(semantic_ids).problems():
         print(f"Note: {problem}")
-    record = train_model(model, semantic_ids, data, output, config, resume)
+    named = teacher or ("blend" if recipe == "strong" else "none")
+    lists = None
+    if named != "none":
+        rows = training_rows(data, config, max_items)
+        lists = teacher_lists(data, named, output / "teacher", rows, list_length)
+    record = train_model(model, semantic_ids, data, output, config, resume, lists=lists)
     print(f"Trained in {record['seconds']:.0f} s; model, semantic IDs and log are in {output}.")

@@ -30,9 +30,10 @@ from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from nezha_lite.common.checks import check
-from nezha_lite.datasets import Sequences, Split
+from nezha_lite.datasets import InteractionDataset, Sequences, Split
 from nezha_lite.model.prompts import Vocabulary, check_same_space
 from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.training.config import TrainingConfig
 from nezha_lite.training.teacher_lists import TeacherLists
 
 IntegerOrArray = TypeVar("IntegerOrArray", int, NDArray[np.int64])
@@ -148,6 +149,14 @@ class TrainingRows(Dataset[TrainingRow]):
         targets = placeholders * (self._ends - self._firsts)
         tokens: list[int] = (levels * (self._ends - self._starts + targets)).tolist()
         return tokens
+
+
+def training_rows(
+    dataset: InteractionDataset, config: TrainingConfig, max_items: int
+) -> TrainingRows:
+    """The rows that a training of this configuration reads."""
+    stride = min(config.window_stride, max_items)
+    return TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)
 
 
 def window_start(target: IntegerOrArray, max_items: int, stride: int) -> IntegerOrArray:

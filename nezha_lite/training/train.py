@@ -26,7 +26,7 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.training.checkpoints import saving
 from nezha_lite.training.config import TrainingConfig
-from nezha_lite.training.packing import Collator, LengthGroupedOrder, TrainingRows, evaluation_rows
+from nezha_lite.training.packing import Collator, LengthGroupedOrder, evaluation_rows, training_rows
 from nezha_lite.training.teacher_lists import TeacherLists
 
 if TYPE_CHECKING:  # loads transformers' Trainer, which only `train` needs
@@ -187,8 +187,7 @@ def _make_trainer(
     from nezha_lite.training.trainer import ValidatedTrainer, trainer_arguments
 
     max_items, placeholders = model.config.max_items, model.reads_placeholders
-    stride = min(config.window_stride, max_items)
-    rows = TrainingRows(dataset.train_sequences(), max_items, stride, config.packed)
+    rows = training_rows(dataset, config, max_items)
     if lists is not None:
         lists.check(rows, dataset.n_items)
     lengths = rows.n_tokens(model.head.levels, placeholders)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nezha_lite.evaluation.baselines import SasRecConfig
 from nezha_lite.evaluation.run_folders import load_lists
-from nezha_lite.evaluation.study import Identifiers, StudyConfig
+from nezha_lite.evaluation.study import VARIANTS, Identifiers, StudyConfig
 from nezha_lite.evaluation.study.job_runner import Job, Work, study_jobs
 from nezha_lite.training.config import TrainingConfig
 from tests.helpers.toys import toy_dataset
@@ -22,6 +22,8 @@ CONFIG = StudyConfig(
     ids=Identifiers(codes=8),
     training=TrainingConfig(epochs=2, batch_rows=8, learning_rate=0.01),
     sasrec=SasRecConfig(width=16, layers=1, epochs=2, batch_users=8, learning_rate=0.01),
+    variants=tuple(VARIANTS),
+    list_length=4,
     seeds=(1, 0),
     beam=10,
     validation_users=20,
@@ -30,7 +32,14 @@ CONFIG = StudyConfig(
     beams=(10, 12),
     removed=(0.2,),
 )
-DONE = ("counting", "sasrec", "nezha", "backbone-only", "three-levels")  # what `studied` holds
+DONE = (
+    "counting",
+    "sasrec",
+    "nezha",
+    "backbone-only",
+    "three-levels",
+    "strong",
+)  # what `studied` holds
 Lists = dict[str, list[list[int]]]
 
 

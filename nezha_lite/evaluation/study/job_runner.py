@@ -36,7 +36,7 @@ from nezha_lite.model.config import PRESETS
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig, default_vectors, named
 from nezha_lite.training import train
-from nezha_lite.training.packing import TrainingRows
+from nezha_lite.training.packing import training_rows
 from nezha_lite.training.teacher_lists import TeacherLists, make_lists
 from nezha_lite.verifiers import make_verifier
 
@@ -312,9 +312,7 @@ class Work:
             return None
         sasrec = self.study / "sasrec" / f"seed-{self.job.seed}"
         teacher = make_teacher(name, self.dataset, sasrec, self.config.sasrec, self.config.knn)
-        config = self.config.training
-        stride = min(config.window_stride, max_items)
-        rows = TrainingRows(self.dataset.train_sequences(), max_items, stride, config.packed)
+        rows = training_rows(self.dataset, self.config.training, max_items)
         path = self.folder / "teacher.safetensors"
         return make_lists(teacher, rows, path, self.config.list_length, progress=self.progress)
 

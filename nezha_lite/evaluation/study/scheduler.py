@@ -133,7 +133,8 @@ def run_study(
             (kind for kind in EXPECTED_ERRORS if isinstance(error, kind)), ChildProcessError
         )
         raise kind(
-            f"{len(failed)} of {len(first_status.left)} jobs failed ({names}); {first.name}: {_reason(error)}"
+            f"{len(failed)} of {len(first_status.left)} jobs failed ({names}); {first.name}: "
+            f"{_reason(error)}"
         ) from error
 
 

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from nezha_lite.evaluation import Evaluation
 from nezha_lite.evaluation.run_folders import load_lists, save_lists
-from nezha_lite.evaluation.study import PRESETS, Report, Status, StudyConfig, run_study, status
+from nezha_lite.evaluation.study import (
+    PRESETS,
+    VARIANTS,
+    Report,
+    Status,
+    StudyConfig,
+    run_study,
+    status,
+)
 from nezha_lite.evaluation.study import scheduler as run
 from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE
 from nezha_lite.model import NezhaModel
@@ -84,7 +92,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict, sentence: str) 
 
 def test_the_jobs() -> None:
     found = jobs()
-    assert len({(job.name, job.seed) for job in found}) == len(found) == 1 + 7 * 2
+    assert len({(job.name, job.seed) for job in found}) == len(found) == 1 + (1 + len(VARIANTS)) * 2
     assert [job.seed for job in found] == sorted(job.seed for job in found)
     for seed in CONFIG.seeds:
         expected = [job.expected for job in found if job.seed == seed]
