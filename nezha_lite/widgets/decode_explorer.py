@@ -16,8 +16,8 @@ from nezha_lite.plots.beam_figures import (
     Outcome,
     TreeNode,
     beam_nodes,
-    tree_nodes,
     tree_figure,
+    tree_nodes,
 )
 from nezha_lite.plots.numbers import code_text, probability
 from nezha_lite.plots.prefix_figures import items_below
