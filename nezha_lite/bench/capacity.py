@@ -1,8 +1,9 @@
 """How many servers a recommendation service needs: its queue, simulated event by event with SimPy.
 
-Requests arrive at random, wait in one queue, first come first served, and are answered, alone or in
-batches, by any of G servers. A server is what a latency was measured on: a GPU, or two CPU cores.
-The paper (arXiv 2511.18793) reports latencies; how many machines follow from them is our addition.
+Requests arrive at random and wait in one queue, first come, first served. Any of G servers answers
+them, alone or in batches. A server is the hardware that a latency was measured on: a GPU, or two
+CPU cores. The paper (arXiv 2511.18793) reports latencies; the number of servers that follows from
+them is our addition.
 Simulated times are whole microseconds, so that their sums are exact.
 """
 
@@ -18,26 +19,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from nezha_lite.bench.services import (
-    PAPER_SERVICES,
-    Cluster,
-    Service,
-    check_positive,
-    services_from_rows,
-)
-
-__all__ = [
-    "PAPER_SERVICES",
-    "Cluster",
-    "Forecast",
-    "Journal",
-    "Service",
-    "poisson_arrivals",
-    "serve",
-    "servers_needed",
-    "services_from_rows",
-    "simulate",
-]
+from nezha_lite.bench.services import Cluster, Service, check_positive
 
 REQUESTS = 4000  # measured in a simulation, after its warm-up
 # Above this load a queue needs far more requests than that to reach its length, and a small rise of
@@ -63,7 +45,7 @@ class Journal:
 
 
 def poisson_arrivals(requests_per_second: float, requests: int, seed: int = 0) -> NDArray[np.int64]:
-    """Arrival times of independent requests: (requests,) microseconds, rising."""
+    """Arrival times of independent requests: (requests,) microseconds, in ascending order."""
     check_positive("requests_per_second", requests_per_second)
     gaps = np.random.default_rng([seed, 0]).exponential(1e6 / requests_per_second, requests)
     return np.rint(np.cumsum(gaps)).astype(np.int64)
@@ -77,17 +59,19 @@ def serve(
 ) -> Journal:
     """Simulate the queue and the servers until the last request is answered.
 
-    A free server takes all that wait, up to `max_batch`, as soon as the batch is full or its first
-    request has waited for `max_wait_ms`.
+    A free server starts a batch of all waiting requests, up to `max_batch`, as soon as the batch is
+    full or its first request has waited for `max_wait_ms`.
 
     Args:
-        arrivals: (N,) microseconds, not falling.
-        service: what a batch takes.
+        arrivals: (N,) microseconds, in ascending order.
+        service: the time of a batch.
         cluster: servers and batching.
-        factors: (N,) factors of a batch's time, that of its first request counts; by default 1.
+        factors: (N,) factors of a batch's time, of which that of its first request counts; by
+            default 1.
 
     Raises:
-        ValueError: if arrivals fall, factors do not fit, or `max_batch` is beyond the known sizes.
+        ValueError: if arrivals are not in ascending order, factors do not fit, or `max_batch` is
+            larger than the measured sizes.
     """
     if len(arrivals) and (arrivals[0] < 0 or (np.diff(arrivals) < 0).any()):
         raise ValueError("arrivals must begin at 0 or later and never fall")
@@ -116,14 +100,14 @@ class _Queue:
         self.factors: list[float] = factors.tolist()
         self.times = [1000 * service.milliseconds(n) for n in range(1, cluster.max_batch + 1)]
         self.max_batch = cluster.max_batch
-        # One request is a full batch where batches hold one: it never waits for more.
+        # Where batches hold one request, each is full and never waits for more.
         self.max_wait = round(1000 * cluster.max_wait_ms) if cluster.max_batch > 1 else 0
         self.free = cluster.servers
         self.waiting: deque[int] = deque()
         self.starts, self.finishes, self.openers = ([0] * len(arrivals) for _ in range(3))
 
     def arrive(self) -> Generator[simpy.Event, None, None]:
-        """Every request, at its time."""
+        """Add every request to the queue at its time."""
         for request, moment in enumerate(self.arrivals):
             yield self.environment.timeout(moment - int(self.environment.now))
             self.waiting.append(request)
@@ -132,7 +116,7 @@ class _Queue:
             self._dispatch()
 
     def _dispatch(self, event: simpy.Event | None = None) -> None:
-        """Give batches to free servers while there are both."""
+        """Start batches while there are free servers and waiting requests."""
         now = int(self.environment.now)
         while self.free and self.waiting:
             first, size = self.waiting[0], min(len(self.waiting), self.max_batch)
@@ -150,7 +134,7 @@ class _Queue:
         self._dispatch()
 
     def _later(self, delay: int, action: Callable[[simpy.Event], None]) -> None:
-        # A callback, not a process of its own: twice as fast, and as plain.
+        # A callback is twice as fast as a process of its own.
         callbacks = self.environment.timeout(delay).callbacks
         assert callbacks is not None  # None once they were called
         callbacks.append(action)
@@ -163,9 +147,9 @@ class Forecast:
     Attributes:
         cluster: servers and batching.
         load: what arrives over what the servers can answer; from 1 on they are overloaded.
-        responses: milliseconds from arrival to answer, rising; empty if overloaded.
-        mean_queue: waiting requests, averaged over time; those at work are not counted.
-        peak_queue: the most waiting requests.
+        responses: milliseconds from arrival to answer, in ascending order; empty if overloaded.
+        mean_queue: waiting requests, averaged over time, without those being answered.
+        peak_queue: the largest number of waiting requests.
         utilisation: share of the servers' time spent working.
         mean_batch: requests answered together; not a number if overloaded.
     """
@@ -221,14 +205,14 @@ def simulate(
     0.95 the queue comes out too short, unless many more requests are given.
 
     Args:
-        service: what a batch takes.
+        service: the time of a batch.
         requests_per_second: on average.
         cluster: servers and batching.
         requests: how many are measured.
         seed: of arrivals and jitter.
 
     Raises:
-        ValueError: if a number is not positive, or `max_batch` is beyond the known sizes.
+        ValueError: if a number is not positive, or `max_batch` is larger than the measured sizes.
     """
     check_positive("requests", requests)
     load = cluster.load(service, requests_per_second)
@@ -251,9 +235,9 @@ def servers_needed(
 ) -> int | None:
     """The smallest number of servers that keeps p99 within a deadline, in simulation.
 
-    Found by doubling and bisection on the same requests (see `simulate` and `Cluster` for the
-    arguments): the answer keeps the deadline at a load of at most 0.95, and one server fewer does
-    not. None if the deadline is missed even when no request waits for a free server.
+    It is searched by doubling and bisection on the same requests (see `simulate` and `Cluster` for
+    the arguments), and keeps the deadline at a load of at most 0.95; one server fewer does not.
+    None if the deadline is missed even when no request waits for a free server.
     """
     check_positive("deadline_ms", deadline_ms)
 

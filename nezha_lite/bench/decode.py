@@ -144,11 +144,9 @@ def bench_decoding(
     levels = semantic_ids.levels
     histories = config.items_per_prompt(levels)
     positions = model.backbone.config.max_position_embeddings
-    if (longest := _tokens(max(histories), levels)) > positions:
-        raise ValueError(
-            f"history is {max(histories)}, a prompt of {longest:,} tokens, but this backbone has "
-            f"{positions:,} positions."
-        )
+    longest = _tokens(max(histories), levels)
+    limit = f"a prompt of at most {positions:,} tokens, not {longest:,}"
+    check(longest <= positions, "history", max(histories), limit)
     verifiers = _verifiers(semantic_ids, config.structures, model.device)
     if peaks is None:
         log.info("Measuring what this device reaches at best.")
@@ -308,10 +306,7 @@ def _release_memory(device: torch.device) -> None:
 
 
 def _rows(
-    cases: Sequence[Case],
-    floor_ms: float,
-    settings: Mapping[str, Any],
-    fields: Mapping[str, Any],
+    cases: Sequence[Case], floor_ms: float, settings: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> list[ResultRow]:
     measured = [(case, Latency.of(case.times)) for case in cases if case.failure is None]
     forwards = {case.decoder: latency.median_ms for case, latency in measured if case.beam is None}

@@ -1,6 +1,6 @@
 """Verifiers for catalogues beyond the measured sizes: memory by formula, time by a power law.
 
-What comes out is labelled so: every row carries `"extrapolated": True` in its settings.
+Every row that is made here has `"extrapolated": True` in its settings.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from nezha_lite.bench.workload import check_fits
+from nezha_lite.common.checks import check
 from nezha_lite.common.results import ResultRow
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers.hash_table import LOAD
@@ -35,21 +37,16 @@ def extrapolate(
         A row per size and structure, of the metrics bytes_per_item and gib (`expected_bytes`; for a
         structure without formula the largest measured catalogue's bytes an ID), and times and
         shares by power laws through the largest measured sizes. No structure becomes faster as its
-        catalogue grows, so a falling law is taken as level.
+        catalogue grows, so a negative exponent counts as 0.
 
     Raises:
         ValueError: for a structure measured at one size only, rows of several ID spaces, or a size
             that the space cannot hold.
     """
     spaces = {tuple(row.settings["radices"]) for row in rows}
-    if len(spaces) != 1:
-        raise ValueError(f"rows are of {len(spaces)} ID spaces, but must be of one.")
+    check(len(spaces) == 1, "number of ID spaces in rows", len(spaces), "1")
     radices = tuple(radices) if radices is not None else spaces.pop()
-    if max(sizes) > math.prod(radices):
-        raise ValueError(
-            f"size is {max(sizes):,}, but {' × '.join(map(str, radices))} codes name "
-            f"{math.prod(radices):,} IDs: name larger radices."
-        )
+    check_fits("size", max(sizes), radices)
     by_kind: dict[str, list[ResultRow]] = {}
     for row in sorted(rows, key=lambda row: row.settings["items"]):
         by_kind.setdefault(str(row.verifier), []).append(row)
@@ -94,8 +91,8 @@ def _expected_prefixes(items: int, prefixes: int, space: int) -> float:
 def _row(measured: Sequence[ResultRow], size: int, radices: tuple[int, ...]) -> ResultRow:
     largest, used = measured[-1], measured[-FITTED:]
     kind = str(largest.verifier)
-    known = [row.settings["items"] for row in used]
-    if len(set(known)) < 2:
+    items = [row.settings["items"] for row in used]
+    if len(set(items)) < 2:
         raise ValueError(f"{kind} was measured at one size, but a law needs at least two.")
     expected = expected_bytes(kind, size, radices)
     if expected is None:
@@ -106,9 +103,8 @@ def _row(measured: Sequence[ResultRow], size: int, radices: tuple[int, ...]) -> 
         if any(name not in row.metrics for row in used):
             continue
         times = np.log([max(row.metrics[name], 1e-4) for row in used])
-        slope, _ = np.polyfit(np.log(known), times, 1)
-        slope = max(0.0, float(slope))
-        start = float(np.mean(times - slope * np.log(known)))
+        slope = max(0.0, float(np.polyfit(np.log(items), times, 1)[0]))
+        start = float(np.mean(times - slope * np.log(items)))
         exponents[name] = round(slope, 3)
         metrics[name] = round(math.exp(start + slope * math.log(size)), 4)
     if "decode_ms" in largest.metrics:
@@ -119,7 +115,7 @@ def _row(measured: Sequence[ResultRow], size: int, radices: tuple[int, ...]) -> 
         "items": size,
         "radices": list(radices),
         "extrapolated": True,
-        "measured_items": known,
+        "measured_items": items,
         "measured_radices": largest.settings["radices"],
         "exponents": exponents,
     }

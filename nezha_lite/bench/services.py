@@ -1,4 +1,4 @@
-"""What answers requests: how long a batch takes, how many servers there are."""
+"""What answers requests: the time of a batch, and a cluster of servers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def check_positive(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Service:
-    """What one server needs for a batch of requests.
+    """The time in which one server answers a batch of requests.
 
     Between two measured batch sizes the time is interpolated; beyond the largest one it is unknown.
 
     Args:
         name: of the decoder, as in the results.
-        points: (batch size, median milliseconds), sizes rising from 1. One point: no batching.
-        jitter: p95 over median of that time, at least 1; with 1 every batch takes the median. Above
-            1 the time is taken to be lognormal.
+        points: (batch size, median milliseconds), sizes ascending from 1. One point: no batching.
+        jitter: p95 over median of that time, at least 1. With 1 every batch has the median time;
+            above 1 the times are lognormal.
 
     Raises:
         ValueError: naming what is wrong with the points or the jitter.
@@ -43,23 +43,21 @@ class Service:
 
     def __post_init__(self) -> None:
         sizes = [size for size, _ in self.points]
-        if sizes[:1] != [1] or any(a >= b for a, b in pairwise(sizes)):
-            raise ValueError(f"points of {self.name!r} have batch sizes {sizes}, not rising from 1")
+        ascending = sizes[:1] == [1] and all(a < b for a, b in pairwise(sizes))
+        check(ascending, f"batch sizes of {self.name!r}", sizes, "ascending from 1")
         for size, milliseconds in self.points:
             check_positive(f"the time of batch {size} in points", milliseconds)
         check(1 <= self.jitter < math.inf, "jitter", self.jitter, "p95 over median, at least 1")
 
     @property
     def max_batch(self) -> int:
-        """The largest batch whose time is known."""
+        """The largest batch size with a time."""
         return self.points[-1][0]
 
     def milliseconds(self, batch: int) -> float:
-        """Median time of a batch; ValueError beyond the known sizes."""
-        if not 1 <= batch <= self.max_batch:
-            raise ValueError(
-                f"batch is {batch}; for {self.name!r} times are known from 1 to {self.max_batch}"
-            )
+        """Median time of a batch; ValueError for a size larger than the measured ones."""
+        measured = f"1 to {self.max_batch}, the measured sizes of {self.name!r}"
+        check(1 <= batch <= self.max_batch, "batch", batch, measured)
         sizes, times = zip(*self.points, strict=True)
         return float(np.interp(batch, sizes, times))
 
@@ -100,11 +98,8 @@ def services_from_rows(rows: Sequence[ResultRow]) -> tuple[Service, ...]:
     for row in rows:
         batches = by_decoder.setdefault(str(row.decoder), {})
         batch = int(row.settings["batch"])
-        if batch in batches:
-            raise ValueError(
-                f"Two rows are {row.decoder} with a batch of {batch}: choose the rows of one "
-                "verifier, beam width and history."
-            )
+        once = "in one row: choose the rows of one verifier, beam width and history"
+        check(batch not in batches, f"batch of {row.decoder}", batch, once)
         batches[batch] = row
     services = []
     for name, batches in by_decoder.items():

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from nezha_lite.common.checks import check
+
 MIN_CALLS = 3
 
 
@@ -59,8 +61,7 @@ def time_calls(
         seconds: stop early once the timed calls have taken this long, but not before `least`.
         least: see `seconds`.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats}, but at least one call must be timed.")
+    check(repeats >= 1, "repeats", repeats, "at least 1")
     for index in range(warmup):
         call(index)
     times: list[float] = []

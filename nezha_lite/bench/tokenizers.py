@@ -113,8 +113,7 @@ def bench_tokenizers(
     """
     threads = torch.get_num_threads() if threads is None else threads
     check(threads >= 1, "threads", threads, "at least 1")
-    if not kinds:
-        raise ValueError("kinds is empty; name at least one quantizer, such as 'rq-kmeans'.")
+    check(bool(kinds), "kinds", kinds, "one quantizer or more, such as 'rq-kmeans'")
     for kind in kinds:
         make_quantizer(kind, levels, codes, seed)
     source: Any = vectors

@@ -63,19 +63,16 @@ def bench_training(
     for recipe, (rows, bucketed) in recipes.items():
         started = time.perf_counter()
         batches = _batches(rows, batch_targets, warmup + steps, semantic_ids.levels, bucketed)
-        counts = [0, 0]  # targets and tokens of the timed steps
+        made: list[TrainingBatch] = []
 
-        def train_on(index: int) -> None:
-            batch = collate([rows[row] for row in batches[index]])  # noqa: B023
-            step(batch)
-            if index >= warmup:
-                counts[0] += len(batch["codes"])  # noqa: B023
-                counts[1] += batch["input_ids"].numel()  # noqa: B023
+        def train(index: int) -> None:
+            made.append(collate([rows[row] for row in batches[len(made)]]))  # noqa: B023
+            step(made[-1])  # noqa: B023
 
-        for index in range(warmup):
-            train_on(index)
-        seconds = sum(time_calls(lambda i: train_on(warmup + i), steps, 0, model.device)) / 1e3
-        rate = counts[0] / seconds
+        seconds = sum(time_calls(train, steps, warmup, model.device)) / 1e3
+        targets = sum(len(batch["codes"]) for batch in made[warmup:])
+        tokens = sum(batch["input_ids"].numel() for batch in made[warmup:])
+        rate = targets / seconds
         base = results[0].metrics["targets_per_second"] if results else rate
         results.append(
             ResultRow.measured(
@@ -88,7 +85,7 @@ def bench_training(
                 metrics={
                     "targets_per_second": rate,
                     "ratio_to_row_random": rate / base,
-                    "tokens_per_target": counts[1] / counts[0],
+                    "tokens_per_target": tokens / targets,
                 },
                 settings={
                     "recipe": recipe,

@@ -1,7 +1,7 @@
 """Verifiers at catalogue scale: memory, build time, one beam step, and catalogue changes.
 
-The catalogue is made of distinct random IDs, the hardest case for every cache. A beam step is what
-the last level of a decode asks: which of the C continuations of each of K existing prefixes exist?
+The catalogue has distinct random IDs, the hardest case for every cache. A beam step is the query of
+a decode's last level: which of the C continuations of each of K existing prefixes exist?
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import torch
 from torch import Tensor
 
 from nezha_lite.bench.timing import Latency, synchronise, time_calls
-from nezha_lite.bench.workload import histories_of, prompts_of, random_keys, synthetic_ids
-from nezha_lite.common.checks import check
+from nezha_lite.bench.workload import (
+    check_fits,
+    histories_of,
+    prompts_of,
+    random_keys,
+    synthetic_ids,
+)
+from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.memory import free_memory, out_of_memory
 from nezha_lite.common.results import ResultRow
 from nezha_lite.decoding import CapturedDecoder, NezhaDecoder
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import radix_strides
-from nezha_lite.verifiers import (
-    VERIFIER_KINDS,
-    CatalogueKeys,
-    Verifier,
-    child_keys,
-    make_verifier,
-)
+from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, Verifier, child_keys, make_verifier
 
 log = logging.getLogger("nezha_lite")
 
@@ -48,7 +48,7 @@ OTHER_BUILD_BYTES = 80
 
 @dataclass(frozen=True, eq=False)
 class BeamStep:
-    """The questions that every structure answers.
+    """The queries of every structure.
 
     Attributes:
         level: of the codes to be selected, the last one.
@@ -111,18 +111,12 @@ class VerifierBench:
     compile: bool | None = None
 
     def __post_init__(self) -> None:
-        if not self.sizes or not self.structures:
-            raise ValueError("sizes or structures is empty, but must name at least one.")
+        for name in ("sizes", "structures"):
+            check(bool(getattr(self, name)), name, (), "one or more")
         for size in self.sizes:
-            check(size >= 1, "size", size, "at least 1")
-        for name in ("beam", "repeats"):
-            check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        check(self.seed >= 0, "seed", self.seed, "0 or more")
-        if max(self.sizes) > (space := math.prod(self.radices)):
-            raise ValueError(
-                f"size is {max(self.sizes):,}, but {' × '.join(map(str, self.radices))} codes name "
-                f"{space:,} IDs."
-            )
+            check_fits("size", size, self.radices)
+        check_counts(self, "beam", "repeats")
+        check_counts(self, "seed", low=0)
         for kind in self.structures:
             check(kind in VERIFIER_KINDS, "structure", kind, f"one of {', '.join(VERIFIER_KINDS)}")
 
@@ -146,10 +140,10 @@ def bench_verifiers(config: VerifierBench, device: torch.device | str = "cpu") -
     """
     space, torch_device = math.prod(config.radices), torch.device(device)
     model: dict[str, Any] = {}
-    whole: dict[str, float] = {}
+    decode_ms = None
     if config.decode:
         log.info("Timing a decode.")
-        model, whole["decode_ms"] = _decode(config, torch_device)
+        model, decode_ms = _decode(config, torch_device)
     rows: list[ResultRow] = []
     for size in config.sizes:
         kinds = _fitting(config.structures, size, space, torch_device)
@@ -174,9 +168,9 @@ def bench_verifiers(config: VerifierBench, device: torch.device | str = "cpu") -
                 metrics["ratio_to_isin"] = baseline["step_ms"] / metrics["step_ms"]
                 candidates_ratio = baseline["candidates_ms"] / metrics["candidates_ms"]
                 metrics["candidates_ratio_to_isin"] = candidates_ratio
-            if whole:
-                metrics |= whole
-                metrics["share_of_decode"] = metrics["candidates_ms"] / whole["decode_ms"]
+            if decode_ms:
+                metrics["decode_ms"] = decode_ms
+                metrics["share_of_decode"] = metrics["candidates_ms"] / decode_ms
             settings = {
                 "items": size,
                 "radices": list(config.radices),
@@ -273,17 +267,14 @@ def _changes(
 def _decode(config: VerifierBench, device: torch.device) -> tuple[dict[str, Any], float]:
     """The `small` model's description, and the median milliseconds of its decode."""
     ids = synthetic_ids(min(DECODE_ITEMS, math.prod(config.radices)), config.radices, config.seed)
-    model = NezhaModel.from_preset("small", ids, seed=config.seed).eval()
-    model.to(device)
+    model = NezhaModel.from_preset("small", ids, seed=config.seed).eval().to(device)
     histories, _ = histories_of(model.config.max_items, N_BEAMS, ids.n_items, None, config.seed)
     prompts = prompts_of(model, ids, histories, batch=1)
     eager = NezhaDecoder(model, make_verifier("auto", ids, device))
     decoder = CapturedDecoder(eager, config.compile, background=False)
-    times = time_calls(
-        lambda i: decoder.decode(prompts[i % N_BEAMS], config.beam),
-        config.repeats,
-        3,
-        device,
-        SECONDS,
-    )
+
+    def decode(index: int) -> object:
+        return decoder.decode(prompts[index % N_BEAMS], config.beam)
+
+    times = time_calls(decode, config.repeats, 3, device, SECONDS)
     return model.describe(), round(Latency.of(times).median_ms, 3)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nezha_lite.common.checks import check
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, build_prompts
@@ -23,15 +24,17 @@ def synthetic_ids(items: int, radices: Sequence[int], seed: int = 0) -> Semantic
     Raises:
         ValueError: for no items, or more than the space holds.
     """
-    space = math.prod(radices)
-    if not 1 <= items <= space:
-        raise ValueError(
-            f"items is {items:,}, but {' × '.join(map(str, radices))} codes name 1 to {space:,}."
-        )
-    keys = random_keys(items, space, seed)
+    check_fits("items", items, radices)
+    keys = random_keys(items, math.prod(radices), seed)
     strides, counts = torch.tensor(radix_strides(radices)), torch.tensor(list(radices))
     codes = keys.unsqueeze(1) // strides % counts  # (N, L)
     return SemanticIds.from_codes(codes, radices)
+
+
+def check_fits(name: str, items: int, radices: Sequence[int]) -> None:
+    """Raise ValueError unless these codes can name as many items."""
+    space, codes = math.prod(radices), " × ".join(map(str, radices))
+    check(1 <= items <= space, name, items, f"1 to {space:,}, the number of IDs of {codes} codes")
 
 
 def histories_of(
@@ -84,13 +87,8 @@ def random_keys(n: int, space: int, seed: int) -> Tensor:
     Raises:
         ValueError: if the space has fewer keys, or the space is too large for int64 keys.
     """
-    if not 1 <= n <= space:
-        raise ValueError(f"n is {n:,}, but the space has 1 to {space:,} keys.")
-    if space > 2**63 - 1:
-        raise ValueError(
-            f"The ID space has {space:,} keys, but int64 allows at most {2**63 - 1:,}: use fewer "
-            "levels or codes."
-        )
+    check(1 <= n <= space, "n", n, f"1 to {space:,}, the number of keys")
+    check(space < 2**63, "space", space, "below 2^63, as keys are int64: use fewer levels or codes")
     draw = np.random.default_rng(seed)
     if 2 * n > space:
         return torch.from_numpy(draw.permutation(space)[:n].copy())

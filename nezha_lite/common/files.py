@@ -30,11 +30,10 @@ def parse_json(text: str) -> Any:
     Also wrong: a key that stands twice in an object, of which Python would keep the last; half a
     surrogate pair, which no file could be written with; and lists nested thousands deep.
     """
-    if "\\u" in text:
-        for found in _ESCAPES.finditer(text):
-            if found[1]:
-                line = text.count("\n", 0, found.start()) + 1
-                raise ValueError(f"{found[1]} in line {line} is half a character")
+    for escape in _ESCAPES.finditer(text):
+        if escape[1]:
+            line = text.count("\n", 0, escape.start()) + 1
+            raise ValueError(f"{escape[1]} in line {line} is half a character")
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Memory: how much is free, how much a process holds, and whether an error came of a lack of it."""
+"""Memory: how much is free, a process's peak, and whether an error came of a lack of it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,6 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return _proc_bytes("/proc/meminfo", "MemAvailable:") if device.type == "cpu" else None
-
-
-def resident_memory() -> int | None:
-    """Bytes of memory this process holds now, or None where the system does not tell."""
-    return _proc_bytes("/proc/self/status", "VmRSS:")
 
 
 def peak_memory(device: torch.device | None = None) -> int | None:

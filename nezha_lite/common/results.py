@@ -69,21 +69,26 @@ class ResultRow:
 
     @classmethod
     def measured(
-        cls, *, device: str | torch.device, started: float, digits: int = 5, **fields: Any
+        cls,
+        *,
+        device: str | torch.device,
+        started: float,
+        metrics: Mapping[str, float],
+        digits: int = 5,
+        **fields: Any,
     ) -> ResultRow:
         """A row measured in this process just now.
 
         Args:
             device: what it was measured on; `provenance` describes it.
             started: `time.perf_counter()` when the measurement began.
-            digits: to which `metrics` and `std` are rounded.
+            metrics: of the row.
+            digits: to which `metrics` are rounded.
             fields: the other fields of the row.
         """
-        for name in ("metrics", "std"):
-            if name in fields:
-                fields[name] = {key: round(value, digits) for key, value in fields[name].items()}
+        rounded = {name: round(value, digits) for name, value in metrics.items()}
         seconds = round(time.perf_counter() - started, 2)
-        return cls(**fields, seconds=seconds, **provenance(device))
+        return cls(**fields, metrics=rounded, seconds=seconds, **provenance(device))
 
     def __post_init__(self) -> None:
         check(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
@@ -254,7 +259,8 @@ def _commit(package: Path) -> str:
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
+            # A status that may write the index would leave a lock behind if it were killed.
+            ["git", "--no-optional-locks", "-C", str(folder), *arguments],
             capture_output=True,
             text=True,
             check=True,

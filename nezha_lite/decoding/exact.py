@@ -45,11 +45,7 @@ class ExactDecoder(ModelDecoder):
     """
 
     def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        under: Under = "draft",
-        chunk: int = 512,
+        self, model: NezhaModel, semantic_ids: SemanticIds, under: Under = "draft", chunk: int = 512
     ) -> None:
         check(under in UNDER, "under", under, f"one of {UNDER}")
         check(chunk >= 1, "chunk", chunk, "at least 1")

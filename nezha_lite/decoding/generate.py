@@ -155,10 +155,7 @@ class GenerateDecoder(ModelDecoder):
         return next_tokens
 
     def _rebuilt_trace(
-        self,
-        hypotheses: Sequence[Tensor],
-        logits: Sequence[Tensor],
-        requests: RequestFilter | None,
+        self, hypotheses: Sequence[Tensor], logits: Sequence[Tensor], requests: RequestFilter | None
     ) -> DecodeTrace:
         """What a `BeamSearch` would have recorded.
 

@@ -24,15 +24,26 @@ from nezha_lite.verifiers.request_filter import item_set
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The lists of U users, and the places of their targets.
+    """The lists of U users, and the ranks of their targets.
+
+    Two users, of whom the first one's target is the second item of the list:
+
+    >>> ranks, lists = np.array([1, NOT_FOUND]), [[4, 7], [5]]
+    >>> returned, existing = np.array([2, 2]), np.array([2, 1])
+    >>> evaluation = Evaluation(ranks, ranks, lists, returned, existing, beam=2)
+    >>> {name: round(value, 4) for name, value in evaluation.metrics(ks=(2,)).items()}
+    {'recall@2': 0.5, 'ndcg@2': 0.3155, 'sid_recall@2': 0.5, 'valid': 0.75, 'filled': 0.75}
 
     Attributes:
-        ranks: (U,) int64, place (0 = first) of the target item, NOT_FOUND if it is not listed.
-        sid_ranks: (U,) int64, place of the target's semantic ID.
-        lists: U lists of item indices, best first; -1 is a place of an ID without an item.
-        returned: (U,) int64, places of the beam that hold an ID, existing or not.
-        existing: (U,) int64, places of the beam that hold an existing ID.
+        ranks: (U,) int64, rank (0 = first) of the target item, NOT_FOUND if it is not listed.
+        sid_ranks: (U,) int64, rank of the target's semantic ID.
+        lists: U lists of item indices, best first; -1 stands for an ID without an item.
+        returned: (U,) int64, number of beams that hold an ID, existing or not.
+        existing: (U,) int64, number of beams that hold an existing ID.
         beam: beam width.
+
+    Raises:
+        ValueError: for no users.
     """
 
     ranks: NDArray[np.int64]
@@ -50,8 +61,8 @@ class Evaluation:
         """Means over users.
 
         `recall@k` and `ndcg@k` are item-level; with one target per user NDCG is 1 / log2(2 + rank).
-        `valid` is the share of returned IDs that exist, `filled` the share of the beam's places
-        that hold an existing ID (a final verifier returns valid IDs only, but fewer of them).
+        `valid` is the share of returned IDs that exist, `filled` the share of the beams that hold
+        an existing ID (a final verifier returns valid IDs only, but fewer of them).
         """
         figures: dict[str, float] = {}
         for k in ks:
@@ -93,7 +104,17 @@ def evaluate(
     batch_size: int = 64,
     progress: bool = False,
 ) -> Evaluation:
-    """Decode every user of the split and look for the target.
+    """Decode every user of the split and rank the target in the list.
+
+    A beam as wide as the catalogue lists every item, so that even an untrained model has recall 1:
+
+    >>> from nezha_lite import NezhaDecoder, make_verifier
+    >>> ids = SemanticIds.from_codes([[0, 0], [0, 1], [1, 0]])
+    >>> model = NezhaModel.from_preset("tiny", ids, seed=0).eval()
+    >>> decoder = NezhaDecoder(model, make_verifier("auto", ids))
+    >>> users = Split(users=(0, 1), histories=((0, 1), (2,)), targets=(2, 0))
+    >>> evaluate(decoder, model, ids, users, beam=3).metrics(ks=(3,))["recall@3"]
+    1.0
 
     Args:
         popularity: how often each item occurs in training; orders items that share an ID.
@@ -150,7 +171,7 @@ def overlap_at(left: Sequence[list[int]], right: Sequence[list[int]], k: int) ->
 
 
 def rank_of(items: Sequence[int], target: int) -> int:
-    """The target's place in a list of items, 0 for the first, or NOT_FOUND.
+    """The target's rank in a list of items, 0 for the first, or NOT_FOUND.
 
     >>> rank_of([7, 4, 9], 4), rank_of([7, 4, 9], 5)
     (1, -1)

@@ -10,19 +10,12 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from nezha_lite.common.checks import check
 from nezha_lite.decoding import DecodeTrace, LevelTrace
 from nezha_lite.plots import draw
-from nezha_lite.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    VERMILLION,
-    Figure,
-    SeriesStyle,
-    code_text,
-    probability,
-)
+from nezha_lite.plots.colours import BLACK, BLUE, GREEN, ORANGE, VERMILLION
+from nezha_lite.plots.numbers import code_text, probability
+from nezha_lite.plots.style import Figure, SeriesStyle
 
 Codes = tuple[int, ...]
 HALF = 0.29  # levels, from the middle of a pair of columns to either of them
@@ -171,9 +164,7 @@ def selected_ends(selected: ComparedPrefix | None) -> tuple[list[float], list[in
 
 
 def ranks_figure(
-    levels: Sequence[LevelAgreement],
-    selected: ComparedPrefix | None = None,
-    title: str = "The same prefixes, ranked by the head and by the model",
+    levels: Sequence[LevelAgreement], selected: ComparedPrefix | None = None
 ) -> Figure:
     """A pair of columns for each level; a line joins a prefix's rank in both.
 
@@ -182,47 +173,34 @@ def ranks_figure(
     Args:
         levels: from `compare_prefixes`.
         selected: drawn thick.
-        title: plain text.
     """
     marks = {shared: rank_marks(levels, shared) for shared in MARKS}
     deepest = max((mark.rank for group in marks.values() for mark in group), default=1)
     both = [(mark.x, mark.rank) for mark in marks[True]]
     lines = draw.segments(zip(both[::2], both[1::2], strict=True), "#999999", 1.5)
-    groups = [
-        draw.markers(
-            [(mark.x, mark.rank) for mark in group],
-            MARKS[shared],
-            9,
-            [describe(mark.prefix).replace("; ", "\n") for mark in group],
-        )
-        for shared, group in marks.items()
-    ]
-    ends = zip(*selected_ends(selected), strict=True)
-    ring = draw.series(ends, RING, width=3, size=17, hoverinfo="skip", showlegend=False)
+    groups = []
+    for shared, group in marks.items():
+        hover = [describe(mark.prefix).replace("; ", "\n") for mark in group]
+        groups.append(draw.markers([(m.x, m.rank) for m in group], MARKS[shared], 9, hover))
+    points = zip(*selected_ends(selected), strict=True)
+    ring = draw.series(points, RING, width=3, size=17, hoverinfo="skip", showlegend=False)
     height = min(MAX_HEIGHT, max(MIN_HEIGHT, ROW * deepest))
     pixel = (deepest + 1.6) / height  # in ranks, and rather too large
     above = 1 - max(1, ABOVE * pixel)
-    counts = draw.texts(
-        [(level.level, above) for level in levels],
-        [f"level {one.level}: {one.shared} of {one.model_kept}" for one in levels],
-        position="middle center",
-    )
+    tops = [(level.level, above) for level in levels]
+    counts = [f"level {one.level}: {one.shared} of {one.model_kept}" for one in levels]
+    ends = (deepest + 0.8, above - ABOVE / 2 * pixel)
     columns = [level.level + side for level in levels for side in (-HALF, HALF)]
     sides = ["head", "model"] * len(levels)
     ranks = [1, *range(5, deepest + 1, 5)] if deepest > 10 else range(1, deepest + 1)
     return draw.figure(
-        [lines, ring, *groups, counts],
-        title,
+        [lines, ring, *groups, draw.texts(tops, counts, "middle center")],
+        "The same prefixes, ranked by the head and by the model",
         "Above each pair: how many of the model's prefixes the head kept too. A flat line is the "
         "same rank in both. A cross is kept by one alone: on the model's side, the head lost it.",
         height,
         xaxis=draw.axis("", columns, sides, (0.5, len(levels) + 0.5), showgrid=False),
-        yaxis=draw.axis(
-            "rank in the beam",
-            ranks,
-            ends=(deepest + 0.8, above - ABOVE / 2 * pixel),
-            showgrid=False,
-        ),
+        yaxis=draw.axis("rank in the beam", ranks, ends=ends, showgrid=False),
     )
 
 
@@ -243,8 +221,7 @@ def shares_figure(
     Raises:
         ValueError: for more than three series.
     """
-    if len(series) > len(LOOKS):
-        raise ValueError(f"There are {len(series)} series, but at most {len(LOOKS)} fit.")
+    check(len(series) <= len(LOOKS), "number of series", len(series), f"at most {len(LOOKS)}")
     levels = max((len(shares) for shares in series.values()), default=1)
     named = [f"level {number}" for number in range(1, levels + 1)] if groups is None else groups
     width = 0.84 / max(1, len(series))
@@ -256,15 +233,9 @@ def shares_figure(
         traces.append(draw.bars(bars, name, *LOOKS[index], 0.9 * width))
         tops += bars
     traces.append(draw.texts(tops, [f"{height:.0f} %" for _, height in tops], size=11))
-    return draw.figure(
-        traces,
-        title,
-        caption,
-        180,
-        barmode="overlay",
-        xaxis=draw.named_axis(named, range(1, levels + 1), 0.5),
-        yaxis=draw.axis("share (%)", range(0, 101, 25), ends=(0, 116)),
-    )
+    x_axis = draw.named_axis(named, range(1, levels + 1), 0.5)
+    y_axis = draw.axis("share (%)", range(0, 101, 25), ends=(0, 116))
+    return draw.figure(traces, title, caption, 180, barmode="overlay", xaxis=x_axis, yaxis=y_axis)
 
 
 def describe(prefix: ComparedPrefix) -> str:

@@ -9,9 +9,12 @@ from typing import Any
 import plotly.graph_objects as go
 from torch import Tensor
 
+from nezha_lite.common.checks import check
 from nezha_lite.plots import draw
+from nezha_lite.plots.colours import BLUE
+from nezha_lite.plots.numbers import number
 from nezha_lite.plots.static_svg import text_width
-from nezha_lite.plots.style import BLUE, Figure, nth_style, number, plot_text
+from nezha_lite.plots.style import Figure, nth_style, plot_text
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELS = 40
@@ -35,11 +38,8 @@ def bars_figure(
         caption: what to see, in a sentence.
         y_title: the quantity, with its unit.
     """
-    if len(names) != len(values) or (errors is not None and len(errors) != len(values)):
-        raise ValueError(
-            f"Bars need one name and one value each (and one error, if any), not {len(names)} "
-            f"names, {len(values)} values and {'no' if errors is None else len(errors)} errors."
-        )
+    lengths = [len(names), len(values), len(values if errors is None else errors)]
+    check(len(set(lengths)) == 1, "lengths of names, values and errors", lengths, "equal")
     spans = [0.0] * len(names) if errors is None else [float(error) for error in errors]
     heights = [float(value) for value in values]
     tops = [height + span for height, span in zip(heights, spans, strict=True)]
@@ -57,14 +57,10 @@ def bars_figure(
     labels = draw.texts(enumerate(tops), map(number, heights))
     low, high = min([0.0, *heights]), max([0.0, *tops])
     high = high if high > low else 1.0  # an axis needs a length, even for zeros
+    x_axis = draw.named_axis(names)
+    y_axis = draw.axis(y_title, ends=(low, high + 0.12 * (high - low)))
     return draw.figure(
-        [bar, labels],
-        title,
-        caption,
-        240,
-        showlegend=False,
-        xaxis=draw.named_axis(names),
-        yaxis=draw.axis(y_title, ends=(low, high + 0.12 * (high - low))),
+        [bar, labels], title, caption, 240, showlegend=False, xaxis=x_axis, yaxis=y_axis
     )
 
 
@@ -90,24 +86,15 @@ def lines_figure(
     """
     traces = []
     for index, (name, (xs, ys)) in enumerate(series.items()):
-        if len(xs) != len(ys):
-            raise ValueError(f"Series {name!r} has {len(xs)} x but {len(ys)} y.")
+        check(len(xs) == len(ys), f"number of y of {name!r}", len(ys), f"{len(xs)}, as many as x")
         for letter, is_log, numbers in (("x", log_x, xs), ("y", log_y, ys)):
-            if is_log and any(value <= 0 for value in numbers):
-                raise ValueError(
-                    f"Series {name!r} has {letter} = {min(numbers)}, but a logarithmic axis needs "
-                    "positive numbers."
-                )
+            positive = not is_log or min(numbers, default=1) > 0
+            check(positive, f"{letter} of {name!r}", list(numbers), "above 0 on a logarithmic axis")
         points = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
         traces.append(draw.series(points, nth_style(index, name)))
-    return draw.figure(
-        traces,
-        title,
-        caption,
-        270,
-        xaxis=_axis(x_title, log_x, [x for xs, _ in series.values() for x in xs]),
-        yaxis=_axis(y_title, log_y, [y for _, ys in series.values() for y in ys]),
-    )
+    x_axis = _axis(x_title, log_x, [x for xs, _ in series.values() for x in xs])
+    y_axis = _axis(y_title, log_y, [y for _, ys in series.values() for y in ys])
+    return draw.figure(traces, title, caption, 270, xaxis=x_axis, yaxis=y_axis)
 
 
 def _axis(title: str, log: bool, values: list[float]) -> dict[str, Any]:
@@ -131,8 +118,8 @@ def attention_mask_figure(
         caption: what to see, in a sentence.
     """
     tokens = len(labels)
-    if mask.shape != (tokens, tokens):
-        raise ValueError(f"mask has shape {tuple(mask.shape)}, but {tokens} labels were given.")
+    shape = tuple(mask.shape)
+    check(shape == (tokens, tokens), "shape of mask", shape, f"{(tokens, tokens)}, as the labels")
     step = -(-tokens // MAX_LABELS)
     names = [plot_text(label) for label in labels]
     cells = go.Heatmap(
@@ -156,15 +143,10 @@ def attention_mask_figure(
     # The labels of the columns stand upright, with the axis's title below the longest of them.
     depth = max((text_width(label, 11) for label in texts), default=0)
     upright = {"tickangle": -90, "tickfont": {"size": 11}}
-    return draw.figure(
-        [cells],
-        title,
-        caption,
-        max(220, min(640, 22 * tokens)),
-        max(draw.BOTTOM, round(depth) + 48),
-        xaxis=draw.axis("key: the token looked at", ticks, texts, ends, showgrid=False) | upright,
-        yaxis=draw.axis("query: the token that looks", ticks, texts, ends[::-1], showgrid=False),
-    )
+    x_axis = draw.axis("key: the token looked at", ticks, texts, ends, showgrid=False) | upright
+    y_axis = draw.axis("query: the token that looks", ticks, texts, ends[::-1], showgrid=False)
+    height, bottom = max(220, min(640, 22 * tokens)), max(draw.BOTTOM, round(depth) + 48)
+    return draw.figure([cells], title, caption, height, bottom, xaxis=x_axis, yaxis=y_axis)
 
 
 def id_space_figure(semantic_ids: SemanticIds) -> Figure:

@@ -5,6 +5,7 @@ Only the `DecodeTrace` is read; nothing here decodes.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,17 +14,10 @@ import torch
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeTrace
 from nezha_lite.plots import draw
+from nezha_lite.plots.colours import BLUE, GREY, ORANGE, VERMILLION
+from nezha_lite.plots.numbers import code_text, probability
 from nezha_lite.plots.static_svg import WIDTH, shortened, text_width
-from nezha_lite.plots.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    VERMILLION,
-    Figure,
-    SeriesStyle,
-    code_text,
-    probability,
-)
+from nezha_lite.plots.style import Figure, SeriesStyle
 from nezha_lite.semantic_ids import SemanticIds
 
 MAX_LABELLED = 80  # nodes of a level with enough space for text
@@ -93,9 +87,8 @@ def beam_nodes(trace: DecodeTrace, row: int, max_pruned: int = 3) -> list[Node]:
         indices = torch.tensor(kept + rejected + step.pruned(row, max_pruned), dtype=torch.int64)
         columns = (table[row].flatten()[indices] for table in (step.scores, step.keys, step.exists))
         level_nodes = []
-        for candidate, score, key, exists in zip(
-            indices.tolist(), *(column.tolist() for column in columns), strict=True
-        ):
+        rows = zip(indices.tolist(), *(column.tolist() for column in columns), strict=True)
+        for candidate, score, key, exists in rows:
             parent, code = divmod(candidate, step.n_codes)
             if candidate in positions:
                 outcome = Outcome.KEPT if exists else Outcome.UNCHECKED
@@ -136,13 +129,8 @@ def draft_counts(trace: DecodeTrace, row: int) -> list[DraftCounts]:
     return counts
 
 
-def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?") -> Figure:
-    """Stacked bars: of the drafts proposed at each level, how many exist.
-
-    Args:
-        counts: from `draft_counts`.
-        title: plain text.
-    """
+def drafts_figure(counts: list[DraftCounts]) -> Figure:
+    """Stacked bars: of the drafts proposed at each level (see `draft_counts`), how many exist."""
     levels = [count.level for count in counts]
     totals = [count.proposed for count in counts]
     series = (
@@ -155,19 +143,16 @@ def drafts_figure(counts: list[DraftCounts], title: str = "Do the drafts exist?"
         for name, numbers, colour, pattern in series
     ]
     texts = [f"{count.existing} of {count.proposed} exist" for count in counts]
-    return draw.figure(
-        [*bars, draw.texts(zip(levels, totals, strict=True), texts)],
-        title,
-        "Plain blue drafts exist. Striped ones are hallucinations: no item has such an ID.",
-        200,
-        barmode="stack",
-        xaxis=draw.named_axis([f"level {level}" for level in levels], levels),
-        yaxis=draw.axis("drafts proposed", ends=(0, 1.15 * max([1, *totals]))),
-    )
+    traces = [*bars, draw.texts(zip(levels, totals, strict=True), texts)]
+    title = "Do the drafts exist?"
+    caption = "Plain blue drafts exist. Striped ones are hallucinations: no item has such an ID."
+    x_axis = draw.named_axis([f"level {level}" for level in levels], levels)
+    y_axis = draw.axis("drafts proposed", ends=(0, 1.15 * max([1, *totals])))
+    return draw.figure(traces, title, caption, 200, barmode="stack", xaxis=x_axis, yaxis=y_axis)
 
 
 @dataclass(frozen=True)
-class PlacedNode:
+class TreeNode:
     """A node and where it is drawn: x is its level, y runs downwards from 0 to 1."""
 
     node: Node
@@ -175,29 +160,24 @@ class PlacedNode:
     parent_y: float
 
 
-def place_nodes(nodes: list[Node]) -> list[PlacedNode]:
+def tree_nodes(nodes: list[Node]) -> list[TreeNode]:
     """Children in the order of their parents, so that no two edges cross."""
-    placed: list[PlacedNode] = []
+    drawn: list[TreeNode] = []
     parents = {0: 0.5}  # position in the beam → y
     for level in range(1, max((node.level for node in nodes), default=0) + 1):
         column = [node for node in nodes if node.level == level]
         column.sort(key=lambda node: (parents[node.parent], -node.log_prob, node.candidate))
         rows = [
-            PlacedNode(node, (index + 0.5) / len(column), parents[node.parent])
+            TreeNode(node, (index + 0.5) / len(column), parents[node.parent])
             for index, node in enumerate(column)
         ]
-        placed += rows
+        drawn += rows
         parents = {row.node.position: row.y for row in rows if row.node.position >= 0}
-    return placed
+    return drawn
 
 
 def beam_tree_figure(
-    trace: DecodeTrace,
-    row: int,
-    semantic_ids: SemanticIds,
-    dataset: InteractionDataset,
-    max_pruned: int = 3,
-    title: str = "The beam tree",
+    trace: DecodeTrace, row: int, semantic_ids: SemanticIds, dataset: InteractionDataset
 ) -> Figure:
     """The beams of one prompt, level by level, with rejected and pruned drafts.
 
@@ -206,76 +186,65 @@ def beam_tree_figure(
         row: of the batch.
         semantic_ids: the catalogue, for the items of the leaves.
         dataset: for their titles.
-        max_pruned: existing candidates shown at each level that the beam was too narrow for.
-        title: plain text.
     """
-    placed = place_nodes(beam_nodes(trace, row, max_pruned))
-    levels = len(trace.levels)
-    return tree_figure(placed, levels, levels, semantic_ids, dataset, title)
+    nodes, levels = tree_nodes(beam_nodes(trace, row)), len(trace.levels)
+    return tree_figure(nodes, levels, levels, semantic_ids, dataset)
 
 
 def tree_figure(
-    placed: list[PlacedNode],
+    nodes: list[TreeNode],
     levels: int,
     upto: int,
     semantic_ids: SemanticIds,
     dataset: InteractionDataset,
-    title: str,
 ) -> Figure:
     """A beam tree drawn up to a level (0: the root alone).
 
     The traces are always edges, labels, root, then one for each outcome in the order of `OUTCOMES`.
     """
-    shown = [row for row in placed if row.node.level <= upto]
-    sizes = [sum(row.node.level == level for row in placed) for level in range(1, levels + 1)]
-    largest = max(sizes, default=1)
+    shown = [row for row in nodes if row.node.level <= upto]
+    largest = max(Counter(row.node.level for row in nodes).values(), default=1)
     labelled = largest <= MAX_LABELLED
     # One level in pixels: the column of the prompt begins 0.15 levels from the left margin.
     pixels = (WIDTH - LEFT - RIGHT - LABEL_GAP - TITLE_WIDTH) / (levels + 0.15)
     # Edges begin right of the widest code, so that they cross no label.
-    codes = [text_width(str(row.node.codes[-1]), LABEL_SIZE) for row in placed]
+    codes = [text_width(str(row.node.codes[-1]), LABEL_SIZE) for row in nodes]
     gutter = (LABEL_GAP + max(codes, default=0) + 2) / pixels if labelled else 0
-    edges = [
-        ((level - 1 + gutter * (level > 1), row.parent_y), (level, row.y))
-        for level, row in ((row.node.level, row) for row in shown)
-    ]
-    texts = shown if labelled else []
-    labels = draw.texts(
-        [(row.node.level + LABEL_GAP / pixels, row.y) for row in texts],
-        [_label(row.node, levels, semantic_ids, dataset) for row in texts],
-        position="middle right",
-        size=LABEL_SIZE,
-    )
+    edges = []
+    for row in shown:
+        level = row.node.level
+        edges.append(((level - 1 + gutter * (level > 1), row.parent_y), (level, row.y)))
+    named = shown if labelled else []
+    starts = [(row.node.level + LABEL_GAP / pixels, row.y) for row in named]
+    texts = [_label(row.node, levels, semantic_ids, dataset) for row in named]
+    labels = draw.texts(starts, texts, "middle right", LABEL_SIZE)
     root = draw.markers([(0, 0.5)], ROOT, 11, ["the prompt, read by the backbone once"])
     marks = []
     for outcome, (style, size) in OUTCOMES.items():
         rows = [row for row in shown if row.node.outcome is outcome]
         hover = [describe(row.node, semantic_ids, dataset) for row in rows]
         marks.append(draw.markers([(row.node.level, row.y) for row in rows], style, size, hover))
+    columns = ["prompt", *(f"level {level}" for level in range(1, levels + 1))]
+    ends = (-0.15, levels + (LABEL_GAP + TITLE_WIDTH) / pixels)
     return draw.figure(
         [draw.segments(edges, "#BBBBBB"), labels, root, *marks],
-        title,
+        "The beam tree",
         "Each column adds a code. Filled marks live on; orange diamonds do so although no item has "
         "such a prefix. Crosses were rejected for that; rings exist but scored below the beam.",
         min(MAX_HEIGHT, max(240, ROW_HEIGHT * largest)),
         margin={"l": LEFT, "r": RIGHT},
-        xaxis=draw.axis(
-            "",
-            range(levels + 1),
-            ["prompt", *(f"level {level}" for level in range(1, levels + 1))],
-            (-0.15, levels + (LABEL_GAP + TITLE_WIDTH) / pixels),
-            showgrid=False,
-        ),
+        xaxis=draw.axis("", range(levels + 1), columns, ends, showgrid=False),
         yaxis={"visible": False, "range": [1.02, -0.02]},
     )
 
 
 def item_label(items: list[int], dataset: InteractionDataset) -> str:
     """The first item's title, and how many more share its ID."""
-    if not items:
-        return "✕ does not exist"
-    title = dataset.title(items[0])
-    return title if len(items) == 1 else f"{title} (and {len(items) - 1} more)"
+    return dataset.title(items[0]) + _more(items) if items else "✕ does not exist"
+
+
+def _more(items: list[int]) -> str:
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""
 
 
 def describe(node: Node, semantic_ids: SemanticIds, dataset: InteractionDataset) -> str:
@@ -292,7 +261,6 @@ def _label(node: Node, levels: int, semantic_ids: SemanticIds, dataset: Interact
     if node.level < levels:
         return str(node.codes[-1])
     items = semantic_ids.items_of(node.key)
-    rank = f"{node.position + 1}. " if node.position >= 0 else ""
-    more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+    rank, more = f"{node.position + 1}. " if node.position >= 0 else "", _more(items)
     width = TITLE_WIDTH - text_width(rank + more, LABEL_SIZE)
     return rank + shortened(item_label(items[:1], dataset), width, LABEL_SIZE) + more

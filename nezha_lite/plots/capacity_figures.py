@@ -6,21 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nezha_lite.bench.capacity import Forecast, Service
+from nezha_lite.bench.capacity import Forecast
+from nezha_lite.bench.services import Service
 from nezha_lite.plots import draw
-from nezha_lite.plots.style import (
-    BLACK,
-    BLUE,
-    DECODERS,
-    GREY,
-    PAPER,
-    SERVICE_STYLES,
-    VERMILLION,
-    Figure,
-    SeriesStyle,
-    counted,
-    number,
-)
+from nezha_lite.plots.colours import BLACK, BLUE, GREY, VERMILLION
+from nezha_lite.plots.numbers import counted, number
+from nezha_lite.plots.style import DECODERS, PAPER, SERVICE_STYLES, Figure, SeriesStyle
 
 # Shares of the requests, in percent. The axis counts the slower ones: one in 2, in 10, in 100.
 PERCENTS = (0, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 93, 95, 97, 98, 99, 99.5)
@@ -61,28 +52,21 @@ def responses_figure(
         points = zip(map(_slower, percents), responses, strict=True)
         traces.append(draw.series(points, style, hover, 2 + 2 * (index == selected)))
     first, last = _slower(PERCENTS[0]), _slower(PERCENTS[-1])
-    deadline = f"deadline, {deadline_ms:,g} ms"
-    traces.append(
-        draw.line([(x, deadline_ms) for x in (first, last)], BLACK, dash="dot", name=deadline)
-    )
-    names = "all" if len(overloaded) == len(services) else "; ".join(overloaded)
-    note = f" Overloaded, without a line: {names}." if overloaded else ""
+    deadline, ends = f"deadline, {deadline_ms:,g} ms", [(first, deadline_ms), (last, deadline_ms)]
+    traces.append(draw.line(ends, BLACK, dash="dot", name=deadline))
+    those = "all" if len(overloaded) == len(services) else "; ".join(overloaded)
+    note = f" Overloaded, without a line: {those}." if overloaded else ""
     low, high = math.log10(min(times)) - 0.1, math.log10(max(times)) + 0.1
-    return draw.figure(
-        traces,
-        f"Response times with {counted(forecasts[0].cluster.servers, 'server')} for each decoder",
-        f"From arrival to answer. Asked for: 99 % below the dotted deadline.{note}",
-        250,
-        116,
-        xaxis=draw.axis(
-            "share of the requests answered within that time",
-            [_slower(percent) for percent in TICKS],
-            [f"{percent} %" for percent in TICKS],
-            (math.log10(first) - 0.03, math.log10(last) + 0.03),
-            type="log",
-        ),
-        yaxis=draw.decimal_axis("response time (ms)", low, high, (low, high)),
+    title = (
+        f"Response times with {counted(forecasts[0].cluster.servers, 'server')} for each decoder"
     )
+    caption = f"From arrival to answer. Asked for: 99 % below the dotted deadline.{note}"
+    span = (math.log10(first) - 0.03, math.log10(last) + 0.03)
+    x_title = "share of the requests answered within that time"
+    ticks, names = list(map(_slower, TICKS)), [f"{percent} %" for percent in TICKS]
+    x_axis = draw.axis(x_title, ticks, names, span, type="log")
+    y_axis = draw.decimal_axis("response time (ms)", low, high, (low, high))
+    return draw.figure(traces, title, caption, 250, 116, xaxis=x_axis, yaxis=y_axis)
 
 
 def servers_figure(
@@ -109,15 +93,12 @@ def servers_figure(
         group = [(count, row) for count, row in points if (row == rows[selected]) is is_selected]
         hover = [f"{count:,} servers" for count, _ in group]
         marks.append(draw.markers(group, style, 11, hover))
-    texts = draw.texts(
-        [(1.12 * (count or 0.7), row) for row, count in zip(rows, needed, strict=True)],
-        [f"{count:,}" if count else "✕ too slow even without a queue" for count in needed],
-        position="middle right",
-    )
+    tips = [(1.12 * (count or 0.7), row) for row, count in zip(rows, needed, strict=True)]
+    counts = [f"{count:,}" if count else "✕ too slow even without a queue" for count in needed]
     stems = draw.segments([((0.7, row), (count, row)) for count, row in points], GREY, name="stems")
     most = math.log10(max([10, *(count for count, _ in points)]))
     return draw.figure(
-        [stems, *marks, texts],
+        [stems, *marks, draw.texts(tips, counts, "middle right")],
         f"Servers for {requests_per_second:,g} requests a second",
         f"The fewest that keep 99 % within {deadline_ms:,g} ms (logarithmic axis). Square: the "
         "chosen decoder.",

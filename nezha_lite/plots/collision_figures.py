@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nezha_lite.plots import draw
-from nezha_lite.plots.style import BLACK, Figure, SeriesStyle, counted, nth_style, percent
+from nezha_lite.plots.colours import BLACK
+from nezha_lite.plots.numbers import counted, percent
+from nezha_lite.plots.style import Figure, SeriesStyle, nth_style
 from nezha_lite.semantic_ids.collisions import expected_collision_rate, expected_distinct
 
 MAX_LEVELS = 4
@@ -72,6 +74,8 @@ def collision_figure(points: Sequence[CollisionPoint], point: CollisionPoint) ->
     lowest = 0.4 / n  # where a rate of zero is drawn: below that of a single item
     curve = [(space, expected_collision_rate(n, [space])) for space in _spaces()]
     shares = [10.0**-power for power in range(6) if 10.0**-power > 1.5 * lowest]
+    names = [*(f"{100 * share:g} %" for share in shares), "none"]
+    ends = (math.log10(lowest) - 0.12, 0.12)
     return _against_space(
         points,
         point,
@@ -80,13 +84,7 @@ def collision_figure(points: Sequence[CollisionPoint], point: CollisionPoint) ->
         [(space, rate) for space, rate in curve if rate >= lowest],
         "Collisions, measured and by chance",
         _verdict(point),
-        draw.axis(
-            "items that collide",
-            [*shares, lowest],
-            [*(f"{100 * share:g} %" for share in shares), "none"],
-            (math.log10(lowest) - 0.12, 0.12),
-            type="log",
-        ),
+        draw.axis("items that collide", [*shares, lowest], names, ends, type="log"),
     )
 
 
@@ -144,32 +142,18 @@ def _against_space(
     lines = []
     for levels in range(1, MAX_LEVELS + 1):
         group = sorted((one for one in points if one.levels == levels), key=lambda one: one.codes)
-        lines.append(
-            draw.series(
-                [(one.space, height(one)) for one in group],
-                replace(nth_style(levels - 1, counted(levels, "level")), dash="dot"),
-                [f"{levels} × {one.codes}: {text(one)}" for one in group],
-                width=1.5,
-                size=10,
-            )
-        )
+        style = replace(nth_style(levels - 1, counted(levels, "level")), dash="dot")
+        marks = [(one.space, height(one)) for one in group]
+        hover = [f"{levels} × {one.codes}: {text(one)}" for one in group]
+        lines.append(draw.series(marks, style, hover, width=1.5, size=10))
     chance = draw.line(curve, BLACK, width=2, dash="dash", name="by chance")
     # Drawn before the lines: the static form fills rings with white.
     ring = draw.markers([(point.space, height(point))], RING, 20)
-    powers = range(1, 10)
+    powers, x_title = range(1, 10), "ID space: how many IDs could be written"
+    names = [POWERS.get(power, f"{10**power:,}" if power < 6 else "") for power in powers]
+    ends = (math.log10(SPACES[0]) - 0.2, math.log10(SPACES[1]) + 0.2)
+    x_axis = draw.axis(x_title, [10.0**power for power in powers], names, ends, type="log")
+    margin = {"l": LEFT}  # the same for both figures, so that their x axes are aligned
     return draw.figure(
-        [chance, ring, *lines],
-        title,
-        caption,
-        HEIGHT,
-        BOTTOM,
-        margin={"l": LEFT},  # the same for both figures: their x axes stand in line
-        xaxis=draw.axis(
-            "ID space: how many IDs could be written",
-            [10.0**power for power in powers],
-            [POWERS.get(power, f"{10**power:,}" if power < 6 else "") for power in powers],
-            (math.log10(SPACES[0]) - 0.2, math.log10(SPACES[1]) + 0.2),
-            type="log",
-        ),
-        yaxis=y_axis,
+        [chance, ring, *lines], title, caption, HEIGHT, BOTTOM, margin, xaxis=x_axis, yaxis=y_axis
     )

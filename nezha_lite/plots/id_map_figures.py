@@ -9,10 +9,13 @@ from enum import StrEnum
 from typing import Any
 
 import plotly.graph_objects as go
-import torch
 
+from nezha_lite.common.checks import check
 from nezha_lite.plots import draw
-from nezha_lite.plots.style import BLACK, BLUE, GREEN, VERMILLION, Figure, SeriesStyle, code_text
+from nezha_lite.plots.colours import BLACK, BLUE, GREEN, VERMILLION
+from nezha_lite.plots.numbers import code_text
+from nezha_lite.plots.prefix_figures import items_below
+from nezha_lite.plots.style import Figure, SeriesStyle
 from nezha_lite.semantic_ids import SemanticIds
 
 # (fewest items, name, grey): light enough for every mark to stand out in front of them.
@@ -70,11 +73,7 @@ def id_map_figure(
         ValueError: if the prefix leaves no code to draw.
     """
     prefix, depth = tuple(prefix), len(prefix)
-    if depth >= semantic_ids.levels:
-        raise ValueError(
-            f"prefix {prefix} has {depth} codes, but a map needs one to draw: IDs here have "
-            f"{semantic_ids.levels}."
-        )
+    check(depth < semantic_ids.levels, "prefix", prefix, f"of 0 to {semantic_ids.levels - 1} codes")
     shown = min(2, semantic_ids.levels - depth)  # codes drawn
     columns, rows = (*semantic_ids.radices[depth : depth + shown], 1)[:2]
     squares = _items_in_squares(semantic_ids, removed, prefix, shown)
@@ -97,15 +96,11 @@ def id_map_figure(
             for square, count in inside.items()
         ]
         traces.append(draw.markers(points, style, size, hover, cliponaxis=False))
-    return draw.figure(
-        traces,
-        f"Inside {code_text(prefix)}" if prefix else "The ID space, and what exists",
-        _caption(len(squares), columns * rows, depth + shown == semantic_ids.levels),
-        height,
-        BOTTOM,
-        xaxis=_axis(depth + 1, columns),
-        yaxis=_axis(depth + 2, rows) if shown == 2 else {"visible": False, "range": [-0.5, 0.5]},
-    )
+    title = f"Inside {code_text(prefix)}" if prefix else "The ID space, and what exists"
+    caption = _caption(len(squares), columns * rows, depth + shown == semantic_ids.levels)
+    x_axis = _axis(depth + 1, columns)
+    y_axis = _axis(depth + 2, rows) if shown == 2 else {"visible": False, "range": [-0.5, 0.5]}
+    return draw.figure(traces, title, caption, height, BOTTOM, xaxis=x_axis, yaxis=y_axis)
 
 
 def _aside(
@@ -120,7 +115,7 @@ def _items_in_squares(
     semantic_ids: SemanticIds, removed: Collection[int], prefix: tuple[int, ...], shown: int
 ) -> dict[Square, int]:
     """(code, next code or 0) → number of items of that square that are not removed."""
-    inside = (semantic_ids.codes[:, : len(prefix)] == torch.tensor(prefix)).all(dim=1)  # (N,)
+    inside = items_below(semantic_ids, prefix)  # (N,)
     inside[list(removed)] = False
     codes = semantic_ids.codes[inside, len(prefix) : len(prefix) + shown]  # (items, 1 or 2)
     return dict(Counter(map(_square, codes.tolist())))

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from nezha_lite.plots import draw
-from nezha_lite.plots.style import GREY, Figure, SeriesStyle, counted, nth_style
+from nezha_lite.plots.colours import GREY
+from nezha_lite.plots.numbers import counted
+from nezha_lite.plots.style import Figure, SeriesStyle, nth_style
 from nezha_lite.semantic_ids.quality import IdQuality
 
 MAX_LEVELS = 4  # shown in one figure: what fits into the legend, and readers can tell apart
 _ROW, _NAME_WIDTH = 34, 200  # pixels: of a tokenizer's row; of its name
 
 
-def neighbours_figure(
-    tokenizers: Mapping[str, IdQuality], title: str = "Do close items share prefixes?"
-) -> Figure:
+def neighbours_figure(tokenizers: Mapping[str, IdQuality]) -> Figure:
     """The share of an item's nearest neighbours that have the same first codes, beside chance.
 
     Args:
         tokenizers: name → report; those made without vectors are refused.
-        title: plain text.
     """
     missing = [name for name, q in tokenizers.items() if q.prefixes[0].neighbours is None]
     if missing or not tokenizers:
@@ -42,25 +41,19 @@ def neighbours_figure(
         f"its first code; chance gives {_percent(first.neighbours_chance)} (grey ring). Longer "
         "prefixes have fewer items, so they keep less."
     ) + _left_out(depth)
-    figure = _dots(
-        shares, "nearest neighbours with the same prefix (%)", title, caption, tokenizers
-    )
-    chance = [
-        (100 * (quality.prefixes[0].neighbours_chance or 0.0), row)
-        for row, quality in enumerate(reports)
-    ]
+    x_title, title = "nearest neighbours with the same prefix (%)", "Do close items share prefixes?"
+    figure = _dots(shares, x_title, title, caption, tokenizers)
+    chances = [100 * (quality.prefixes[0].neighbours_chance or 0.0) for quality in reports]
+    chance = zip(chances, range(len(reports)), strict=True)
     ring = SeriesStyle("chance", GREY, symbol="circle-open")
     return figure.add_trace(draw.markers(chance, ring, 11, hoverinfo="name+x"))
 
 
-def tokenizers_figure(
-    tokenizers: Mapping[str, IdQuality], title: str = "Tokenizers compared"
-) -> Figure:
+def tokenizers_figure(tokenizers: Mapping[str, IdQuality]) -> Figure:
     """Effective codes of each level as a share of the attainable, and the collision rates.
 
     Args:
         tokenizers: name → report of IDs whose collisions were left as they are.
-        title: plain text.
     """
     if not tokenizers:
         raise ValueError("There are no tokenizers to compare: give at least one report.")
@@ -83,14 +76,11 @@ def tokenizers_figure(
         f"Least even level: level {weakest[1].level} of {weakest[0]}, at "
         f"{_percent(weakest[1].attained)} of what its items would allow."
     ) + _left_out(depth)
-    figure = _dots(shares, "effective codes (% of attainable)", title, caption, tokenizers)
-    figure.add_trace(
-        draw.texts(
-            [(103.0, row) for row in range(len(tokenizers))],
-            [f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()],
-            position="middle right",
-        )
-    )
+    x_title = "effective codes (% of attainable)"
+    figure = _dots(shares, x_title, "Tokenizers compared", caption, tokenizers)
+    points = [(103.0, row) for row in range(len(tokenizers))]
+    rates = [f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()]
+    figure.add_trace(draw.texts(points, rates, position="middle right"))
     return figure.update_xaxes(range=[-3, 130])
 
 
@@ -102,20 +92,16 @@ def _dots(
     tokenizers: Collection[str],
 ) -> Figure:
     """A row for each tokenizer, with a mark for each of its shares: series → share in each row."""
-    # Later marks are smaller, so that marks in one place are all seen.
+    # Later marks are smaller, so that equal shares are all visible.
     traces = []
     for index, (name, column) in enumerate(shares.items()):
         points = [(100 * share, row) for row, share in enumerate(column) if share is not None]
         style, size = nth_style(index, name), 14 - 2 * index
         traces.append(draw.markers(points, style, size, hoverinfo="name+x"))
-    return draw.figure(
-        traces,
-        title,
-        caption,
-        _ROW * len(tokenizers) + 20,
-        xaxis=draw.axis(x_title, range(0, 101, 20), ends=(-3, 103)),
-        yaxis=draw.rows_axis(list(tokenizers), _NAME_WIDTH),
-    )
+    x_axis = draw.axis(x_title, range(0, 101, 20), ends=(-3, 103))
+    y_axis = draw.rows_axis(list(tokenizers), _NAME_WIDTH)
+    height = _ROW * len(tokenizers) + 20
+    return draw.figure(traces, title, caption, height, xaxis=x_axis, yaxis=y_axis)
 
 
 def _own_levels(quality: IdQuality) -> int:

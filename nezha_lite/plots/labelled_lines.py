@@ -10,9 +10,12 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.optimize import isotonic_regression
 
+from nezha_lite.common.checks import check
 from nezha_lite.plots import draw
+from nezha_lite.plots.colours import GREY
+from nezha_lite.plots.numbers import number
 from nezha_lite.plots.static_svg import WIDTH, text_width
-from nezha_lite.plots.style import GREY, Figure, SeriesStyle, number
+from nezha_lite.plots.style import Figure, SeriesStyle
 
 _LETTERS = 12  # pixels, of the names
 _HEIGHT, _BOTTOM = 300, 56  # pixels: of the plot, below it
@@ -63,13 +66,11 @@ def labelled_lines_figure(
     Raises:
         ValueError: for no lines, or a number that a logarithmic axis cannot show.
     """
-    if not lines:
-        raise ValueError("There are no lines to draw: give at least one.")
+    check(bool(lines), "lines", lines, "one line or more")
     for line in lines:
-        if not line.xs or len(line.xs) != len(line.ys) or min(*line.xs, *line.ys) <= 0:
-            raise ValueError(
-                f"Line {line.name!r} needs as many x as y, at least one, all of them positive."
-            )
+        valid = len(line.xs) == len(line.ys) > 0 and min(*line.xs, *line.ys) > 0
+        rule = "as many x as y, at least one, all of them positive"
+        check(valid, f"line {line.name!r}", (line.xs, line.ys), rule)
     xs = [math.log10(x) for line in lines for x in line.xs]
     ys = [math.log10(y) for line in lines for y in line.ys]
     span = max(max(xs) - min(xs), 0.3)
@@ -93,15 +94,10 @@ def labelled_lines_figure(
         draw.texts([(name_x, y) for y in heights], names, "middle right", _LETTERS),
     ]
     ticks, texts = [value for value, _ in x_ticks], [text for _, text in x_ticks]
+    x_axis = draw.axis(x_title, ticks, texts, (left, right), type="log")
+    y_axis = draw.decimal_axis(y_title, low, high, (low, high))
     return draw.figure(
-        traces,
-        title,
-        caption,
-        _HEIGHT,
-        _BOTTOM,
-        showlegend=False,
-        xaxis=draw.axis(x_title, ticks, texts, (left, right), type="log"),
-        yaxis=draw.decimal_axis(y_title, low, high, (low, high)),
+        traces, title, caption, _HEIGHT, _BOTTOM, showlegend=False, xaxis=x_axis, yaxis=y_axis
     )
 
 

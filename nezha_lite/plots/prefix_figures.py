@@ -7,19 +7,14 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 import torch
+from torch import Tensor
 
+from nezha_lite.common.checks import check
 from nezha_lite.plots import draw
+from nezha_lite.plots.colours import BLACK, BLUE, SKY, VERMILLION
+from nezha_lite.plots.numbers import code_text, counted
 from nezha_lite.plots.static_svg import EDGE
-from nezha_lite.plots.style import (
-    BLACK,
-    BLUE,
-    SKY,
-    VERMILLION,
-    Figure,
-    SeriesStyle,
-    code_text,
-    counted,
-)
+from nezha_lite.plots.style import Figure, SeriesStyle
 from nezha_lite.semantic_ids import SemanticIds
 
 ROW_HEIGHT, BAR_HEIGHT = 92, 30  # pixels
@@ -39,26 +34,19 @@ def residual_figure(
         groups: L + 1 numbers of items with the item's first 0 … L codes.
         title: plain text.
     """
-    if len(lengths) != len(groups) or not lengths:
-        raise ValueError(
-            f"There are {len(lengths)} lengths and {len(groups)} groups, but each level needs one "
-            "of both, and so does the beginning."
-        )
+    each = f"one number for each of {len(lengths)} lengths"
+    check(len(groups) == len(lengths) > 0, "groups", list(groups), each)
     heights = [float(length) for length in lengths]
     texts = [
         f"{height:.2f} ({counted(items, 'item')})"
         for height, items in zip(heights, groups, strict=True)
     ]
     names = ["the vector", *(f"after code {level}" for level in range(1, len(heights)))]
-    return draw.figure(
-        [draw.bars(enumerate(heights), "", BLUE), draw.texts(enumerate(heights), texts)],
-        title,
-        "The length of the residual, and how many items share all codes up to there.",
-        200,
-        showlegend=False,
-        xaxis=draw.named_axis(names),
-        yaxis=draw.axis("length", ends=(0, 1.15 * max(heights) or 1.0)),
-    )
+    traces = [draw.bars(enumerate(heights), "", BLUE), draw.texts(enumerate(heights), texts)]
+    caption = "The length of the residual, and how many items share all codes up to there."
+    x_axis = draw.named_axis(names)
+    y_axis = draw.axis("length", ends=(0, 1.15 * max(heights) or 1.0))
+    return draw.figure(traces, title, caption, 200, showlegend=False, xaxis=x_axis, yaxis=y_axis)
 
 
 class _Bar(NamedTuple):
@@ -87,8 +75,7 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
         ValueError: if the prefix is longer than an ID, or no item has it.
     """
     levels = semantic_ids.levels
-    if len(prefix) > levels:
-        raise ValueError(f"prefix {tuple(prefix)} is longer than {levels} codes.")
+    check(len(prefix) <= levels, "prefix", tuple(prefix), f"at most {levels} codes")
     rows = [_row(semantic_ids, prefix, level) for level in range(min(len(prefix) + 1, levels))]
     bars = [bar for row in rows for bar in row]
     opened = [bar for bar in bars if bar.opened]
@@ -116,10 +103,15 @@ def prefix_zoom_figure(semantic_ids: SemanticIds, prefix: Sequence[int] = ()) ->
     )
 
 
+def items_below(semantic_ids: SemanticIds, prefix: Sequence[int]) -> Tensor:
+    """Which items' codes begin with 0 to L codes, level 1 first: (N,) bool."""
+    codes = torch.tensor(tuple(prefix), dtype=torch.int64)
+    return (semantic_ids.codes[:, : len(codes)] == codes).all(dim=1)
+
+
 def _row(semantic_ids: SemanticIds, prefix: Sequence[int], level: int) -> list[_Bar]:
     """The codes after the prefix's first `level` codes, those with most items first."""
-    inside = (semantic_ids.codes[:, :level] == torch.tensor(prefix[:level])).all(dim=1)  # (N,)
-    column = semantic_ids.codes[inside, level]  # (items,)
+    column = semantic_ids.codes[items_below(semantic_ids, prefix[:level]), level]  # (items,)
     counts = torch.bincount(column)  # (C,)
     order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())].tolist()
     opened = prefix[level] if level < len(prefix) else None

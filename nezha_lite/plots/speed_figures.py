@@ -10,22 +10,11 @@ import plotly.graph_objects as go
 from nezha_lite.bench.decoders import forward_ratio
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots import draw
+from nezha_lite.plots.colours import BLACK, BLUE, GREY, ORANGE
 from nezha_lite.plots.labelled_lines import Line, labelled_lines_figure
+from nezha_lite.plots.numbers import counted, number
 from nezha_lite.plots.static_svg import WIDTH, text_width
-from nezha_lite.plots.style import (
-    BLACK,
-    BLUE,
-    DECODERS,
-    GREY,
-    ORANGE,
-    PHASES,
-    STRUCTURES,
-    Figure,
-    SeriesStyle,
-    counted,
-    decoder_style,
-    number,
-)
+from nezha_lite.plots.style import DECODERS, PHASES, STRUCTURES, Figure, SeriesStyle, decoder_style
 
 _ROW, _LETTERS, _RIGHT, _GAP = 34, 12, 20, 6  # pixels: a bar and its gap; of texts; margins
 
@@ -67,16 +56,10 @@ def phases_figure(rows: Sequence[ResultRow]) -> Figure:
         f"{headings[0]}: the forward pass is {_share(first)} of a decode at beam {first.beam}, "
         f"{_share(last)} at beam {last.beam}. Above each bar: all phases together."
     )
-    return draw.figure(
-        traces,
-        "Where the milliseconds go",
-        caption,
-        270,
-        88,
-        barmode="stack",
-        xaxis=draw.named_axis([f"beam {row.beam}" for row in split], positions),
-        yaxis=draw.axis("share of the time (%)", range(0, 101, 25), ends=(0, 124)),
-    )
+    title = "Where the milliseconds go"
+    x_axis = draw.named_axis([f"beam {row.beam}" for row in split], positions)
+    y_axis = draw.axis("share of the time (%)", range(0, 101, 25), ends=(0, 124))
+    return draw.figure(traces, title, caption, 270, 88, barmode="stack", xaxis=x_axis, yaxis=y_axis)
 
 
 def latency_figure(rows: Sequence[ResultRow]) -> Figure:
@@ -99,14 +82,9 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
     if beams and any(row.beam is None for row in rows):
         ends = [beams[0], beams[-1]]
         lines.append(Line(SeriesStyle("bare forward pass", BLACK, "dot", ""), ends, [1.0, 1.0]))
-    return labelled_lines_figure(
-        lines,
-        x_title="beam width",
-        y_title="bare forward passes",
-        title="Time per list, in bare forward passes",
-        caption=_latency_caption(rows),
-        x_ticks=[(beam, f"{beam:g}") for beam in beams],
-    )
+    title, ticks = "Time per list, in bare forward passes", [(beam, f"{beam:g}") for beam in beams]
+    caption, y_title = _latency_caption(rows), "bare forward passes"
+    return labelled_lines_figure(lines, "beam width", y_title, title, caption, ticks)
 
 
 def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], list[ResultRow]]:
@@ -189,15 +167,8 @@ def verifiers_figure(
             style = STRUCTURES.get(kind, SeriesStyle(kind, GREY, "dot", "cross"))
             ys = [values[kind, size] for size in sizes]
             lines.append(Line(style, list(sizes), ys, list(sizes.values()).count(False)))
-    ticks = sorted({size for line in lines for size in line.xs})
-    return labelled_lines_figure(
-        lines,
-        x_title="items in the catalogue",
-        y_title=y_title,
-        title=title,
-        caption=caption,
-        x_ticks=[(size, _size(size)) for size in ticks],
-    )
+    ticks = [(size, _size(size)) for size in sorted({size for line in lines for size in line.xs})]
+    return labelled_lines_figure(lines, "items in the catalogue", y_title, title, caption, ticks)
 
 
 def _size(items: float) -> str:
@@ -246,33 +217,22 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
     # The axis is so long that the text at every bar's end fits into the plot.
     ends = [bar.ms / (1 - (text_width(bar.text, _LETTERS) + _GAP) / plot_width) for bar in bars]
     longest = max(ends, default=1.0) or 1.0
-    looks = (
+    traces: list[go.Bar | go.Scatter] = []
+    for name, colour, pattern, hallucinates in (
         ("lists only IDs that exist", BLUE, "", False),
         ("lists IDs that do not exist", ORANGE, "x", True),
-    )
-    traces: list[go.Bar | go.Scatter] = []
-    for name, colour, pattern, hallucinates in looks:
+    ):
         group = [(row, bar) for row, bar in enumerate(bars) if bool(bar.missing) is hallucinates]
         points = [(bar.ms, row) for row, bar in group]
         hover = [f"{bar.name}: {bar.text}" for _, bar in group]
         traces.append(draw.bars(points, name, colour, pattern, hover=hover, orientation="h"))
     label_gap = _GAP * longest / plot_width
-    traces.append(
-        draw.texts(
-            [(bar.ms + label_gap, row) for row, bar in enumerate(bars)],
-            [bar.text for bar in bars],
-            position="middle right",
-            size=_LETTERS,
-        )
-    )
+    tips = [(bar.ms + label_gap, row) for row, bar in enumerate(bars)]
+    traces.append(draw.texts(tips, [bar.text for bar in bars], "middle right", _LETTERS))
+    caption = f"{caption} Striped: the list names IDs that no item has.".strip()
+    height, margin = max(1, len(bars)) * _ROW, {"l": round(left), "r": _RIGHT}
+    x_axis = draw.axis("milliseconds for one list (median)", ends=(0, longest))
+    y_axis = draw.axis("", range(len(bars)), names, (len(bars) - 0.5, -0.5), showgrid=False)
     return draw.figure(
-        traces,
-        title,
-        f"{caption} Striped: the list names IDs that no item has.".strip(),
-        max(1, len(bars)) * _ROW,
-        90,
-        margin={"l": round(left), "r": _RIGHT},
-        barmode="overlay",
-        xaxis=draw.axis("milliseconds for one list (median)", ends=(0, longest)),
-        yaxis=draw.axis("", range(len(bars)), names, (len(bars) - 0.5, -0.5), showgrid=False),
+        traces, title, caption, height, 90, margin, barmode="overlay", xaxis=x_axis, yaxis=y_axis
     )

@@ -12,17 +12,9 @@ from nezha_lite.common.results import ResultRow
 from nezha_lite.evaluation.statistics import holm
 from nezha_lite.evaluation.study.config import Published
 from nezha_lite.plots import draw
-from nezha_lite.plots.style import (
-    BLACK,
-    DATASETS,
-    GREY,
-    KINDS,
-    SYSTEM_STYLES,
-    Figure,
-    SeriesStyle,
-    nth_style,
-    number,
-)
+from nezha_lite.plots.colours import BLACK, GREY
+from nezha_lite.plots.numbers import number
+from nezha_lite.plots.style import DATASETS, KINDS, SYSTEM_STYLES, Figure, SeriesStyle, nth_style
 
 _ROW, _NAME_WIDTH, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
 Label = Callable[[ResultRow], str]
@@ -108,14 +100,10 @@ def systems_figure(
     """
     if len({row.dataset for row in rows}) != 1:
         raise ValueError(f"A figure of systems needs rows of one data set, not {len(rows)} rows.")
+    names = [system_name(row.settings["system"]) for row in rows]
     entries = [
-        _Entry(
-            system_name(row.settings["system"]),
-            _kind(row),
-            row.metrics[metric],
-            *_bounds(row, metric),
-        )
-        for row in rows
+        _Entry(name, _kind(row), row.metrics[metric], *_bounds(row, metric))
+        for name, row in zip(names, rows, strict=True)
     ]
     ours = max(entries, key=lambda entry: entry.value)
     theirs = [
@@ -126,24 +114,19 @@ def systems_figure(
     entries = sorted([*entries, *theirs], key=lambda entry: -entry.value)
     traces: list[go.Scatter] = []
     for kind, style in KINDS.items():
-        rows_of_kind = [(y, entry) for y, entry in enumerate(entries) if entry.kind == kind]
-        if rows_of_kind and kind != "published":
-            spans = [((one.low, y), (one.high, y)) for y, one in rows_of_kind]
+        group = [(y, entry) for y, entry in enumerate(entries) if entry.kind == kind]
+        if group and kind != "published":
+            spans = [((one.low, y), (one.high, y)) for y, one in group]
             traces.append(draw.segments(spans, style.colour, 2))
-        if rows_of_kind:
-            points = [(one.value, y) for y, one in rows_of_kind]
-            hover = [f"{one.name}: {number(one.value)}" for _, one in rows_of_kind]
+        if group:
+            points = [(one.value, y) for y, one in group]
+            hover = [f"{one.name}: {number(one.value)}" for _, one in group]
             traces.append(draw.markers(points, style, 10, hover))
     low, high = min(0.0, *(one.low for one in entries)), max(one.high for one in entries)
     reach = high - low or 1.0
-    traces.append(
-        draw.texts(
-            [(entry.high + 0.02 * reach, y) for y, entry in enumerate(entries)],
-            [f"{entry.value:.4f}" for entry in entries],
-            position="middle right",
-            size=11,
-        )
-    )
+    tips = [(entry.high + 0.02 * reach, y) for y, entry in enumerate(entries)]
+    values = [f"{entry.value:.4f}" for entry in entries]
+    traces.append(draw.texts(tips, values, "middle right", 11))
     summary = f"Best of ours: {ours.name}, {ours.value:.4f} ({ours.low:.4f} to {ours.high:.4f})."
     if theirs:
         best = max(theirs, key=lambda entry: entry.value)
@@ -246,15 +229,10 @@ def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption:
         hover = [f"{name}: {number(share)} %" for _, share in points]
         traces.append(draw.series(points, style, hover))
     ticks = sorted({value for points in lines.values() for value, _ in points})
-    return draw.figure(
-        traces,
-        title,
-        caption,
-        250,
-        max(96, 60 + 18 * -(-len(lines) // 2)),  # the legend has two names a row, or three
-        xaxis=draw.axis(quantity, ticks, type="log" if x == "beam" else None),
-        yaxis=draw.axis("unchecked drafts that exist (%)"),
-    )
+    bottom = max(96, 60 + 18 * -(-len(lines) // 2))  # the legend has two names a row, or three
+    x_axis = draw.axis(quantity, ticks, type="log" if x == "beam" else None)
+    y_axis = draw.axis("unchecked drafts that exist (%)")
+    return draw.figure(traces, title, caption, 250, bottom, xaxis=x_axis, yaxis=y_axis)
 
 
 def _kind(row: ResultRow) -> str:
@@ -275,12 +253,6 @@ def _rows_figure(
     x_title: str,
     span: tuple[float, float],
 ) -> Figure:
-    return draw.figure(
-        traces,
-        title,
-        caption,
-        _ROW * len(names) + 12,
-        _BOTTOM,
-        xaxis=draw.axis(x_title, ends=span),
-        yaxis=draw.rows_axis(names, _NAME_WIDTH),
-    )
+    height, x_axis = _ROW * len(names) + 12, draw.axis(x_title, ends=span)
+    y_axis = draw.rows_axis(names, _NAME_WIDTH)
+    return draw.figure(traces, title, caption, height, _BOTTOM, xaxis=x_axis, yaxis=y_axis)

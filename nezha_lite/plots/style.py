@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
+from nezha_lite.plots.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from nezha_lite.plots.static_svg import figure_svg, plain
 
-# Okabe and Ito's colours, told apart by readers with any common colour vision.
-BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#767676"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 # Series differ in dash and symbol too, so that colour is never the only difference.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
@@ -179,31 +176,3 @@ def decoder_style(name: str, verifier: str | None) -> SeriesStyle:
 def plot_text(text: str) -> str:
     """A text escaped for plotly, which interprets some HTML and, between dollar signs, LaTeX."""
     return html.escape(text, quote=False).replace("$", "&#36;")
-
-
-def number(value: float) -> str:
-    """Three significant digits, thousands grouped, an exponent only for very small numbers."""
-    if value == 0 or 1e-4 <= abs(value) < 999.5:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1 else f"{value:.2e}"
-
-
-def percent(share: float) -> str:
-    """A share as a percentage of three significant digits."""
-    return f"{number(100 * share)} %"
-
-
-def probability(log_prob: float) -> str:
-    """exp(log_prob) as a percentage of two digits."""
-    share = 100 * math.exp(log_prob)
-    return f"{share:.2g} %" if share < 99.5 else "100 %"  # not 1e+02
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: "1 item", "2,000 items"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def code_text(codes: Iterable[int]) -> str:
-    """Codes as they are written everywhere: "1-2-3"."""
-    return "-".join(map(str, codes))

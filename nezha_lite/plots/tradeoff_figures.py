@@ -10,8 +10,10 @@ import plotly.graph_objects as go
 
 from nezha_lite.common.results import ResultRow
 from nezha_lite.plots import draw
+from nezha_lite.plots.colours import BLACK
+from nezha_lite.plots.numbers import number
 from nezha_lite.plots.speed_figures import rows_by_decoder
-from nezha_lite.plots.style import BLACK, Figure, SeriesStyle, decoder_style, number
+from nezha_lite.plots.style import Figure, SeriesStyle, decoder_style
 
 HOLE = SeriesStyle("", "white")  # five pixels of it make a mark of ten pixels hollow
 
@@ -157,16 +159,12 @@ def _of(style: SeriesStyle, points: Sequence[TradeoffPoint]) -> list[TradeoffPoi
 
 
 def _series(style: SeriesStyle, points: Sequence[TradeoffPoint], symbol: str) -> go.Scatter:
-    return draw.series(
-        [(point.milliseconds, point.value) for point in points],
-        replace(style, symbol=symbol),
-        [
-            f"{style.name}, beam {point.beam}: {number(point.milliseconds)} ms, "
-            f"{number(point.value)}"
-            for point in points
-        ],
-        size=10,
-    )
+    hover = [
+        f"{style.name}, beam {point.beam}: {number(point.milliseconds)} ms, {number(point.value)}"
+        for point in points
+    ]
+    marks = [(point.milliseconds, point.value) for point in points]
+    return draw.series(marks, replace(style, symbol=symbol), hover, size=10)
 
 
 def _figure(
@@ -180,12 +178,8 @@ def _figure(
     times = list(map(_log_time, everything))
     beams = ", ".join(map(str, sorted({point.beam for point in shown}))) or "none"
     low, high = min(times) - 0.05, max(times) + 0.02
-    return draw.figure(
-        traces,
-        title,
-        f"{caption} Marks along a line: beam {beams}.".strip(),
-        260,
-        104 if len(_styles(everything)) < 9 else 122,  # a third row of the legend
-        xaxis=draw.decimal_axis("milliseconds per list (median)", low, high),
-        yaxis=draw.axis(y_title),
-    )
+    caption = f"{caption} Marks along a line: beam {beams}.".strip()
+    bottom = 104 if len(_styles(everything)) < 9 else 122  # a third row of the legend
+    x_axis = draw.decimal_axis("milliseconds per list (median)", low, high)
+    y_axis = draw.axis(y_title)
+    return draw.figure(traces, title, caption, 260, bottom, xaxis=x_axis, yaxis=y_axis)

@@ -8,22 +8,23 @@ from torch import Tensor
 from nezha_lite.verifiers.incremental import IncrementalVerifier
 from nezha_lite.verifiers.sorted_ops import key_type
 
-LOAD = 0.6  # of a table's places at most
-SPARE = 2  # places of a window beyond the longest probe, so that later keys rarely need a rebuild
+LOAD = 0.6  # the largest share of a table's slots in use
+SPARE = 2  # slots of a window beyond the longest probe: later keys then rarely need a rebuild
 EMPTY = -1
 
 
 class HashTableVerifier(IncrementalVerifier):
     """Open addressing with linear probing, a table a level, without a loop over keys.
 
-    A key lies within a fixed number of places after its home, its window, and a look-up reads the
-    whole window: no early exit, so nothing waits for the device, and no tombstones, so a key that
-    leaves is simply erased. What keeps windows short is Robin Hood hashing (Celis, 1986): keys lie
-    in the order of their homes, which makes the longest of 10^7 probes about 17 at load 0.6, where
-    first come, first served takes over a hundred.
+    A key is stored in its window: a fixed number of slots that begins at its home, the slot of its
+    hash. A look-up reads the whole window. So it has no early exit that would wait for the device,
+    and a key can be erased without a tombstone. Robin Hood hashing (Celis, 1986) keeps windows
+    short: keys are stored in the order of their homes. The longest of 10^7 probes is then about 17
+    at load 0.6; with plain linear probing it is over a hundred.
 
-    Memory: a table is a power of two of places, at most `LOAD` full; 4 bytes a place where the
-    level's keys fit 32 bits, else 8, and 4 more for the continuations of a shorter prefix.
+    Memory: the number of slots is a power of two, and at most a share of `LOAD` is in use. A slot
+    has 4 bytes where the level's keys fit into 32 bits, else 8, and 4 more for the number of
+    continuations of a shorter prefix.
     """
 
     def _build(self, keys: Tensor) -> None:
@@ -66,7 +67,7 @@ class _Table:
     Attributes:
         slots: (capacity + window − 1,) keys; `EMPTY` where there is none.
         children: (capacity + window − 1,) int32, or none at all for finished IDs.
-        window: how many places from its home a key may lie.
+        window: number of slots from its home on in which a key may be stored.
 
     Args:
         keys: (N,) int64, all different.
@@ -80,33 +81,33 @@ class _Table:
         while self.n_keys > LOAD * self.capacity:
             self.capacity *= 2
         homes, order = self._homes(keys).sort()
-        # Keys in the order of their homes, each at home or next to the one before it.
+        # Keys in the order of their homes, each in its home or in the slot after the previous key.
         rank = torch.arange(self.n_keys, device=keys.device)
-        places = rank + (homes - rank).cummax(0).values if self.n_keys else homes
-        longest = int((places - homes).max()) if self.n_keys else 0
+        indices = rank + (homes - rank).cummax(0).values if self.n_keys else homes
+        longest = int((indices - homes).max()) if self.n_keys else 0
         self.window = longest + 1 + SPARE
         size = self.capacity + self.window - 1
         self.slots = torch.full((size,), EMPTY, dtype=dtype, device=keys.device)
-        self.slots[places] = keys[order].to(dtype)
+        self.slots[indices] = keys[order].to(dtype)
         self.children = None
         if children is not None:
             self.children = torch.zeros(size, dtype=torch.int32, device=keys.device)
-            self.children[places] = children[order].int()
+            self.children[indices] = children[order].int()
 
     def hits(self, slots: Tensor, keys: Tensor) -> Tensor:
-        """Which slot of its window each key lies in: (M,) int64 → (M, window) bool."""
+        """Which slot of its window holds each key: (M,) int64 → (M, window) bool."""
         return self._windows(slots, keys) == keys.to(slots.dtype).unsqueeze(-1)
 
     def count(self, keys: Tensor, more: Tensor) -> Tensor:
         """Count `more` continuations of keys that are here, and say which have any now."""
         assert self.children is not None, "finished IDs have no continuations"
-        places = self._places(keys)
-        self.children[places] += more.int()
-        return self.children[places] > 0
+        indices = self._indices(keys)
+        self.children[indices] += more.int()
+        return self.children[indices] > 0
 
     def erase(self, keys: Tensor) -> None:
         """Let keys that are here go."""
-        self.slots[self._places(keys)] = EMPTY
+        self.slots[self._indices(keys)] = EMPTY
         self.n_keys -= keys.numel()
 
     def insert(self, keys: Tensor, children: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,23 +117,23 @@ class _Table:
         self.n_keys += keys.numel()
         while keys.numel():
             windows, homes = self._windows(self.slots, keys).long(), self._homes(keys)
-            # The stored key with the latest home moves on: its own window reaches furthest.
-            # An empty slot is better than any of them.
+            # The stored key with the latest home is evicted, as its window ends last. An empty slot
+            # is preferred to any of them.
             latest = self._homes(windows).masked_fill(windows == EMPTY, self.capacity)
             latest, offsets = latest.max(dim=1)
             if (latest <= homes).any():
                 break
-            places, order = (homes + offsets).sort()
-            # Of several keys that want one place, one gets it, the others try again.
-            first = torch.ones_like(places, dtype=torch.bool)
-            first[1:] = places.diff() > 0
-            places, winners, losers = places[first], order[first], order[~first]
-            evicted = self.slots[places].long()
+            indices, order = (homes + offsets).sort()
+            # Of several keys for one slot, one is stored, and the others are tried again.
+            first = torch.ones_like(indices, dtype=torch.bool)
+            first[1:] = indices.diff() > 0
+            indices, winners, losers = indices[first], order[first], order[~first]
+            evicted = self.slots[indices].long()
             evicted_children = torch.zeros_like(evicted)
-            self.slots[places] = keys[winners].to(self.slots.dtype)
+            self.slots[indices] = keys[winners].to(self.slots.dtype)
             if self.children is not None:
-                evicted_children = self.children[places].long()
-                self.children[places] = children[winners].int()
+                evicted_children = self.children[indices].long()
+                self.children[indices] = children[winners].int()
             moved = evicted != EMPTY
             keys = torch.cat([keys[losers], evicted[moved]])
             children = torch.cat([children[losers], evicted_children[moved]])
@@ -149,7 +150,7 @@ class _Table:
     def _windows(self, slots: Tensor, keys: Tensor) -> Tensor:
         return slots.unfold(0, self.window, 1).index_select(0, self._homes(keys))
 
-    def _places(self, keys: Tensor) -> Tensor:
+    def _indices(self, keys: Tensor) -> Tensor:
         return self._homes(keys) + self.hits(self.slots, keys).to(torch.uint8).argmax(dim=1)
 
     def _homes(self, keys: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nezha_lite.common.checks import check
 from nezha_lite.semantic_ids import SemanticIds, radix_strides
 from nezha_lite.verifiers.base import Verifier, child_keys
 
@@ -160,8 +161,7 @@ class RequestFilter:
         missing = batch - len(self)
         if len(self) == 1 or missing == 0:
             return self
-        if missing < 0:
-            raise ValueError(f"batch is {batch}, but this filter already has {len(self)} rows.")
+        check(missing >= 0, "batch", batch, f"at least the {len(self)} rows of this filter")
         levels, _, width = self.listed.shape
         nothing = self.listed.new_full((levels, missing, width), NO_KEY)
         return replace(

@@ -1,4 +1,4 @@
-"""Sorted keys: found by binary search, or, as the baseline, by `torch.isin`."""
+"""Sorted keys: looked up by binary search or, as the baseline, by `torch.isin`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nezha_lite.verifiers.sorted_ops import (
 
 
 class SortedVerifier(IncrementalVerifier):
-    """Every level's keys as one sorted tensor, found by binary search.
+    """Every level's keys as one sorted tensor, looked up by binary search.
 
     Adding and removing costs one linear pass over the level, in place while there is room.
 
@@ -38,25 +38,25 @@ class SortedVerifier(IncrementalVerifier):
         """See `Verifier.prefix_contains`."""
         existing = self.tensors[level - 1]
         keys = keys.masked_fill(keys >= self._n_prefixes(level), -1).clamp_min(-1)
-        place = self._places(level, keys).clamp_max(existing.numel() - 1)
-        return gather_1d(existing, place) == keys
+        index = self._indices(level, keys).clamp_max(existing.numel() - 1)
+        return gather_1d(existing, index) == keys
 
     def _insert(self, level: int, keys: Tensor, children: Tensor) -> None:
-        places, size = self._places(level, keys), self._sizes[level - 1]
+        indices, size = self._indices(level, keys), self._sizes[level - 1]
         if level < len(self.radices):
-            children = inserted(self._children[level - 1][:size], places, children)
-        self._store(level, inserted(self.tensors[level - 1][:size], places, keys), children)
+            children = inserted(self._children[level - 1][:size], indices, children)
+        self._store(level, inserted(self.tensors[level - 1][:size], indices, keys), children)
 
     def _erase(self, level: int, keys: Tensor) -> None:
-        places, size = self._places(level, keys), self._sizes[level - 1]
+        indices, size = self._indices(level, keys), self._sizes[level - 1]
         if level < len(self.radices):
-            keys = deleted(self._children[level - 1][:size], places)
-        self._store(level, deleted(self.tensors[level - 1][:size], places), keys)
+            keys = deleted(self._children[level - 1][:size], indices)
+        self._store(level, deleted(self.tensors[level - 1][:size], indices), keys)
 
     def _count(self, level: int, keys: Tensor, more: Tensor) -> Tensor:
-        children, places = self._children[level - 1], self._places(level, keys)
-        children[places] += more.to(children.dtype)
-        return children[places] > 0
+        children, indices = self._children[level - 1], self._indices(level, keys)
+        children[indices] += more.to(children.dtype)
+        return children[indices] > 0
 
     def _store(self, level: int, keys: Tensor, children: Tensor) -> None:
         """Replace a level's sorted keys, and their numbers of continuations."""
@@ -73,7 +73,7 @@ class SortedVerifier(IncrementalVerifier):
         if level < len(self.radices):
             fill(self._children[level - 1], children, padding=0)
 
-    def _places(self, level: int, keys: Tensor) -> Tensor:
+    def _indices(self, level: int, keys: Tensor) -> Tensor:
         existing = self.tensors[level - 1]
         return torch.searchsorted(existing, keys.to(existing.dtype).contiguous())
 

@@ -40,8 +40,8 @@ class TrieVerifier(IncrementalVerifier):
 
     >>> from nezha_lite.verifiers import CatalogueKeys
     >>> verifier = TrieVerifier(CatalogueKeys(torch.tensor([3, 5, 7]), radices=(4, 6)))
-    >>> found = verifier.candidates(2, torch.tensor([[3, 1]]))  # of 3: codes 0 and 1; of 1: code 1
-    >>> found.index[found.exists].tolist()  # codes 0 and 1 after beam 0, code 1 after beam 1
+    >>> children = verifier.candidates(2, torch.tensor([[3, 1]]))  # 3: codes 0 and 1; 1: code 1
+    >>> children.index[children.exists].tolist()  # codes 0 and 1 after beam 0, code 1 after beam 1
     [0, 1, 7]
     """
 
@@ -105,8 +105,8 @@ class TrieVerifier(IncrementalVerifier):
         parents, starts, _ = self.tensors[3 * level - 3 : 3 * level]
         sentinel = parents.numel() - 1  # a parent without children
         keys = prefixes.clamp(-1, self.strides[level - 1]).to(parents.dtype).contiguous()
-        place = torch.searchsorted(parents, keys).clamp_max(sentinel)
-        node = place.masked_fill(gather_1d(parents, place) != keys, sentinel)
+        index = torch.searchsorted(parents, keys).clamp_max(sentinel)
+        node = index.masked_fill(gather_1d(parents, index) != keys, sentinel)
         return gather_1d(starts, node).long(), gather_1d(starts, node + 1).long()
 
     def _prefix_major(self, level: int, keys: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ import ipywidgets as widgets
 import traitlets
 from markupsafe import Markup
 
-from nezha_lite.bench.capacity import Cluster, Forecast, Service, servers_needed, simulate
+from nezha_lite.bench.capacity import Forecast, servers_needed, simulate
+from nezha_lite.bench.services import Cluster, Service
 from nezha_lite.common.checks import check
 from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_style
-from nezha_lite.plots.style import Figure, number
-from nezha_lite.widgets.panel import Panel, at_most, count_of
+from nezha_lite.plots.numbers import counted, number
+from nezha_lite.plots.style import Figure
+from nezha_lite.widgets.panel import Panel, at_most
 from nezha_lite.widgets.tables import html_table
 
 RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -32,37 +34,28 @@ class CapacityPlanner(Panel):
     Args:
         services: what may answer the requests, with different names.
         where: what a server is and where its times come from, in a sentence.
-        requests_per_second: at first, one of 1, 2, 5, … 1000.
-        deadline_ms: at first, one of 5, 10, 20, 50, 100, 200, 500, 2000, 5000.
-        servers: at first, one of `SERVERS`.
-        max_batch: at first, one of 1, 2, 4, … 32. A service is given no larger batches than its
-            times are known for; where none is known beyond 1, there is no such control.
         seed: of arrivals and jitter.
+        traits: first values of the traits.
 
-    The traits `decoder` (index of a service), `requests_per_second`, `deadline_ms`, `servers` and
-    `max_batch` may be set and observed. `forecasts` and `needed` are what is on show, service by
-    service.
+    These traits may be given, set and observed: `decoder`, the index of a service;
+    `requests_per_second`, one of `RATES`; `deadline_ms`, one of `DEADLINES`; `servers`, one of
+    `SERVERS`; and `max_batch`, one of `BATCHES`. A service gets no larger batches than those it was
+    measured for; where that is 1 for all, there is no such control. `forecasts` and `needed` are
+    what is on show, service by service.
 
     Raises:
         ValueError: for no services, or two of one name.
     """
 
     decoder = traitlets.Int(min=0)
-    requests_per_second = traitlets.Enum(RATES)
-    deadline_ms = traitlets.Enum(DEADLINES)
-    servers = traitlets.Enum(SERVERS)
-    max_batch = traitlets.Enum(BATCHES)
+    requests_per_second = traitlets.Enum(RATES, 100)
+    deadline_ms = traitlets.Enum(DEADLINES, 100)
+    servers = traitlets.Enum(SERVERS, 4)
+    max_batch = traitlets.Enum(BATCHES, 1)
     refreshed_by = ("decoder", "requests_per_second", "deadline_ms", "servers", "max_batch")
 
     def __init__(
-        self,
-        services: Sequence[Service],
-        where: str = "",
-        requests_per_second: int = 100,
-        deadline_ms: int = 100,
-        servers: int = 4,
-        max_batch: int = 1,
-        seed: int = 0,
+        self, services: Sequence[Service], where: str = "", seed: int = 0, **traits: Any
     ) -> None:
         names = [service.name for service in services]
         check(0 < len(names) == len(set(names)), "services", names, "one or more, each name once")
@@ -71,8 +64,7 @@ class CapacityPlanner(Panel):
         # Recent simulations are cached: not every slider changes all of them.
         self._simulate = lru_cache(maxsize=64)(simulate)
         self._search = lru_cache(maxsize=256)(servers_needed)
-        settings = requests_per_second, deadline_ms, servers, max_batch
-        super().__init__(**dict(zip(self.refreshed_by[1:], settings, strict=True)))
+        super().__init__(**traits)
 
     def build(self) -> list[widgets.Widget]:
         """Controls, sentences, both figures and the table."""
@@ -135,7 +127,7 @@ class CapacityPlanner(Panel):
         goal = f"99 % within {self.deadline_ms:,} ms"
         plan = f"{name} cannot keep {goal}: it is too slow even without a queue."
         if needed is not None:
-            plan = f"{name} needs {count_of('server', needed)} for {load} and {goal}."
+            plan = f"{name} needs {counted(needed, 'server')} for {load} and {goal}."
         share = f" {100 * forecast.within(self.deadline_ms):.3g} % keep the deadline."
         lines = [plan, forecast.sentence() + share * (not forecast.overloaded)]
         if self.max_batch > batch:
@@ -166,7 +158,7 @@ class CapacityPlanner(Panel):
 
     def _caption(self) -> str:
         return (
-            f"Every decoder with {count_of('server', self.servers)} (the queue is a mean over "
+            f"Every decoder with {counted(self.servers, 'server')} (the queue is a mean over "
             "time), and how many servers it needs:"
         )
 

@@ -15,10 +15,11 @@ import traitlets
 from torch import Tensor
 
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.plots.prefix_figures import prefix_zoom_figure
-from nezha_lite.plots.style import Figure, code_text, percent
+from nezha_lite.plots.numbers import code_text, counted, percent
+from nezha_lite.plots.prefix_figures import items_below, prefix_zoom_figure
+from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.panel import Panel, count_of, discard, paragraph, slider
+from nezha_lite.widgets.panel import ChoiceBox, Panel, paragraph
 from nezha_lite.widgets.subject import check_same_items
 from nezha_lite.widgets.tables import html_table, some_titles
 
@@ -61,11 +62,13 @@ class CodebookExplorer(Panel):
     def build(self) -> list[widgets.Widget]:
         """A slider for each level, the zoom, and three tables."""
         self.common, self.neighbours = widgets.HTML(), widgets.HTML()
-        self.choices = [self._choice(level, [ANY]) for level in range(self.semantic_ids.levels)]
-        self.controls = widgets.VBox(self.choices)
+        self.choices = [
+            ChoiceBox(f"Code {level + 1}", on_choice=partial(self._choose, level), empty=ANY)
+            for level in range(self.semantic_ids.levels)
+        ]
         self.figure = self.live(self._figure)
         tables = [self.common, self.table, self.neighbours]
-        return [self.controls, self.summary, self.figure, *tables]
+        return [*self.choices, self.summary, self.figure, *tables]
 
     @traitlets.validate("prefix")
     def _exists(self, proposal: Any) -> Prefix:
@@ -78,24 +81,18 @@ class CodebookExplorer(Panel):
 
     # ---- reactions --------------------------------------------------------------------------
 
-    def _choice(self, level: int, options: list[tuple[str, int]]) -> widgets.SelectionSlider:
-        choice = slider(f"Code {level + 1}", options)
-        choice.observe(partial(self._choose, level), "value")
-        return choice
-
-    def _choose(self, level: int, change: Any) -> None:
-        if change.new != self._code(level):
-            code = () if change.new == ANY[1] else (change.new,)
-            self.prefix = self.prefix[:level] + code
+    def _choose(self, level: int, code: int) -> None:
+        if code != self._code(level):
+            self.prefix = self.prefix[:level] + (() if code == ANY[1] else (code,))
 
     def _code(self, level: int) -> int:
         return self.prefix[level] if level < len(self.prefix) else ANY[1]
 
     def tell(self) -> None:
         """Show everything but the figure."""
-        for level in range(len(self.choices)):
-            self._fill_choice(level)
-        self.controls.children = self.choices
+        for level, choice in enumerate(self.choices):
+            choice.offer(self._options(level))
+            choice.choose(self._code(level))
         super().tell()
         for output, table in zip((self.common, self.neighbours), self._tables()[::2], strict=True):
             output.value = _table_html(*table)
@@ -104,17 +101,11 @@ class CodebookExplorer(Panel):
         """The items."""
         return _table_html(*self._item_rows())
 
-    def _fill_choice(self, level: int) -> None:
-        options, choice = [ANY], self.choices[level]
-        if level <= len(self.prefix):
-            children = self.index.children(self.prefix[:level])
-            options += [(f"{code}: {count_of('item', count)}", code) for code, count in children]
-        if tuple(choice.options) != tuple(options):
-            # A new slider: one whose options are replaced keeps its old end for the key End.
-            discard(choice)
-            choice = self.choices[level] = self._choice(level, options)
-        choice.value = self._code(level)
-        choice.disabled = level > len(self.prefix)
+    def _options(self, level: int) -> list[tuple[str, int]]:
+        if level > len(self.prefix):
+            return []
+        children = self.index.children(self.prefix[:level])
+        return [ANY, *((f"{code}: {counted(count, 'item')}", code) for code, count in children)]
 
     # ---- what is said -----------------------------------------------------------------------
 
@@ -149,14 +140,14 @@ class CodebookExplorer(Panel):
         codes = self.semantic_ids.codes
         rows = [(code_text(codes[item].tolist()), self.dataset.title(item)) for item in shown]
         some = f", {len(shown)} of them:" if len(shown) < len(items) else ":"
-        caption = f"{count_of('item', len(items))} with this prefix{some}"
+        caption = f"{counted(len(items), 'item')} with this prefix{some}"
         return caption, ("semantic ID", "title"), rows
 
     def _neighbour_rows(self) -> Table:
         rows = []
         for near in self.index.neighbours(self.prefix, SHOWN_NEIGHBOURS):
             titles = some_titles(self.dataset, near.items, EXAMPLES)
-            size = count_of("item", len(near.items))
+            size = counted(len(near.items), "item")
             rows.append((code_text(near.prefix), titles, size, f"{near.distance:.2f}"))
         if self.index.vectors is None:
             caption = "Neighbours need the item vectors: CodebookExplorer(…, vectors=vectors)."
@@ -289,10 +280,8 @@ class PrefixIndex:
 
     def _rows(self, prefix: Prefix) -> Tensor:
         """Item indices (n,) of the prefix; ValueError if no item has it."""
-        codes = self.semantic_ids.codes
-        if len(prefix) <= codes.shape[1]:
-            same = codes[:, : len(prefix)] == torch.tensor(prefix, dtype=torch.int64)
-            rows = same.all(dim=1).nonzero()[:, 0]
+        if len(prefix) <= self.semantic_ids.levels:
+            rows = items_below(self.semantic_ids, prefix).nonzero()[:, 0]
             if len(rows):
                 return rows
         raise ValueError(f"No item's codes begin with {tuple(prefix)}.")

@@ -19,11 +19,12 @@ from nezha_lite.plots.collision_figures import (
     collision_figure,
     occupancy_figure,
 )
-from nezha_lite.plots.style import Figure, percent
+from nezha_lite.plots.numbers import counted, percent
+from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import make_quantizer
 from nezha_lite.widgets.background_task import BackgroundTask, Progress
-from nezha_lite.widgets.panel import Panel, count_of, one_of, paragraph
+from nezha_lite.widgets.panel import Panel, one_of, paragraph
 from nezha_lite.widgets.tables import html_table
 
 CODES = (8, 16, 32, 64, 128, 256)
@@ -40,29 +41,21 @@ class CollisionSimulator(Panel):
 
     Args:
         vectors: (N, D) item vectors; smaller catalogues are drawn from them, each within the next.
-        levels: at first, 1 to 4.
-        codes: per level at first, one of 8, 16, 32, 64, 128, 256.
-        items: of the catalogue at first: one of `sizes`, by default all.
         seed: of the draws and fits.
+        traits: first values of the traits.
 
-    The traits `levels`, `codes` and `items` may be set and observed; `point` is the
+    These traits may be given, set and observed: `levels`, 1 to 4; `codes` per level, one of 8, 16,
+    32, 64, 128, 256; and `items` of the catalogue, one of `sizes`, by default all. `point` is the
     `CollisionPoint` on show, or None where fitting failed; the widget then says why. A setting that
     was not measured yet is fitted by `work` first, which can be cancelled and waited for.
     """
 
-    levels = traitlets.Int(min=1, max=MAX_LEVELS)
-    codes = traitlets.Enum(CODES)
+    levels = traitlets.Int(3, min=1, max=MAX_LEVELS)
+    codes = traitlets.Enum(CODES, 64)
     items = traitlets.Int()
     refreshed_by = ("levels", "codes", "items")
 
-    def __init__(
-        self,
-        vectors: Tensor,
-        levels: int = 3,
-        codes: int = 64,
-        items: int | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, vectors: Tensor, seed: int = 0, **traits: Any) -> None:
         filled = vectors.ndim == 2 and len(vectors) > 0
         check(filled, "shape of vectors", tuple(vectors.shape), "(N, D), with N of 1 or more")
         self.vectors, self.seed = vectors, seed
@@ -72,7 +65,7 @@ class CollisionSimulator(Panel):
         self._problems: dict[Setting, str] = {}
         self._every_size = False
         self._drawing = RLock()  # a fit may end while a slider is moved
-        super().__init__(levels=levels, codes=codes, items=len(vectors) if items is None else items)
+        super().__init__(**{"items": len(vectors), **traits})
 
     def build(self) -> list[widgets.Widget]:
         """Controls, both figures and the ways out."""
@@ -205,10 +198,10 @@ class CollisionSimulator(Panel):
                 f"impossible: {point.crowd:,} items share all codes but the last, which has "
                 f"only {last} values"
             )
-        nearest = f"{same_length}; {count_of('item', surplus)} move to a free ID nearby"
+        nearest = f"{same_length}; {counted(surplus, 'item')} move to a free ID nearby"
         if point.n_items > point.space:
             nearest = f"impossible: {point.n_items:,} items, but only {point.space:,} IDs"
-        largest = count_of("item", point.largest)
+        largest = counted(point.largest, "item")
         shared = f"IDs stay as they are; one ID means up to {largest}, the popular first"
         ways = ("extra level", "optimal", "next best", "shared")
         return list(zip(ways, (longer, optimal, nearest, shared), strict=True))

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
-import torch
 import traitlets
 
-from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import Verification
-from nezha_lite.model import NezhaModel
 from nezha_lite.plots.beam_figures import (
     OUTCOMES,
     Node,
     Outcome,
-    PlacedNode,
+    TreeNode,
     beam_nodes,
-    place_nodes,
     tree_figure,
+    tree_nodes,
 )
-from nezha_lite.plots.style import Figure, code_text, probability
-from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.plots.numbers import code_text, probability
+from nezha_lite.plots.prefix_figures import items_below
+from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraph
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
 from nezha_lite.widgets.tables import ItemList, some_titles
@@ -56,36 +52,30 @@ class DecodeExplorer(DecodePanel):
         semantic_ids: the catalogue it was trained for.
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split.
-        beam: beam width at first, 1 to 64.
-        verification: "off", "final" or "prefix" at first.
-        temperature: of the drafts at first: 0.25, 0.5, 1, 2 or 4.
-        max_pruned: how many existing candidates below the beam are shown at each level.
+        traits: first values of the traits.
 
-    The traits `user`, `beam`, `verification`, `temperature`, `step` and `node` may be set and
-    observed. `step` is 0 after the prompt was read, l after level l, and L + 1 when the list is
-    ready; `node` is the (level, candidate) being explained, or (). `result` is the `DecodeResult`
-    on show, or None where decoding failed; the widget then says why.
+    These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification`, "off",
+    "final" or "prefix"; `temperature` of the drafts, 0.25, 0.5, 1, 2 or 4; `step`, which is 0 after
+    the prompt was read, l after level l, and L + 1 when the list is ready; and `node`, the
+    (level, candidate) being explained, or (). `max_pruned` is how many existing candidates below
+    the beam are shown at each level. `result` is the `DecodeResult` on show, or None where decoding
+    failed; the widget then says why.
     """
 
-    temperature = traitlets.Enum(TEMPERATURES)
+    temperature = traitlets.Enum(TEMPERATURES, 1.0)
+    max_pruned = traitlets.Int(3, min=0)
     step = traitlets.Int(min=0)
     node: Any = traitlets.Tuple()
     refreshed_by = ("user", "beam", "verification", "temperature", "step")
 
-    def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        dataset: InteractionDataset,
-        users: Sequence[int] | None = None,
-        beam: int = 10,
-        verification: Verification = "prefix",
-        temperature: float = 1.0,
-        max_pruned: int = 3,
-    ) -> None:
-        self.max_pruned, self.last_step = max_pruned, semantic_ids.levels + 1
-        traits = {"temperature": temperature, "step": self.last_step}
-        super().__init__(model, semantic_ids, dataset, users, beam, verification, traits)
+    @property
+    def last_step(self) -> int:
+        """The step of the finished list."""
+        return self.subject.semantic_ids.levels + 1
+
+    @traitlets.default("step")
+    def _finished(self) -> int:
+        return self.last_step
 
     @traitlets.validate("step")
     def _a_step(self, proposal: Any) -> int:
@@ -103,7 +93,7 @@ class DecodeExplorer(DecodePanel):
             return
         trace = self.decode(self.temperature)
         nodes = [] if trace is None else beam_nodes(trace, 0, self.max_pruned)
-        self.placed: list[PlacedNode] = place_nodes(nodes)
+        self.tree: list[TreeNode] = tree_nodes(nodes)
 
     def build(self) -> list[widgets.Widget]:
         """Controls, history, tree, explanation and list."""
@@ -188,9 +178,8 @@ class DecodeExplorer(DecodePanel):
 
     def explain(self, node: Node) -> str:
         """Why a draft lived or fell, in plain text."""
-        subject, codes = self.subject, torch.tensor(node.codes)
-        same = (subject.semantic_ids.codes[:, : node.level] == codes).all(dim=1)
-        items = same.nonzero()[:, 0].tolist()
+        subject = self.subject
+        items = items_below(subject.semantic_ids, node.codes).nonzero()[:, 0].tolist()
         text = f"Draft {code_text(node.codes)}: {node.outcome.value}"
         if node.outcome is Outcome.PRUNED:
             same_level = (other for other in self._nodes() if other.level == node.level)
@@ -204,22 +193,21 @@ class DecodeExplorer(DecodePanel):
         return f"{text}: {titles}." if titles else f"{text}."
 
     def _nodes(self) -> list[Node]:
-        return [row.node for row in self.placed]
+        return [row.node for row in self.tree]
 
     # ---- what is drawn ----------------------------------------------------------------------
 
-    def _tree(self) -> Figure:
-        ids, dataset = self.subject.semantic_ids, self.subject.dataset
-        return tree_figure(self.placed, ids.levels, self.step, ids, dataset, "The beam tree")
+    def _tree_figure(self) -> Figure:
+        ids = self.subject.semantic_ids
+        return tree_figure(self.tree, ids.levels, self.step, ids, self.subject.dataset)
 
     def _figure(self) -> Figure:
-        figure = self._tree()
-        return figure.add_trace(go.Scatter(RING).update(self._ring()))
+        return self._tree_figure().add_trace(go.Scatter(RING).update(self._ring()))
 
     def _ring(self) -> dict[str, list[float]]:
         """The position of the draft being explained."""
-        placed = next((row for row in self.placed if _name(row.node) == self.node), None)
-        return {"x": [placed.node.level], "y": [placed.y]} if placed else {"x": [], "y": []}
+        rows = [row for row in self.tree if _name(row.node) == self.node]
+        return {"x": [row.node.level for row in rows], "y": [row.y for row in rows]}
 
     def _recent(self) -> list[str]:
         history = self.subject.histories[self.user][-SHOWN_HISTORY:]
@@ -242,7 +230,7 @@ class DecodeExplorer(DecodePanel):
         """The step on show: settings, history, tree, and the finished list."""
         settings = f"{self.subject.introduction(self.user)} Beam width {self.beam}."
         history = [HISTORY, *self._recent()]
-        blocks: list[Any] = [[settings, *self.sentences()], history, self._tree()]
+        blocks: list[Any] = [[settings, *self.sentences()], history, self._tree_figure()]
         return [*blocks, self._list().lines()] if self._list_is_ready() else blocks
 
 

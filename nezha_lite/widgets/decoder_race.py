@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.bench.race import RACERS, Race, entry
-from nezha_lite.datasets import InteractionDataset
-from nezha_lite.decoding import Verification
-from nezha_lite.model import NezhaModel
 from nezha_lite.plots.speed_figures import race_figure
 from nezha_lite.plots.style import Figure
-from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets.background_task import BackgroundTask, Progress
 from nezha_lite.widgets.panel import WRAPPED, paragraph, some_of
 from nezha_lite.widgets.race_results import Raced, racer_name
@@ -36,30 +32,16 @@ class DecoderRace(DecodePanel):
         semantic_ids: the catalogue it was trained for.
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split.
-        decoders: which to race, of `bench.race.RACERS`.
-        beam: beam width at first, 1 to 128.
-        verification: at first, of the decoders that leave it open: "off", "final" or "prefix".
+        traits: first values of the traits.
 
-    The traits `user`, `beam`, `verification` and `decoders` may be set and observed; they count at
-    the next start. `raced` is the `Raced` on show.
+    These traits may be given, set and observed, and count at the next start: `user`; `beam`, 1 to
+    128; `verification`, "off", "final" or "prefix", of the decoders that leave it open; and
+    `decoders`, a tuple of names in `bench.race.RACERS`. `raced` is the `Raced` on show.
     """
 
-    beam = traitlets.Int(min=1, max=128)
-    decoders: Any = traitlets.Tuple()
+    beam = traitlets.Int(10, min=1, max=128)
+    decoders: Any = traitlets.Tuple(default_value=USUAL)
     refreshed_by = ("user", "beam", "verification", "decoders")
-
-    def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        dataset: InteractionDataset,
-        users: Sequence[int] | None = None,
-        decoders: Sequence[str] = USUAL,
-        beam: int = 10,
-        verification: Verification = "prefix",
-    ) -> None:
-        traits = {"decoders": tuple(decoders)}
-        super().__init__(model, semantic_ids, dataset, users, beam, verification, traits)
 
     def compute(self, change: Any = None) -> None:
         """The first race."""

@@ -16,7 +16,9 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.model.draft_head import at_least_float32
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.plots.agreement_figures import shares_figure
-from nezha_lite.plots.style import Figure, code_text, probability
+from nezha_lite.plots.numbers import code_text, probability
+from nezha_lite.plots.prefix_figures import items_below
+from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.panel import ChoiceBox, check_trait
 from nezha_lite.widgets.subject import SubjectPanel
 from nezha_lite.widgets.tables import some_titles
@@ -47,8 +49,9 @@ class DraftHeadExplorer(SubjectPanel):
         semantic_ids: the catalogue it was trained for.
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split.
+        traits: first values of the traits.
 
-    The traits `user` and `codes` (the ID so far, a tuple of 0 to L) may be set and observed;
+    The traits `user` and `codes` (the ID so far, a tuple of 0 to L) may be given, set and observed;
     `nexts` are the `NextCode`s on show, likeliest first.
 
     Raises:
@@ -87,9 +90,8 @@ class DraftHeadExplorer(SubjectPanel):
         self.before = self.codes[:level]
         self.log_prob, following = self.steps.after(self.before)
         self.average = self.steps.averages[level]
-        items = torch.bincount(
-            ids.codes[self._items_after(self.before), level], minlength=ids.radices[level]
-        )
+        following_codes = ids.codes[items_below(ids, self.before), level]
+        items = torch.bincount(following_codes, minlength=ids.radices[level])
         log_probs, codes = following.topk(min(SHOWN_CODES, len(following)))
         self.nexts = [
             NextCode(code, log_prob, float(self.average[code]), int(items[code]))
@@ -97,11 +99,6 @@ class DraftHeadExplorer(SubjectPanel):
         ]
         # Half the sum of differences: the least that must move for one to become the other.
         self.moved = float((following.exp() - self.average).abs().sum()) / 2
-
-    def _items_after(self, codes: tuple[int, ...]) -> torch.Tensor:
-        beginnings = self.subject.semantic_ids.codes[:, : len(codes)]
-        same = beginnings == torch.tensor(codes, dtype=torch.int64)
-        return same.all(dim=1).nonzero().flatten()
 
     def tell(self) -> None:
         """Show everything but the bars."""
@@ -150,7 +147,8 @@ class DraftHeadExplorer(SubjectPanel):
         log_prob = self.log_prob
         if complete:
             log_prob += float(self.steps.after(self.before)[1][self.codes[-1]])
-        items = self._items_after(self.codes).tolist()
+        below = items_below(self.subject.semantic_ids, self.codes)
+        items = below.nonzero().flatten().tolist()
         written = f"{code_text(self.codes)} has probability {probability(log_prob)}"
         titles = some_titles(self.subject.dataset, items, SHOWN_TITLES)
         if complete:

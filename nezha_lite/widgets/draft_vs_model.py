@@ -26,7 +26,8 @@ from nezha_lite.plots.agreement_figures import (
     compare_prefixes,
     shared_shares,
 )
-from nezha_lite.plots.style import Figure, code_text
+from nezha_lite.plots.numbers import code_text
+from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraphs, times
 from nezha_lite.widgets.subject import DecodePanel, Subject, verification_sentence
 from nezha_lite.widgets.tables import COMPARED, shared_items
@@ -51,13 +52,12 @@ class DraftAgainstModel(DecodePanel):
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split. The means are
             over them.
-        beam: beam width at first, 1 to 64; by default 10.
-        verification: "off", "final" or "prefix" (the default) at first, of all three decoders.
+        traits: first values of the traits.
 
-    The traits `user`, `beam`, `verification`, `level` and `prefix` may be set and observed;
-    `prefix` is the codes of the prefix explained, of `level` codes, or () where there is none.
-    `agreement` is the `UserAgreement` on show, or None where a decoder failed; the widget then says
-    why.
+    These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification` of all
+    three decoders, "off", "final" or "prefix"; `level`; and `prefix`, the `level` codes of the
+    prefix explained, or () where there is none. `agreement` is the `UserAgreement` on show, or None
+    where a decoder failed; the widget then says why.
     """
 
     level = traitlets.Int(1, min=1)

@@ -12,8 +12,9 @@ import traitlets
 
 from nezha_lite.datasets import shown_text
 from nezha_lite.plots.id_map_figures import MapMark, id_map_figure
+from nezha_lite.plots.numbers import code_text
 from nezha_lite.plots.static_svg import shortened
-from nezha_lite.plots.style import Figure, code_text
+from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.dynamic_catalogue import DynamicCatalogue, Served
 from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, check_trait, figure_widget, redraw
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
@@ -35,13 +36,12 @@ class HallucinationLab(DecodePanel):
         semantic_ids: the catalogue it was trained for.
         dataset: for users, titles and categories.
         users: indices of the users on offer; by default eight of the test split.
-        beam: beam width at first, 1 to 64; by default 50.
-        verification: "off", "final" or "prefix" (the default) at first, for the list; the drafts
-            on the map are never checked while they are made.
+        traits: first values of the traits.
 
-    The traits `user`, `beam`, `verification`, `removed` (a tuple of items), `forbidden` (a
-    category, or "") and `square` (the first two codes of the IDs looked into) may be set and
-    observed; `served` are the drafts and the list on show.
+    These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification` of the
+    list, "off", "final" or "prefix" (the drafts on the map are never checked while they are made);
+    `removed`, a tuple of items; `forbidden`, a category, or ""; and `square`, the first two codes
+    of the IDs looked into. `served` are the drafts and the list on show.
     """
 
     removed: Any = traitlets.Tuple()

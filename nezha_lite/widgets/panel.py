@@ -59,11 +59,17 @@ class Panel(widgets.VBox):
 
     Attributes:
         refreshed_by: names of the traits whose change makes a new state.
+
+    Raises:
+        TypeError: for a first value of a trait that the panel does not have.
     """
 
     refreshed_by: tuple[str, ...] = ()
 
     def __init__(self, **traits: Any) -> None:
+        if unknown := traits.keys() - self.traits().keys():
+            own = ", ".join(self.refreshed_by)
+            raise TypeError(f"{type(self).__name__} has no trait {min(unknown)!r}, but {own}.")
         self._keys = KeyKeeper()
         self._figures: list[tuple[go.FigureWidget, Callable[[], go.Figure]]] = []
         self.summary, self.table = widgets.HTML(), widgets.HTML()
@@ -193,12 +199,13 @@ class Panel(widgets.VBox):
 
 
 class ChoiceBox(widgets.HBox):
-    """A slider whose options change, and its buttons; disabled and at "none" without options.
+    """A slider whose options change, and its buttons; disabled without options.
 
     Args:
         name: description of the slider.
         actions: description of each button, and what it does.
-        on_choice: receives every new value of the slider; "" where there is none.
+        on_choice: receives every new value of the slider.
+        empty: the only option, label and value, where there are none.
     """
 
     def __init__(
@@ -206,10 +213,11 @@ class ChoiceBox(widgets.HBox):
         name: str,
         actions: dict[str, Callable[[], None]] | None = None,
         on_choice: Callable[[Any], None] = lambda value: None,
+        empty: tuple[str, Any] = NO_OPTION,
     ) -> None:
-        self.name, self.on_choice = name, on_choice
+        self.name, self.on_choice, self.empty = name, on_choice, empty
         # Only the slider's own box changes, so that a pressed button keeps the keyboard's focus.
-        self.holder = widgets.Box([self._slider([NO_OPTION])])
+        self.holder = widgets.Box([self._slider([empty])])
         self.buttons = [widgets.Button(description=text) for text in actions or {}]
         for button, action in zip(self.buttons, (actions or {}).values(), strict=True):
             button.on_click(partial(self._press, action))
@@ -234,11 +242,13 @@ class ChoiceBox(widgets.HBox):
         """Replace the options; the slider keeps its index as far as there are enough options."""
         for button in self.buttons:
             button.disabled = not options
-        options, old = options or [NO_OPTION], self.slider
+        options, old = options or [self.empty], self.slider
         if list(old.options) != options:
             # A new slider: one whose options are replaced keeps its old end for the key End.
             self.holder.children = [self._slider(options, old.index)]
-            discard(old)
+            # Closed with its style and layout, which would stay.
+            for part in (old, old.style, old.layout):
+                part.close()
             self._name_choice()
 
     def choose(self, value: Any) -> None:
@@ -249,7 +259,7 @@ class ChoiceBox(widgets.HBox):
     def _slider(self, options: list[tuple[str, Any]], index: int = 0) -> widgets.SelectionSlider:
         new = slider(self.name, options)
         new.index = min(index, len(options) - 1)
-        new.disabled = options == [NO_OPTION]
+        new.disabled = options == [self.empty]
         new.observe(lambda change: self.on_choice(change.new), "value")
         new.observe(lambda _: self._name_choice(), "index")
         return new
@@ -282,12 +292,6 @@ def toggle_buttons(
     # Sliders have this class by themselves. Without it, the label stands above the buttons.
     buttons.add_class("widget-inline-hbox")
     return buttons
-
-
-def discard(control: widgets.DOMWidget) -> None:
-    """Close a control that is no longer shown, with its style and layout, which would stay."""
-    for part in (control, control.style, control.layout):
-        part.close()
 
 
 def figure_widget(figure: go.Figure) -> go.FigureWidget:
@@ -330,11 +334,6 @@ def paragraph(text: str) -> str:
 def paragraphs(texts: Iterable[str]) -> str:
     """Plain texts as HTML, one paragraph each."""
     return "".join(map(paragraph, texts))
-
-
-def count_of(noun: str, count: int) -> str:
-    """A count and its noun: "1 item", "1,512 items"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def times(count: int) -> str:

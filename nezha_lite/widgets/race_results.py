@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from nezha_lite.bench.race import Finish, entry
 from nezha_lite.decoding import DecodeResult, Verification
 from nezha_lite.decoding.item_lists import item_lists
+from nezha_lite.plots.numbers import counted
 from nezha_lite.plots.speed_figures import RaceBar
 from nezha_lite.plots.style import decoder_style
-from nezha_lite.widgets.panel import count_of, times
+from nezha_lite.widgets.panel import times
 from nezha_lite.widgets.subject import Subject
 from nezha_lite.widgets.tables import COMPARED, NARROW, ItemList, ListRow, html_table, shared_items
 
@@ -118,7 +119,7 @@ class Raced:
                 f"{length} items."
             )
         others = [
-            f"'{one.name}' lists {one.shared_with(reference)} after {count_of('call', one.calls)}"
+            f"'{one.name}' lists {one.shared_with(reference)} after {counted(one.calls, 'call')}"
             for one in self.entrants
             if one not in (nezha, reference)
         ]
@@ -128,7 +129,7 @@ class Raced:
     def _hallucinations(self) -> Iterator[str]:
         for one in self.entrants:
             if one.missing:
-                yield f"'{one.name}' lists {count_of('ID', one.missing)} that no item has."
+                yield f"'{one.name}' lists {counted(one.missing, 'ID')} that no item has."
         if self.entrants and not any(one.missing for one in self.entrants):
             yield "Every ID in the lists exists."
 

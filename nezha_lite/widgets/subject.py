@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -94,7 +94,7 @@ class SubjectPanel(Panel):
         semantic_ids: the catalogue it was trained for.
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split.
-        traits: first values of further traits.
+        traits: first values of the panel's traits.
     """
 
     user = traitlets.Int()
@@ -105,10 +105,10 @@ class SubjectPanel(Panel):
         semantic_ids: SemanticIds,
         dataset: InteractionDataset,
         users: Sequence[int] | None = None,
-        traits: Mapping[str, Any] | None = None,
+        **traits: Any,
     ) -> None:
         self.subject = Subject(model, semantic_ids, dataset, users)
-        super().__init__(user=self.subject.users[0], **traits or {})
+        super().__init__(**{"user": self.subject.users[0], **traits})
 
     @traitlets.validate("user")
     def _on_offer(self, proposal: Any) -> Any:
@@ -121,38 +121,16 @@ class SubjectPanel(Panel):
 
 
 class DecodePanel(SubjectPanel):
-    """A panel about decoding for one user; `problem` says why that failed, and is empty otherwise.
+    """A panel about decoding for one user.
 
-    Args:
-        model: a trained model.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users and titles.
-        users: indices of the users on offer; by default eight of the test split.
-        beam: beam width at first; by default that of the class.
-        verification: "off", "final" or "prefix" at first; by default that of the class.
-        traits: first values of further traits.
-
-    `result` is the last `DecodeResult`, or None where decoding failed.
+    `result` is the last `DecodeResult`, or None where decoding failed; `problem` then says why, and
+    is empty otherwise.
     """
 
     beam: Any = traitlets.Int(10, min=1, max=64)
     verification = traitlets.Enum(VERIFICATIONS, "prefix")
-
-    def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        dataset: InteractionDataset,
-        users: Sequence[int] | None = None,
-        beam: int | None = None,
-        verification: Verification | None = None,
-        traits: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.result: DecodeResult | None = None
-        self.problem = ""
-        settings = {"beam": beam, "verification": verification, **(traits or {})}
-        settings = {name: value for name, value in settings.items() if value is not None}
-        super().__init__(model, semantic_ids, dataset, users, settings)
+    result: DecodeResult | None = None
+    problem = ""
 
     def decode_controls(self) -> list[widgets.DOMWidget]:
         """User, beam width and verification."""

@@ -11,7 +11,7 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import DecodeResult
 from nezha_lite.decoding.item_lists import NOT_FOUND
 from nezha_lite.plots.beam_figures import item_label
-from nezha_lite.plots.style import code_text
+from nezha_lite.plots.numbers import code_text
 from nezha_lite.semantic_ids import SemanticIds
 
 _SPACED = "padding:2px 12px 2px 0;vertical-align:top;overflow-wrap:anywhere"

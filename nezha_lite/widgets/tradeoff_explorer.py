@@ -10,7 +10,8 @@ import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.common.results import ResultRow
-from nezha_lite.plots.style import Figure, decoder_style, number
+from nezha_lite.plots.numbers import number
+from nezha_lite.plots.style import Figure, decoder_style
 from nezha_lite.plots.tradeoff_figures import (
     TradeoffPoint,
     selected_points_figure,
@@ -20,11 +21,7 @@ from nezha_lite.plots.tradeoff_figures import (
 from nezha_lite.widgets.panel import DESCRIPTION, WRAPPED, Panel, one_of, some_of, toggle_buttons
 from nezha_lite.widgets.tables import html_table
 
-METRICS = {
-    "recall@10": "Recall@10",
-    "ndcg@10": "NDCG@10",
-    "valid": "share of the list that exists",
-}
+METRICS = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10", "valid": "share of the list that exists"}
 ALL = "all"
 STEPS = (1, 1.5, 2, 3, 5, 7)  # budgets in every decade of milliseconds
 HEADS = ("decoder", "verifier", "beam", "ms", *METRICS, "")
@@ -39,30 +36,26 @@ class TradeoffExplorer(Panel):
         speed_rows: rows with median_ms, at one batch size and history.
         quality_rows: rows with recall@10, ndcg@10 and valid; joined to the others by decoder,
             verifier and beam.
-        metric: the quality at first: "recall@10", "ndcg@10" or "valid".
-        budget: milliseconds at first, one of those on the slider; infinite for none.
+        traits: first values of the traits.
 
     Raises:
         ValueError: if no decoder was measured for both.
 
-    The traits `metric`, `beam` (0 for all), `verifier` ("all" or one of those measured),
-    `decoders` (a tuple of names) and `budget` may be set and observed; `points` are those on
+    These traits may be given, set and observed: `metric`, "recall@10", "ndcg@10" or "valid";
+    `beam`, 0 for all; `verifier`, "all" or one of those measured; `decoders`, a tuple of names; and
+    `budget`, milliseconds, one of those on the slider, infinite for none. `points` are those on
     show, the fastest first, and `best` is the best within the budget, or None.
     """
 
-    metric = traitlets.Enum(tuple(METRICS))
+    metric = traitlets.Enum(tuple(METRICS), "recall@10")
     beam = traitlets.Int()
     verifier = traitlets.Unicode(ALL)
     decoders: Any = traitlets.Tuple()
-    budget = traitlets.Float()
+    budget = traitlets.Float(math.inf)
     refreshed_by = ("metric", "beam", "verifier", "decoders", "budget")
 
     def __init__(
-        self,
-        speed_rows: Sequence[ResultRow],
-        quality_rows: Sequence[ResultRow],
-        metric: str = "recall@10",
-        budget: float = math.inf,
+        self, speed_rows: Sequence[ResultRow], quality_rows: Sequence[ResultRow], **traits: Any
     ) -> None:
         self.everything = {
             name: tradeoff_points(speed_rows, quality_rows, name) for name in METRICS
@@ -79,7 +72,7 @@ class TradeoffExplorer(Panel):
             "verifier": [(name, name) for name in verifiers],
             "budget": [*((f"{ms:g} ms", ms) for ms in _budgets(measured)), ("none", math.inf)],
         }
-        super().__init__(metric=metric, decoders=self.names, budget=budget)
+        super().__init__(**{"decoders": self.names, **traits})
 
     def build(self) -> list[widgets.Widget]:
         """Controls, sentences, figure and table."""

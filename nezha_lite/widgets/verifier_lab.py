@@ -25,11 +25,11 @@ class VerifierLab(DecodePanel):
         semantic_ids: the catalogue it was trained for.
         dataset: for users and titles.
         users: indices of the users on offer; by default eight of the test split.
-        beam: beam width at first, one of 1, 2, 5, 10, 20, 50, 100, 200, 500; by default 50.
-        verification: "off" (the default), "final" or "prefix" at first.
+        traits: first values of the traits.
 
-    The traits `user`, `beam` and `verification` may be set and observed; `result` is the
-    `DecodeResult` on show, or None where decoding failed; the widget then says why.
+    These traits may be given, set and observed: `user`; `beam`, one of 1, 2, 5, 10, 20, 50, 100,
+    200, 500; and `verification`, "off", "final" or "prefix". `result` is the `DecodeResult` on
+    show, or None where decoding failed; the widget then says why.
     """
 
     beam = traitlets.Enum(BEAMS, 50)

@@ -15,9 +15,9 @@ from nezha_lite.bench.capacity import (
     poisson_arrivals,
     serve,
     servers_needed,
-    services_from_rows,
     simulate,
 )
+from nezha_lite.bench.services import services_from_rows
 from nezha_lite.common.results import ResultRow
 from tests.helpers.rows import row_of
 
@@ -166,7 +166,7 @@ def test_a_batch_by_hand() -> None:
 
 def test_between_measured_batches_time_runs_straight() -> None:
     assert [GROWING.milliseconds(size) for size in (1, 2, 5, 8)] == [4, 5, 8, 11]
-    with pytest.raises(ValueError, match="batch is 9; for 'growing' times are known from 1 to 8"):
+    with pytest.raises(ValueError, match="batch is 9, but must be 1 to 8, the measured"):
         GROWING.milliseconds(9)
 
 
@@ -185,7 +185,7 @@ def test_services_come_from_measured_rows() -> None:
         Service("a", ((1, 3.0), (4, 6.0)), 1.5),
         Service("b", ((1, 9.0),)),
     )
-    with pytest.raises(ValueError, match="Two rows are a with a batch of 4"):
+    with pytest.raises(ValueError, match="batch of a is 4, but must be in one row"):
         services_from_rows([*rows, rows[0]])
     with pytest.raises(ValueError, match=r"points of 'a' have batch sizes \[4\]"):
         services_from_rows(rows[:1])
@@ -195,7 +195,7 @@ def test_services_come_from_measured_rows() -> None:
     ("make", "message"),
     [
         (lambda: Service("x", ()), "batch sizes"),
-        (lambda: Service("x", ((1, 2.0), (1, 3.0))), r"\[1, 1\], not rising from 1"),
+        (lambda: Service("x", ((1, 2.0), (1, 3.0))), r"\[1, 1\], but must be ascending from 1"),
         (lambda: Service("x", ((1, 0.0),)), "batch 1 in points is 0.0"),
         (lambda: Service("x", ((1, math.inf),)), "finite number above 0"),
         (lambda: Service("x", ((1, 1.0),), 0.9), "jitter is 0.9"),

@@ -125,7 +125,7 @@ def test_a_process_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> Non
     ("arguments", "message"),
     [
         ({"kinds": ["rq-kmeans", "made-up"]}, "'made-up'"),
-        ({"kinds": []}, "kinds is empty"),
+        ({"kinds": []}, r"kinds is \[\], but must be one quantizer"),
         ({"threads": 0}, "threads is 0"),
         ({"levels": 0}, "levels is 0"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nezha_lite.common import memory
-from nezha_lite.common.memory import free_memory, out_of_memory, peak_memory, resident_memory
+from nezha_lite.common.memory import free_memory, out_of_memory, peak_memory
 from tests.helpers.runs import python
 
 CPU = torch.device("cpu")
@@ -52,9 +52,10 @@ def test_a_real_lack_of_memory_is_one_also_while_it_is_handled() -> None:
 def test_probes_see_what_a_process_holds() -> None:
     """In a process of its own: others' peaks and garbage would hide 64 MiB."""
     code = (
-        "import torch; from nezha_lite.common.memory import peak_memory, resident_memory;"
-        f"before = resident_memory(); tensor = torch.ones(64 * {MIB}, dtype=torch.uint8);"
-        "during = resident_memory(); del tensor; after, peak = resident_memory(), peak_memory();"
+        "import torch; from nezha_lite.common.memory import _proc_bytes, peak_memory;"
+        "held = lambda: _proc_bytes('/proc/self/status', 'VmRSS:');"
+        f"before = held(); tensor = torch.ones(64 * {MIB}, dtype=torch.uint8);"
+        "during = held(); del tensor; after, peak = held(), peak_memory();"
         "print(during - before, during - after, peak - during)"
     )
     done = python("-c", code)
@@ -76,7 +77,7 @@ def test_free_memory_is_a_part_of_the_machines() -> None:
 def test_a_system_that_does_not_tell_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_proc_bytes", lambda file, field: None)
     monkeypatch.setattr(sys, "platform", "win32")
-    assert (resident_memory(), peak_memory(CPU), free_memory(CPU)) == (None, None, None)
+    assert (peak_memory(CPU), free_memory(CPU)) == (None, None)
     assert free_memory(torch.device("meta")) is None
 
 

@@ -83,7 +83,7 @@ def test_agreement_equals_plain_sets(
 
 
 def test_no_more_than_three_series_fit() -> None:
-    with pytest.raises(ValueError, match="There are 4 series"):
+    with pytest.raises(ValueError, match="number of series is 4"):
         shares_figure({name: [1.0] for name in "abcd"})
     assert [len(trace.x) for trace in shares_figure({"a": [1.0, 0.5], "b": []}).data] == [2, 0, 2]
 

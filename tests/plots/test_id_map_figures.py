@@ -31,7 +31,7 @@ def test_the_greys_are_the_items_of_every_square(levels: int) -> None:
             square: 1 if items == 1 else 2 if items < 4 else 4 for square, items in expected.items()
         }
         ElementTree.fromstring(figure_svg(figure))
-    with pytest.raises(ValueError, match=f"has {levels} codes"):
+    with pytest.raises(ValueError, match=f"must be of 0 to {levels - 1} codes"):
         id_map_figure(ids, [], (), tuple(codes[0]))
 
 

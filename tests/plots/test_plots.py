@@ -28,10 +28,11 @@ from nezha_lite.plots.beam_figures import (
     beam_nodes,
     draft_counts,
     drafts_figure,
-    place_nodes,
+    tree_nodes,
 )
+from nezha_lite.plots.numbers import number
 from nezha_lite.plots.static_svg import page_svg
-from nezha_lite.plots.style import TEMPLATE, number
+from nezha_lite.plots.style import TEMPLATE
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import HashSetVerifier
 from tests.helpers.hostile import MARKUP
@@ -84,8 +85,8 @@ def every_figure(model: NezhaModel) -> list[Figure]:
         lines_figure({HOSTILE: ([1, 2], [3, 4]), "b": ([1], [1])}, HOSTILE, "y", HOSTILE, HOSTILE),
         attention_mask_figure(torch.eye(2, dtype=torch.bool), [HOSTILE, "b"], HOSTILE, HOSTILE),
         id_space_figure(IDS),
-        drafts_figure(draft_counts(trace, 0), HOSTILE),
-        beam_tree_figure(trace, 0, IDS, TITLED, title=HOSTILE),
+        drafts_figure(draft_counts(trace, 0)),
+        beam_tree_figure(trace, 0, IDS, TITLED),
     ]
 
 
@@ -198,10 +199,13 @@ def test_a_logarithmic_axis_gives_equal_room_to_equal_ratios() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: bars_figure(["a"], [1, 2]), "1 names, 2 values"),
-        (lambda: bars_figure(["a"], [1], [1, 2]), "2 errors"),
-        (lambda: lines_figure({"s": ([1], [1, 2])}, "x", "y"), "'s' has 1 x but 2 y"),
-        (lambda: lines_figure({"s": ([0, 1], [1, 2])}, "x", "y", log_x=True), "x = 0"),
+        (lambda: bars_figure(["a"], [1, 2]), r"is \[1, 2, 2\], but must be equal"),
+        (lambda: bars_figure(["a"], [1], [1, 2]), r"is \[1, 1, 2\]"),
+        (
+            lambda: lines_figure({"s": ([1], [1, 2])}, "x", "y"),
+            "number of y of 's' is 2",
+        ),
+        (lambda: lines_figure({"s": ([0, 1], [1, 2])}, "x", "y", log_x=True), "x of 's' is"),
         (lambda: attention_mask_figure(torch.ones(2, 3).bool(), ["a", "b"]), r"\(2, 3\)"),
     ],
 )
@@ -269,8 +273,8 @@ def test_every_node_has_the_fate_that_a_recount_gives_it(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_edges_of_the_tree_do_not_cross(model: NezhaModel, mode: str) -> None:
-    placed = place_nodes(beam_nodes(decode(model, mode, 12), 0))
-    for one, two in combinations(placed, 2):
+    rows = tree_nodes(beam_nodes(decode(model, mode, 12), 0))
+    for one, two in combinations(rows, 2):
         if one.node.level == two.node.level:
             assert (one.parent_y - two.parent_y) * (one.y - two.y) >= 0
 

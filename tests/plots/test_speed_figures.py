@@ -213,9 +213,9 @@ def test_names_with_room_stay_where_their_lines_end() -> None:
 
 @pytest.mark.parametrize(("xs", "ys"), [([], []), ([1], [1, 2]), ([1, 2], [0, 1]), ([-1], [1])])
 def test_lines_that_cannot_be_drawn_are_named(xs: list[float], ys: list[float]) -> None:
-    with pytest.raises(ValueError, match="'one' needs as many x as y"):
+    with pytest.raises(ValueError, match=r"line 'one' is .*, but must be as many x as y"):
         labelled_lines_figure([Line(SeriesStyle("one", "#000000"), xs, ys)], "", "", "", "", [])
-    with pytest.raises(ValueError, match="no lines"):
+    with pytest.raises(ValueError, match=r"lines is \[\], but must be one"):
         labelled_lines_figure([], "", "", "", "", [])
 
 

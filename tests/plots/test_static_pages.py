@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import nbformat
+import pytest
 from nbconvert import HTMLExporter
 
 from tests.helpers.for_each import for_each
@@ -51,6 +52,7 @@ def test_a_notebook_that_is_not_trusted_shows_the_same_picture(path: Path) -> No
         assert image.attrib["alt"] == data["text/plain"]
 
 
+@pytest.mark.slow
 @every_page
 def test_html_made_by_nbconvert_shows_the_pictures(path: Path) -> None:
     page, _ = HTMLExporter().from_filename(str(path))

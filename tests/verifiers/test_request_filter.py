@@ -264,7 +264,7 @@ def test_a_filter_can_be_padded_and_its_tensors_exchanged() -> None:
         *([[True] * 5] * 2),
     ]
     assert filtered.padded_to(3).signature == filtered.signature != padded.signature
-    with pytest.raises(ValueError, match="batch is 2, but this filter already has 3 rows"):
+    with pytest.raises(ValueError, match="batch is 2, but must be at least the 3 rows of this"):
         filtered.padded_to(2)
 
     for_all = RequestFilter.build(ids, verifier, deny=[[2]])

@@ -6,10 +6,11 @@ import ipywidgets
 import pytest
 import traitlets
 
-from nezha_lite.bench.capacity import PAPER_SERVICES, Cluster, Service, servers_needed, simulate
+from nezha_lite.bench.capacity import servers_needed, simulate
+from nezha_lite.bench.services import PAPER_SERVICES, Cluster, Service
 from nezha_lite.plots import figure_svg
 from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_style
-from nezha_lite.plots.style import number
+from nezha_lite.plots.numbers import number
 from nezha_lite.widgets import CapacityPlanner
 from nezha_lite.widgets.capacity_planner import DEADLINES, RATES, REQUESTS
 from tests.plots.test_static_layout import assert_readable

@@ -135,14 +135,14 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 def test_sliders_and_prefix_follow_each_other(explorer: CodebookExplorer) -> None:
     def read(name: str) -> list[object]:
-        return [getattr(choice, name) for choice in explorer.controls.children]
+        return [getattr(choice.slider, name) for choice in explorer.choices]
 
     assert read("description") == ["Code 1", "Code 2", "Code 3"]
     assert read("disabled") == [False, True, True]
     explorer.prefix = tuple(IDS.codes[7, :2].tolist())
     assert read("value") == [*explorer.prefix, -1]
     assert read("disabled") == [False, False, False]
-    first, _, third = explorer.choices
+    first, _, third = (choice.slider for choice in explorer.choices)
     third.value = third.options[1][1]
     assert explorer.prefix == (*IDS.codes[7, :2].tolist(), third.value)
     # Another first code closes what was open below it.
@@ -150,14 +150,14 @@ def test_sliders_and_prefix_follow_each_other(explorer: CodebookExplorer) -> Non
     first.value = other
     assert explorer.prefix == (other,)
     assert read("value") == [other, -1, -1]
-    assert explorer.choices[0] is first, "the one in use keeps the keyboard's focus"
+    assert explorer.choices[0].slider is first, "the one in use keeps the keyboard's focus"
     first.value = -1
     assert explorer.prefix == ()
 
 
 def test_every_option_leads_to_items(explorer: CodebookExplorer) -> None:
     explorer.prefix = tuple(IDS.codes[3, :1].tolist())
-    for label, code in explorer.choices[1].options[1:]:
+    for label, code in explorer.choices[1].slider.options[1:]:
         count = len(explorer.index.items((*explorer.prefix, code)))
         assert label == f"{code}: {count} item{'' if count == 1 else 's'}"
 
@@ -231,7 +231,8 @@ def test_the_static_form_is_the_same_each_time_and_readable() -> None:
 
 
 def test_every_control_says_what_it_is(explorer: CodebookExplorer) -> None:
-    for child in (*explorer.children, *explorer.controls.children):
+    sliders = [choice.slider for choice in explorer.choices]
+    for child in (*explorer.children, *sliders):
         interactive = hasattr(child, "value") and not isinstance(child, ipywidgets.HTML)
         assert not interactive or child.description
 
@@ -274,7 +275,7 @@ def test_a_zoom_is_redrawn_as_if_it_were_new(explorer: CodebookExplorer) -> None
 def test_a_zoom_into_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="begin with"):
         prefix_zoom_figure(IDS, (0, 4))
-    with pytest.raises(ValueError, match="longer than 3 codes"):
+    with pytest.raises(ValueError, match=r"prefix is \(0, 0, 0, 0\), but must be at most 3"):
         prefix_zoom_figure(IDS, (0, 0, 0, 0))
 
 
@@ -283,5 +284,5 @@ def test_residuals_show_lengths_and_groups() -> None:
     assert list(figure.data[0].y) == [1.0, 0.625, 0.5]
     assert figure.data[1].text == ("1.00 (1,512 items)", "0.62 (30 items)", "0.50 (1 item)")
     assert_readable(figure_svg(figure))
-    with pytest.raises(ValueError, match="3 lengths and 2 groups"):
+    with pytest.raises(ValueError, match="must be one number for each of 3 lengths"):
         residual_figure([1, 2, 3], [1, 2])

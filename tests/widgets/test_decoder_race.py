@@ -39,7 +39,7 @@ def model() -> NezhaModel:
 
 def race_of(model: NezhaModel, **settings: object) -> DecoderRace:
     """With all decoders, each timed once."""
-    race = DecoderRace(model, IDS, DATASET, **{"decoders": RACERS, "beam": 12} | settings)
+    race = DecoderRace(model, IDS, DATASET, **{"decoders": tuple(RACERS), "beam": 12} | settings)
     race.run(turns=1, calls=1)
     return race
 

@@ -12,7 +12,7 @@ import traitlets
 
 from nezha_lite.decoding import NezhaDecoder
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots.style import probability
+from nezha_lite.plots.numbers import probability
 from nezha_lite.widgets import DraftHeadExplorer, draft_head_explorer
 from nezha_lite.widgets.draft_head_explorer import HeadSteps
 from tests.helpers.hostile import ELEMENT, HOSTILE, fresh_model, hostile_dataset, hostile_ids

@@ -3,7 +3,7 @@
 import pytest
 from ipywidgets.widgets.widget import _instances
 
-from nezha_lite.widgets import CodebookExplorer
+from nezha_lite.widgets import CodebookExplorer, CollisionSimulator
 from nezha_lite.widgets.panel import ChoiceBox, Panel
 from tests.widgets.test_codebook_explorer import IDS, VECTORS, dataset
 
@@ -46,6 +46,13 @@ def test_the_slider_stays_at_its_place_as_far_as_it_can(length: int, index: int)
     box.slider.index = 2
     box.offer([(f"other {number}", -number) for number in range(length)])
     assert box.slider.index == index
+
+
+def test_a_trait_that_a_panel_does_not_have_is_refused() -> None:
+    with pytest.raises(TypeError, match="Simulator has no trait 'level', but levels, codes, items"):
+        CollisionSimulator(VECTORS, level=3)
+    with pytest.raises(TypeError, match="Panel has no trait 'user'"):
+        Panel(user=1)
 
 
 class Words(Panel):

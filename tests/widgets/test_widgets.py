@@ -220,7 +220,7 @@ def test_the_tree_grows_with_the_steps(explorer: DecodeExplorer) -> None:
     for step in (1, 2, 3, 4):
         explorer.step = step
         sizes.append(marks(explorer))
-        shown = [row for row in explorer.placed if row.node.level <= step]
+        shown = [row for row in explorer.tree if row.node.level <= step]
         assert len(explorer.node_choice.slider.options) == len(shown) + 1 == sizes[-1] + 1
     assert sizes[0] < sizes[1] < sizes[2] == sizes[3]
     assert "<table" in explorer.table.value
@@ -252,7 +252,7 @@ def test_temperature_changes_scores_and_says_so(explorer: DecodeExplorer) -> Non
 
 
 def test_a_pruned_draft_names_the_score_it_missed(explorer: DecodeExplorer) -> None:
-    pruned = [row.node for row in explorer.placed if row.node.outcome is Outcome.PRUNED]
+    pruned = [row.node for row in explorer.tree if row.node.outcome is Outcome.PRUNED]
     assert explorer.result is not None
     assert explorer.result.trace is not None
     for node in pruned:
@@ -284,7 +284,7 @@ def test_rejections_are_told_level_by_level(explorer: DecodeExplorer) -> None:
 def test_a_draft_explains_itself(explorer: DecodeExplorer, mode: str) -> None:
     explorer.verification = mode
     codes = IDS.codes.tolist()
-    for row in explorer.placed:
+    for row in explorer.tree:
         node = row.node
         explorer.node = (node.level, node.candidate)
         text = html.unescape(explorer.explanation.value)
@@ -300,7 +300,7 @@ def test_a_click_on_a_mark_explains_that_mark(explorer: DecodeExplorer) -> None:
     explorer.beam = 12
     fates = {trace.name: place for place, trace in enumerate(explorer.figure.data) if trace.name}
     place = fates["rejected: does not exist"]
-    wanted = [row.node for row in explorer.placed if row.node.outcome is Outcome.REJECTED][2]
+    wanted = [row.node for row in explorer.tree if row.node.outcome is Outcome.REJECTED][2]
 
     class Points:
         trace_index, point_inds = place, [2]
@@ -312,20 +312,20 @@ def test_a_click_on_a_mark_explains_that_mark(explorer: DecodeExplorer) -> None:
 
 
 def test_an_explanation_is_about_the_decode_on_show(explorer: DecodeExplorer) -> None:
-    best = explorer.placed[0].node  # the likeliest first code is so at every temperature
+    best = explorer.tree[0].node  # the likeliest first code is so at every temperature
     explorer.node = (best.level, best.candidate)
     explanations = {explorer.explanation.value}
     for temperature in (4.0, 0.25):
         explorer.temperature = temperature
         assert explorer.node == (best.level, best.candidate)
-        node = explorer.placed[0].node
+        node = explorer.tree[0].node
         assert f"(log-probability {node.log_prob:.2f})" in explorer.explanation.value
         explanations.add(explorer.explanation.value)
     assert len(explanations) == 3
 
 
 def test_a_draft_out_of_sight_is_no_longer_explained(explorer: DecodeExplorer) -> None:
-    last = explorer.placed[-1].node
+    last = explorer.tree[-1].node
     explorer.node = (last.level, last.candidate)
     explorer.step = 1
     assert explorer.node == ()

@@ -1,10 +1,9 @@
-"""The study: variants (each one change away from `nezha`), presets, systems, comparisons."""
+"""The study: variants (each differs from `nezha` in one thing), presets, systems, comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from nezha_lite.common.checks import check, check_counts
@@ -21,10 +20,10 @@ BOTH = (HEAD, BACKBONE)
 
 @dataclass(frozen=True)
 class Variant:
-    """A model to train, by what sets it apart from `nezha`, and how its test users are decoded.
+    """A model to train, by its differences from `nezha`, and how its test users are decoded.
 
     Attributes:
-        says: what it is, in a few words for a table.
+        says: its description in a table, a few words.
         settings: fields of `NezhaConfig` that differ.
         ids: fields of `Identifiers` that differ.
         decoded: (decoder, verification) pairs.
@@ -41,48 +40,46 @@ class Variant:
 
 
 _STRONG = {"item_memory": True, "candidate_embeddings": 1}
-VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {
-        "nezha": Variant(
-            "joint loss, placeholders, transition",
-            decoded=(*BOTH, ("nezha", "off"), ("nezha", "final"), ("parallel-heads", "prefix")),
-            head_agreement=True,
-        ),
-        "backbone-only": Variant(
-            "trained to write codes one by one; no draft head",
-            settings={"draft_weight": 0.0},
-            decoded=(BACKBONE,),
-        ),
-        "head-only": Variant("the draft loss alone (the paper's)", {"next_code_weight": 0.0}),
-        "no-placeholders": Variant("the head reads h_0 alone", {"placeholders": False}),
-        "no-transition": Variant("parallel heads, trained so", {"transition": "none"}),
-        "three-levels": Variant(
-            "a level more, the paper's number; the same codes a level",
-            ids={"levels": 3},
-            decoded=(*BOTH, ("nezha", "off"), ("parallel-heads", "prefix")),
-            head_agreement=True,
-        ),
-        "item-memory": Variant("an embedding for each item in the history", {"item_memory": True}),
-        "candidates": Variant(
-            "the last code is chosen among items that exist", {"candidate_embeddings": 1}
-        ),
-        "lists": Variant("learns a teacher's lists, too", teacher="blend"),
-        "strong": Variant("memory, candidates and lists", _STRONG, decoded=BOTH, teacher="blend"),
-        "strong-three-levels": Variant(
-            "the same with a level more; candidates from level 2 on",
-            {**_STRONG, "candidate_embeddings": 2},
-            ids={"levels": 3, "codes": 256},
-            teacher="blend",
-        ),
-    }
-)
+VARIANTS: Mapping[str, Variant] = {
+    "nezha": Variant(
+        "joint loss, placeholders, transition",
+        decoded=(*BOTH, ("nezha", "off"), ("nezha", "final"), ("parallel-heads", "prefix")),
+        head_agreement=True,
+    ),
+    "backbone-only": Variant(
+        "trained to write codes one by one; no draft head",
+        settings={"draft_weight": 0.0},
+        decoded=(BACKBONE,),
+    ),
+    "head-only": Variant("the draft loss alone (the paper's)", {"next_code_weight": 0.0}),
+    "no-placeholders": Variant("the head reads h_0 alone", {"placeholders": False}),
+    "no-transition": Variant("parallel heads, trained so", {"transition": "none"}),
+    "three-levels": Variant(
+        "a level more, the paper's number; the same codes a level",
+        ids={"levels": 3},
+        decoded=(*BOTH, ("nezha", "off"), ("parallel-heads", "prefix")),
+        head_agreement=True,
+    ),
+    "item-memory": Variant("an embedding for each item in the history", {"item_memory": True}),
+    "candidates": Variant(
+        "the last code is chosen among items that exist", {"candidate_embeddings": 1}
+    ),
+    "lists": Variant("learns a teacher's lists, too", teacher="blend"),
+    "strong": Variant("memory, candidates and lists", _STRONG, decoded=BOTH, teacher="blend"),
+    "strong-three-levels": Variant(
+        "the same with a level more; candidates from level 2 on",
+        {**_STRONG, "candidate_embeddings": 2},
+        ids={"levels": 3, "codes": 256},
+        teacher="blend",
+    ),
+}
 PLAIN = tuple(VARIANTS)[:6]  # the paper's method, and what each part of it is good for
 MEMORY = ("nezha", *tuple(VARIANTS)[6:])  # what closes the gap to item-level models
 
 
 @dataclass(frozen=True)
 class Identifiers:
-    """How items are named: a tokenizer of `TOKENIZERS` and its shape."""
+    """How items get their IDs: a tokenizer of `TOKENIZERS` and its shape."""
 
     tokenizer: str = "rq-kmeans-both"
     levels: int = 2
@@ -92,23 +89,23 @@ class Identifiers:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Everything that decides a study's figures.
+    """All settings that affect a study's figures.
 
     Attributes:
         preset: backbone, one of `config.PRESETS`.
         settings: fields of `NezhaConfig` that all variants share.
-        ids: how items are named. A run's seed is also the quantizer's.
-        training: of all variants; its seed is replaced by each run's.
+        ids: how items get their IDs. A run's seed is also the quantizer's.
+        training: of all variants; each run replaces its seed.
         sasrec, knn: the baselines' settings.
         variants: names of VARIANTS that are trained.
         list_length: items of a teacher's list.
         seeds: of the runs of every variant.
         beam: beam width, and length of the lists.
-        validation_users: who decides after each epoch whether it was the best.
+        validation_users: number of users whose NDCG after each epoch selects the best epoch.
         closer_users: test users for hallucination by beam width and in changed catalogues.
         exact_users: test users for whom head and backbone score the whole catalogue.
         beams: widths at which hallucinations are counted.
-        removed: shares of the items taken out of the catalogue after training.
+        removed: shares of the items that are removed from the catalogue after training.
     """
 
     preset: str = "tiny"
@@ -134,8 +131,7 @@ class StudyConfig:
         check(different, "seeds", list(self.seeds), "one or more different numbers")
         unknown = sorted(set(self.variants) - set(VARIANTS))
         check(not unknown, "variants", unknown, f"names out of {', '.join(VARIANTS)}")
-        if self.beam < 10:
-            raise ValueError(f"beam is {self.beam}, but Recall@10 needs at least 10.")
+        check(self.beam >= 10, "beam", self.beam, "at least 10, which Recall@10 needs")
         check_counts(self, "validation_users", "closer_users", "exact_users", "list_length")
         # Otherwise these would fail after hours of training.
         check(self.preset in BACKBONES, "preset", self.preset, f"one of {sorted(BACKBONES)}")
@@ -144,48 +140,46 @@ class StudyConfig:
         check(shares, "removed", list(self.removed), "shares in [0, 1)")
 
 
-PRESETS: Mapping[str, StudyConfig] = MappingProxyType(
-    {
-        # About an hour for Beauty on two CPU cores.
-        "quick": StudyConfig(),
-        # For a GPU; bf16 by itself where the GPU has it.
-        "full": StudyConfig(
-            preset="small",
-            settings={"dropout": 0.2},
-            training=TrainingConfig(epochs=40, batch_rows=256, learning_rate=3e-3, patience=6),
-            sasrec=SasRecConfig(epochs=100, patience=6),
-            beam=50,
-            validation_users=5000,
-        ),
-        # What closes the gap to item-level models: under an hour a seed for Beauty on one core.
-        "memory": StudyConfig(
-            settings={"dropout": 0.15},
-            training=TrainingConfig(epochs=10, learning_rate=4e-3),
-            sasrec=SasRecConfig(epochs=16),
-            variants=MEMORY,
-            beam=50,
-            validation_users=3000,
-        ),
-        # For the course: the synthetic shop, in two minutes.
-        "sample": StudyConfig(
-            ids=Identifiers(codes=64),
-            training=TrainingConfig(epochs=6, learning_rate=4e-3),
-            sasrec=SasRecConfig(epochs=6, learning_rate=3e-3),
-            seeds=(0,),
-            validation_users=500,
-            closer_users=300,
-            exact_users=100,
-            beams=(10, 50),
-            removed=(0.2, 0.5),
-        ),
-    }
-)
-"""Studies by name. Settings were chosen on validation users of Beauty, never on test users."""
+PRESETS: Mapping[str, StudyConfig] = {
+    # About an hour for Beauty on two CPU cores.
+    "quick": StudyConfig(),
+    # For a GPU; bf16 by itself where the GPU has it.
+    "full": StudyConfig(
+        preset="small",
+        settings={"dropout": 0.2},
+        training=TrainingConfig(epochs=40, batch_rows=256, learning_rate=3e-3, patience=6),
+        sasrec=SasRecConfig(epochs=100, patience=6),
+        beam=50,
+        validation_users=5000,
+    ),
+    # What closes the gap to item-level models: under an hour a seed for Beauty on one core.
+    "memory": StudyConfig(
+        settings={"dropout": 0.15},
+        training=TrainingConfig(epochs=10, learning_rate=4e-3),
+        sasrec=SasRecConfig(epochs=16),
+        variants=MEMORY,
+        beam=50,
+        validation_users=3000,
+    ),
+    # For the course: the synthetic shop, in two minutes.
+    "sample": StudyConfig(
+        ids=Identifiers(codes=64),
+        training=TrainingConfig(epochs=6, learning_rate=4e-3),
+        sasrec=SasRecConfig(epochs=6, learning_rate=3e-3),
+        seeds=(0,),
+        validation_users=500,
+        closer_users=300,
+        exact_users=100,
+        beams=(10, 50),
+        removed=(0.2, 0.5),
+    ),
+}
+"""Studies by name. Their settings were tuned on validation users of Beauty, not on test users."""
 
 
 # ---- what is compared ----------------------------------------------------------------------------
 
-COUNTED = ("popularity", "item-knn")  # nothing is trained, so a study has one run of each
+COUNTED = ("popularity", "item-knn")  # not trained, so a study has one run of each
 NOT_GENERATIVE = (*COUNTED, "sasrec", "blend")
 
 
@@ -206,7 +200,7 @@ class System:
     def label(self) -> str:
         """Short and unique: "nezha", or "nezha, autoregressive", or "nezha, off".
 
-        Of a training alone, whose decoder is "", it is the name.
+        For rows about training, whose decoder is "", it is the name.
         """
         own = VARIANTS[self.name].decoded[0] if self.generative else None
         if not self.decoder or own in (None, (self.decoder, self.verification)):
@@ -257,8 +251,8 @@ def all_systems() -> list[System]:
 
 
 # ---- published figures --------------------------------------------------------------------------
-# All of them rank the whole catalogue, leave one out, on the 5-core data of 2014. They stand beside
-# ours, never among them: none was measured here.
+# All of them rank the whole catalogue, leave one out, on the 5-core data of 2014. None was measured
+# here, so figures and tables mark them as published.
 
 
 @dataclass(frozen=True)
@@ -269,8 +263,8 @@ class Published:
         name: of the system.
         dataset: of `load_dataset`.
         metrics: named as ours.
-        source: who says so.
-        second_hand: whether it was taken from somebody who quotes the source.
+        source: the publication.
+        second_hand: whether the figure is quoted from another publication.
     """
 
     name: str
@@ -286,7 +280,7 @@ class Published:
 
 
 def _figures(recall: float, ndcg: float) -> Mapping[str, float]:
-    return MappingProxyType({"recall@10": recall, "ndcg@10": ndcg})
+    return {"recall@10": recall, "ndcg@10": ndcg}
 
 
 _TIGER = "Rajput et al., NeurIPS 2023, arXiv 2305.05065"

@@ -1,11 +1,11 @@
-"""Questions that users' lists cannot answer: agreement with the full model, and hallucination."""
+"""What users' lists do not show: agreement of the head with the full model, and hallucination."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from nezha_lite.datasets import InteractionDataset, Split
@@ -22,18 +22,18 @@ def agreement_with_model(
 ) -> dict[str, Any]:
     """How the draft head and the backbone of the same weights order the same catalogue.
 
-    Every existing ID is scored by both, so that no beam stands between them.
+    Both score every existing ID, so that no beam search affects the comparison.
 
     Returns:
         spearman: rank correlation over the whole catalogue, the mean over users;
-        overlap@10: share of the ten best that both name; overlap_level_l@10: the same of their
-        first l codes, as sets;
-        top1: share of users for whom both name the same best ID;
-        beam_overlap@10: of NEZHA's ten best at the study's beam width, how many an endless beam
-        would give;
-        accepted_level_l, from l = 2 and for l < L: strict acceptance: of the beams that the
-        backbone's search keeps after level l, the share that the head's draft had foreseen (see
-        `SpeculativeDecoder`); accepted_whole: share of users whose draft had foreseen all of them.
+        overlap@10: share of the ten best that both have in common; overlap_level_l@10: the same
+        for their first l codes, as sets;
+        top1: share of users for whom both rank the same ID first;
+        beam_overlap@10: share of NEZHA's ten best at the study's beam width that are also among the
+        ten best without a beam;
+        accepted_level_l, for 2 ≤ l < L: strict acceptance, the share of the beams that the
+        backbone's search keeps after level l and that the head drafted (see `SpeculativeDecoder`);
+        accepted_whole: share of users for whom all of them were drafted.
     """
     model, ids = trained.model, trained.semantic_ids
     exact = {under: ExactDecoder(model, ids, under) for under in ("draft", "backbone")}
@@ -70,7 +70,7 @@ def agreement_with_model(
 def hallucinations(
     trained: Recommender, dataset: InteractionDataset, users: Split, config: StudyConfig
 ) -> dict[str, Any]:
-    """How many unchecked drafts exist, and what checking them costs: by beam, and after changes."""
+    """How many unchecked drafts exist, by beam width and after changes of the catalogue."""
     epochs = float(config.training.epochs)
     rows = [
         *by_beam(trained, dataset, users, config.beams, epochs),
@@ -92,19 +92,14 @@ def hallucinations(
 
 def spearman(one: Tensor, other: Tensor) -> float:
     """Rank correlation of two orders of the same N different keys: (N,) int64 each, best first."""
-    n = len(one)
-    if n < 2:
-        return 1.0
     # argsort: for every key, in ascending order of keys, its rank in the list.
-    ranks, other_ranks = (torch.argsort(keys).double() for keys in (one, other))
-    distance = float(((ranks - other_ranks) ** 2).sum())
-    return 1.0 - 6.0 * distance / (n * (n * n - 1.0))
+    return float(spearmanr(one.argsort(), other.argsort()).statistic) if len(one) > 1 else 1.0
 
 
 def _overlap(one: Tensor, other: Tensor) -> float:
-    """How much the first ten of two lists share, as sets, of the larger set; -1 is an empty place.
+    """The share of the larger set that the first ten of two lists have in common; -1 is padding.
 
-    Catalogues of fewer than ten IDs leave such places, and prefixes repeat within a list.
+    A catalogue of fewer than ten IDs leaves padding, and prefixes repeat within a list.
     """
     left, right = ({*keys[:TOP].tolist()} - {-1} for keys in (one, other))
     return len(left & right) / max(len(left), len(right))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -40,8 +40,6 @@ from nezha_lite.training.packing import training_rows
 from nezha_lite.training.teacher_lists import TeacherLists, make_lists
 from nezha_lite.verifiers import make_verifier
 
-Kind = Literal["counting", "sasrec", "variant"]
-
 LISTS = "lists"  # the folder of a job in which users' lists lie
 TRAINED_FILE = "trained.json"
 AGREEMENT_FILE = "agreement.json"
@@ -50,17 +48,15 @@ HALLUCINATION_FILE = "hallucination.json"
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work that can run beside the others, and goes on where it was interrupted.
+    """A part of a study that can run beside the others and resumes where it was interrupted.
 
     Attributes:
-        kind: what does it.
-        name: "popularity", "sasrec", or a variant; with the seed the job's folder.
+        name: "counting", "sasrec", or a variant; with the seed the job's folder.
         seed: of the run.
-        files: what it leaves in its folder.
-        expected: CPU seconds that it may take on an ordinary core, before anything is measured.
+        files: what it makes in its folder.
+        expected: CPU seconds that it takes, roughly, on an ordinary core.
     """
 
-    kind: Kind
     name: str
     seed: int
     files: tuple[str, ...]
@@ -69,7 +65,10 @@ class Job:
     @property
     def taught(self) -> bool:
         """Whether it needs a teacher, which the baselines' jobs of the same seed leave."""
-        return self.kind == "variant" and bool(VARIANTS[self.name].teacher)
+        return self.name in VARIANTS and bool(VARIANTS[self.name].teacher)
+
+    def __str__(self) -> str:
+        return f"{self.name} (seed {self.seed})"
 
     def folder(self, study: Path) -> Path:
         """Where the job's files lie."""
@@ -94,9 +93,9 @@ def asked_settings(job: Job, config: StudyConfig) -> dict[str, Any]:
     """The settings that decide this job's figures, and no others: JSON."""
     settings: dict[str, Any] = as_json(config)
     del settings["seeds"], settings["variants"]
-    if job.kind == "sasrec":
+    if job.name == "sasrec":
         return {key: settings[key] for key in ("sasrec", "knn", "beam")}
-    if job.kind == "counting":
+    if job.name == "counting":
         return {key: settings[key] for key in ("knn", "beam")}
     others = () if job.taught else ("knn", "sasrec", "list_length")
     return {key: value for key, value in settings.items() if key not in others} | {
@@ -129,16 +128,16 @@ def study_jobs(
     targets = int((dataset.train_sequences().lengths - 1).clip(0).sum())
     users = len(dataset.split("test"))
     counted = tuple(lists_file(name, "items") for name in COUNTED)
-    jobs = [Job("counting", "counting", 0, counted, 20 + users * 1e-3)]
+    jobs = [Job("counting", 0, counted, 20 + users * 1e-3)]
     ranked = (TRAINED_FILE, lists_file("sasrec", "items"), lists_file("blend", "items"))
     softmax = config.sasrec.epochs * targets * dataset.n_items * config.sasrec.width * 2.5e-10
-    jobs += [Job("sasrec", "sasrec", seed, ranked, softmax) for seed in config.seeds]
+    jobs += [Job("sasrec", seed, ranked, softmax) for seed in config.seeds]
     for name in config.variants:
         variant = VARIANTS[name]
         files = [TRAINED_FILE, *(lists_file(*how) for how in variant.decoded)]
         files += [AGREEMENT_FILE, HALLUCINATION_FILE] if variant.head_agreement else []
         expected = _expected(config, name, targets, users)
-        jobs += [Job("variant", name, seed, tuple(files), expected) for seed in config.seeds]
+        jobs += [Job(name, seed, tuple(files), expected) for seed in config.seeds]
     selected = [job for job in jobs if not only or job.name in only]
     return sorted(selected, key=lambda job: (job.seed, -job.expected))
 
@@ -160,12 +159,9 @@ DECODERS: Mapping[str, type[BeamSearchDecoder]] = {
     "autoregressive": AutoregressiveDecoder,
     "parallel-heads": ParallelHeadsDecoder,
 }
-# What a job's memory depends on most.
-LOWER: Mapping[str, str] = {
-    "counting": "beam",
-    "sasrec": "sasrec.batch_users or sasrec.width",
-    "variant": "training.batch_rows, beam or exact_users",
-}
+# What a job's memory depends on most: of the baselines, and of a variant.
+LOWER: Mapping[str, str] = {"counting": "beam", "sasrec": "sasrec.batch_users or sasrec.width"}
+LOWER_VARIANT = "training.batch_rows, beam or exact_users"
 
 
 @dataclass(frozen=True)
@@ -174,8 +170,7 @@ class Work:
 
     Attributes:
         study: the study's folder; the job's own lies in it.
-        device: where trained models decode, see `Recommender.load`; training takes the best device.
-        progress: show bars.
+        device: where trained models decode, see `Recommender.load`; training uses the best device.
     """
 
     job: Job
@@ -183,7 +178,6 @@ class Work:
     config: StudyConfig
     study: Path
     device: str = "cpu"
-    progress: bool = False
 
     def run(self) -> float:
         """Make the job's missing files, and return the seconds that this took.
@@ -195,15 +189,16 @@ class Work:
         started = time.perf_counter()
         asked = asked_settings(self.job, self.config)
         claim(self.folder, {"dataset": fingerprint(self.dataset), "config": asked})
-        steps = {"counting": self._count, "sasrec": self._sasrec, "variant": self._variant}
+        steps = {"counting": self._count, "sasrec": self._sasrec}
         try:
-            steps[self.job.kind]()
+            steps.get(self.job.name, self._variant)()
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
+            smaller = LOWER.get(self.job.name, LOWER_VARIANT)
             raise MemoryError(
-                f"memory ran out; use fewer workers, or a smaller {LOWER[self.job.kind]} in the "
-                "study's configuration"
+                f"memory ran out; use fewer workers, or a smaller {smaller} in the study's "
+                "configuration"
             ) from error
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)  # nothing left to resume
         return time.perf_counter() - started
@@ -233,7 +228,7 @@ class Work:
 
     def _ranked(self, scorer: ItemScorer) -> Evaluation:
         test = self.dataset.split("test")
-        return evaluate_scorer(scorer, test, self._length, progress=self.progress)
+        return evaluate_scorer(scorer, test, self._length)
 
     def _save(
         self, name: str, device: str | torch.device, measure: Callable[[], Evaluation]
@@ -249,7 +244,7 @@ class Work:
             return
         started = time.perf_counter()
         settings = replace(self.config.sasrec, seed=self.job.seed)
-        model, record = train_sasrec(self.dataset, self.folder, settings, self.progress)
+        model, record = train_sasrec(self.dataset, self.folder, settings)
         device = next(model.parameters()).device
         write_object(self.folder / TRAINED_FILE, {**record, **_about_training(started, device)})
         self._save(lists_file("sasrec", "items"), device, lambda: self._ranked(model))
@@ -267,8 +262,7 @@ class Work:
         for decoder, verification in VARIANTS[self.job.name].decoded:
             decode = partial(evaluate, DECODERS[decoder](model, trained.verifier, verification))
             measure = partial(decode, model, ids, test, self.config.beam, popularity)
-            file = lists_file(decoder, verification)
-            self._save(file, device, partial(measure, progress=self.progress))
+            self._save(lists_file(decoder, verification), device, measure)
         for name, compare, users in (
             (AGREEMENT_FILE, agreement_with_model, self.config.exact_users),
             (HALLUCINATION_FILE, hallucinations, self.config.closer_users),
@@ -293,7 +287,7 @@ class Work:
             self.folder,
             replace(self.config.training, seed=self.job.seed),
             resume=True,
-            progress=self.progress,
+            progress=False,
             score=lambda: self._validated(model, semantic_ids),
             lists=self._lists(model.config.max_items),
         )
@@ -340,7 +334,7 @@ class Work:
             seed=self.job.seed,
         )
         tokenizer = ItemTokenizer(named(ids.tokenizer, shape))
-        return tokenizer.fit(self.dataset, self.progress).semantic_ids
+        return tokenizer.fit(self.dataset).semantic_ids
 
 
 def _about_training(started: float, device: torch.device) -> dict[str, Any]:

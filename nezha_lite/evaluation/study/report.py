@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nezha_lite.common.checks import check
 from nezha_lite.common.results import ResultRow, over_seeds
 from nezha_lite.datasets import InteractionDataset, Sequences, Split
 from nezha_lite.evaluation.metrics import Evaluation, ndcg_at, overlap_at, rank_of, recall_at
@@ -186,7 +187,7 @@ class Report:
     def _records(self, file: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """The JSON file of every trained system that has it for all seeds."""
         jobs = job_runner.study_jobs(self.dataset, self.config)
-        for name in dict.fromkeys(job.name for job in jobs if job.kind != "counting"):
+        for name in dict.fromkeys(job.name for job in jobs if job.name != "counting"):
             if paths := self._paths(name, file):
                 yield name, [read_object(path) for path in paths]
 
@@ -290,8 +291,8 @@ def without_seen(evaluation: Evaluation, split: Split) -> Evaluation:
     Raises:
         ValueError: if the split has another number of users.
     """
-    if len(split) != len(evaluation.lists):
-        raise ValueError(f"There are {len(evaluation.lists)} lists for {len(split)} users.")
+    users = len(evaluation.lists)
+    check(len(split) == users, "number of users of the split", len(split), f"{users}, as of lists")
     seen = map(frozenset, split.histories)
     lists = [
         [item for item in items if item not in history]

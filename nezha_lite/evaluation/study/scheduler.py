@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from nezha_lite.decoding.recommender import find_device
 from nezha_lite.evaluation.study.config import StudyConfig
 from nezha_lite.evaluation.study.job_runner import Job, Work, check_study, study_jobs
 
-Say = Callable[[str], None]
+log = logging.getLogger("nezha_lite")
 
 EXPECTED_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 PRIOR_SECONDS = 60.0  # damps the pace: one quick job says little about the others
@@ -32,8 +33,8 @@ class Status:
 
     Attributes:
         done, left: the jobs.
-        pace: how much longer jobs took than was expected of them, here and now; near 1 while few
-            are finished.
+        pace: the time that jobs took on this machine over their expected time; near 1 while few are
+            finished.
     """
 
     done: tuple[Job, ...]
@@ -41,17 +42,17 @@ class Status:
     pace: float = 1.0
 
     def seconds_left(self, workers: int) -> float:
-        """An estimate: the work that is left, shared out, but no less than the longest job."""
+        """An estimate: the work that is left over the workers, at least that of the longest job."""
         each = [job.expected * self.pace for job in self.left]
         return max(sum(each) / workers, max(each, default=0.0))
 
     def sentence(self, workers: int) -> str:
-        """For people."""
+        """The status in plain text."""
         total = len(self.done) + len(self.left)
         if not self.left:
             return f"All {total} jobs are done."
         minutes = self.seconds_left(workers) / 60
-        names = ", ".join(f"{job.name} (seed {job.seed})" for job in self.left[:4])
+        names = ", ".join(map(str, self.left[:4]))
         more = f" and {len(self.left) - 4} more" if len(self.left) > 4 else ""
         return (
             f"{len(self.done)} of {total} jobs done, about {minutes:.0f} min left: {names}{more}."
@@ -61,7 +62,7 @@ class Status:
 def status(
     dataset: InteractionDataset, config: StudyConfig, study: str | Path, only: Sequence[str] = ()
 ) -> Status:
-    """What `run_study` would find done, and still have to do.
+    """What is done of a study, and what `run_study` still has to do.
 
     Raises:
         ValueError: if a folder holds a run of other data or settings, or `only` names no system.
@@ -79,62 +80,58 @@ def run_study(
     only: Sequence[str] = (),
     workers: int = 1,
     device: str = "cpu",
-    say: Say = print,
 ) -> None:
     """Run all jobs that are left; the same call finishes what was interrupted.
 
-    Every job has a process of its own, and on a CPU one thread: figures do not depend on how many
-    work at once. A job that fails, or is killed, does not stop the others; a study that is killed
-    takes its jobs with it.
+    Every job runs in a process of its own, on a CPU with one thread: figures do not depend on the
+    number of workers. A job that fails, or is killed, does not stop the others; if the study is
+    killed, its jobs end too. After every job a sentence is logged.
 
     Args:
         only: names of systems, see `study_jobs`.
         workers: jobs at a time; on a CPU as many as there are cores.
         device: where trained models decode, see `Recommender.load`.
-        say: called with a sentence after every job.
 
     Raises:
-        ValueError: if there is no worker or no such device, or as `status`: nothing is run then.
-        ValueError, OSError, MemoryError, FloatingPointError: at the end, naming the jobs that
-            failed and the first one's reason, which decides the kind; of all others, as of a job
-            that was killed, it is a ChildProcessError, an OSError.
+        ValueError: if there is no worker or no such device, or as `status`: no job is run then.
+        ValueError, OSError, MemoryError, FloatingPointError: after all jobs, naming those that
+            failed and the first one's error. Its class is that of the first error, or
+            ChildProcessError, an OSError, if that is none of these or the job was killed.
     """
     check(workers >= 1, "workers", workers, "at least 1")
     find_device(device)
-    first_status = now = status(dataset, config, study, only)
-    say(now.sentence(workers))
+    now = status(dataset, config, study, only)
+    log.info(now.sentence(workers))
     started, failed = time.perf_counter(), {}
-    done, left = list(now.done), list(now.left)
+    todo, done, left = now.left, list(now.done), list(now.left)
     spent = expected = 0.0
     pool = ThreadPoolExecutor(workers)  # a thread waits for one process
     try:
-        for job, future in _completed(
-            first_status.left,
-            lambda job: pool.submit(_alone, Work(job, dataset, config, Path(study), device)),
-        ):
+
+        def submit(job: Job) -> Future[float]:
+            return pool.submit(_alone, Work(job, dataset, config, Path(study), device))
+
+        for job, future in _completed(todo, submit):
             left.remove(job)
             if error := future.exception():
                 failed[job] = error
-                say(f"{job.name} (seed {job.seed}) failed: {_reason(error)}")
+                log.info(f"{job} failed: {_reason(error)}")
                 continue
             done.append(job)
             spent, expected = spent + future.result(), expected + job.expected
             pace = (spent + PRIOR_SECONDS) / (expected + PRIOR_SECONDS)
             now = Status(tuple(done), tuple(left), pace)
             minutes = (time.perf_counter() - started) / 60
-            say(f"{minutes:.0f} min: {job.name} (seed {job.seed}) done. {now.sentence(workers)}")
+            log.info(f"{minutes:.0f} min: {job} done. {now.sentence(workers)}")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if failed:
         first, error = next(iter(failed.items()))
-        names = ", ".join(f"{job.name} (seed {job.seed})" for job in failed)
-        # Not the error's own class: some take more than a sentence.
-        kind = next(
-            (kind for kind in EXPECTED_ERRORS if isinstance(error, kind)), ChildProcessError
-        )
-        raise kind(
-            f"{len(failed)} of {len(first_status.left)} jobs failed ({names}); {first.name}: "
-            f"{_reason(error)}"
+        names = ", ".join(map(str, failed))
+        # Not the error's own class: some cannot be made from a sentence alone.
+        kinds = (kind for kind in EXPECTED_ERRORS if isinstance(error, kind))
+        raise next(kinds, ChildProcessError)(
+            f"{len(failed)} of {len(todo)} jobs failed ({names}); {first.name}: {_reason(error)}"
         ) from error
 
 
@@ -154,7 +151,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _alone(work: Work) -> float:
-    """Work in a process of its own: its peak of memory, and its death, are no other job's.
+    """Run a job in a process of its own: its peak memory and its crash affect no other job.
 
     Raises:
         ChildProcessError: if the process was killed; else what the work raises.
@@ -176,7 +173,7 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    """Orphaned, a job would go on writing to a folder in which the next call begins it again."""
+    """Without this, a job could write to its folder while the next call runs the same job."""
     parent = parent_process()
     assert parent is not None
     parent.join()

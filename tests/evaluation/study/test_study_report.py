@@ -17,7 +17,6 @@ from nezha_lite.evaluation.study.job_runner import (
     AGREEMENT_FILE,
     HALLUCINATION_FILE,
     TRAINED_FILE,
-    Kind,
 )
 from tests.helpers.studies import CONFIG, DATASET, DONE, USERS, all_lists, jobs
 
@@ -249,8 +248,6 @@ def test_a_damaged_file_is_named(studied: Path, tmp_path: Path) -> None:
 
 def test_every_job_makes_what_the_report_reads() -> None:
     made = {(job.name, name) for job in jobs() for name in job.files}
-    kinds: set[Kind] = {job.kind for job in jobs()}
-    assert kinds == {"counting", "sasrec", "variant"}
     for system in all_systems():
         owner = {"popularity": "counting", "item-knn": "counting", "blend": "sasrec"}.get(
             system.name, system.name

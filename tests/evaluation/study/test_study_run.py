@@ -28,6 +28,7 @@ from nezha_lite.evaluation.study import (
 from nezha_lite.evaluation.study import scheduler as run
 from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE
 from nezha_lite.model import NezhaModel
+from tests.helpers.logs import logged
 from tests.helpers.runs import ROOT
 from tests.helpers.studies import CONFIG, DATASET, FakeWork, all_lists, jobs, one_job, work
 from tests.helpers.toys import toy_dataset
@@ -77,7 +78,7 @@ def test_damaged_lists_are_one_sentence(tmp_path: Path) -> None:
     [
         ({"seeds": (0, 1, 0)}, r"seeds is \[0, 1, 0\], but must be one or more different numbers"),
         ({"seeds": ()}, r"seeds is \[\]"),
-        ({"beam": 9}, r"beam is 9, but Recall@10 needs at least 10"),
+        ({"beam": 9}, r"beam is 9, but must be at least 10, which Recall@10 needs"),
         ({"exact_users": 0}, r"exact_users is 0, but must be a whole number of at least 1"),
         ({"beams": (10, 0)}, r"beams is \[10, 0\], but must be numbers of at least 1"),
         ({"removed": (0.5, 1.0)}, r"removed is \[0.5, 1.0\], but must be shares in \[0, 1\)"),
@@ -194,15 +195,18 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(
         (replace(CONFIG, beam=11), DATASET, (), "config.beam"),
         (CONFIG, toy_dataset(users=29), (), "dataset.sha256"),
     ):
-        with pytest.raises(ValueError, match="other data or settings") as refused:
-            run_study(dataset, config, study, only, say=said.append)
+        with (
+            pytest.raises(ValueError, match="other data or settings") as refused,
+            logged(said),
+        ):
+            run_study(dataset, config, study, only)
         assert f"({named})" in str(refused.value)
         with pytest.raises(ValueError, match="other data or settings"):
             status(dataset, config, study, only)
-    with pytest.raises(ValueError, match="workers is 0"):
-        run_study(DATASET, CONFIG, study, workers=0, say=said.append)
-    with pytest.raises(ValueError, match="device is 'abacus', but this machine has"):
-        run_study(DATASET, CONFIG, study, device="abacus", say=said.append)
+    with pytest.raises(ValueError, match="workers is 0"), logged(said):
+        run_study(DATASET, CONFIG, study, workers=0)
+    with pytest.raises(ValueError, match="device is 'abacus', but this machine"), logged(said):
+        run_study(DATASET, CONFIG, study, device="abacus")
     assert said == []
     assert sorted(study.rglob("*")) == before
     # Other seeds are the same study, longer.
@@ -216,9 +220,9 @@ def test_several_workers_and_one_give_the_same_and_a_failure_stops_no_other(
     blocked = tmp_path / "backbone-only" / "seed-1"
     blocked.parent.mkdir()
     blocked.write_text("a file where the job's folder should be")
-    said: list[str] = []
-    with pytest.raises(OSError, match=r"1 of 3 jobs failed \(backbone-only \(seed 1\)\); backbone"):
-        run_study(DATASET, CONFIG, tmp_path, SMALLEST, workers=2, say=said.append)
+    failure = r"1 of 3 jobs failed \(backbone-only \(seed 1\)\); backbone"
+    with logged() as said, pytest.raises(OSError, match=failure):
+        run_study(DATASET, CONFIG, tmp_path, SMALLEST, workers=2)
     assert said[0].startswith("0 of 3 jobs done")
     assert len([line for line in said if "backbone-only (seed 1) failed: " in line]) == 1
     assert len(said) == 4
@@ -226,8 +230,8 @@ def test_several_workers_and_one_give_the_same_and_a_failure_stops_no_other(
         blocked
     ]
     blocked.unlink()
-    said.clear()
-    run_study(DATASET, CONFIG, tmp_path, SMALLEST, workers=1, say=said.append)
+    with logged() as said:
+        run_study(DATASET, CONFIG, tmp_path, SMALLEST, workers=1)
     assert said[-1].endswith("backbone-only (seed 1) done. All 3 jobs are done.")
     expected = {n: v for n, v in all_lists(studied).items() if n.startswith(SMALLEST)}
     assert all_lists(tmp_path) == expected
@@ -239,7 +243,8 @@ def test_several_workers_and_one_give_the_same_and_a_failure_stops_no_other(
         )
     )
     assert [row.metrics for row in one] == [row.metrics for row in other]
-    run_study(DATASET, CONFIG, tmp_path, SMALLEST, say=said.append)
+    with logged() as said:
+        run_study(DATASET, CONFIG, tmp_path, SMALLEST)
     assert said[-1] == "All 3 jobs are done.", "and nothing is started"
 
 
@@ -248,10 +253,11 @@ def test_a_job_that_is_killed_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "Work", FakeWork)
-    config, said = replace(CONFIG, seeds=(0,)), []
+    config = replace(CONFIG, seeds=(0,))
     only = ("counting", "sasrec", "head-only")
-    with pytest.raises((ValueError, OSError), match=r"2 of 3 jobs failed") as failed:
-        run_study(DATASET, config, tmp_path, only, workers=2, say=said.append)
+    errors = (ValueError, OSError)
+    with logged() as said, pytest.raises(errors, match=r"2 of 3 jobs failed") as failed:
+        run_study(DATASET, config, tmp_path, only, workers=2)
     assert "sasrec (seed 0)" in str(failed.value)
     assert "head-only (seed 0)" in str(failed.value)
     assert [
