@@ -135,7 +135,8 @@ class BeamSearch:
         if self.verification != "prefix":
             return None
         self._next = self._candidates(self.level + 1)
-        return self._next.grid(*self.keys.shape, self.radices[self.level])
+        batch, beams = self.keys.shape
+        return self._next.grid(batch, beams, self.radices[self.level])
 
     def result(self, backbone_calls: int) -> DecodeResult:
         """The finished lists, padded to `beam` columns."""

@@ -225,7 +225,8 @@ class DraftHead(nn.Module):
         self, level: int, query: Tensor, prefixes: Tensor, target: Tensor, smoothing: float
     ) -> Tensor:
         """Cross-entropy of one level: (M, J or 1, D) and three of (M, J) → (M, J)."""
-        candidates, classifier, exists = self.candidates_of(level), self.classifiers[level], None
+        candidates, exists = self.candidates_of(level), None
+        classifier: Any = self.classifiers[level]
         if candidates is None:
             logits = classifier(query).expand(*target.shape, -1)  # (M, J, C)
         else:

@@ -89,8 +89,10 @@ class NezhaModel(PreTrainedModel):
         per_level = (config.radices, config.n_prefixes, config.most_children)
         complete = all(len(sizes) == len(config.radices) for sizes in per_level)
         check(complete, "n_prefixes", config.n_prefixes, "one number for each level")
-        sizes = (field[level - 1] for field in per_level)
-        return PrefixEmbedding(level, *sizes, width, config.max_rows, bias)
+        radix, n_prefixes, most_children = (field[level - 1] for field in per_level)
+        return PrefixEmbedding(
+            level, radix, n_prefixes, most_children, width, config.max_rows, bias
+        )
 
     def _register_residual_dropout(self) -> None:
         # Qwen3 and Llama have no dropout on their residual branches, which small data needs. A hook

@@ -308,7 +308,7 @@ class Work:
         teacher = make_teacher(name, self.dataset, sasrec, self.config.sasrec, self.config.knn)
         rows = training_rows(self.dataset, self.config.training, max_items)
         path = self.folder / "teacher.safetensors"
-        return make_lists(teacher, rows, path, self.config.list_length, progress=self.progress)
+        return make_lists(teacher, rows, path, self.config.list_length, progress=False)
 
     def _validated(self, model: NezhaModel, semantic_ids: SemanticIds) -> dict[str, float]:
         """NDCG@10, which decides the best epoch, and the share of unchecked drafts that exist."""
