@@ -139,7 +139,7 @@ class _Command(typer.core.TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         *_, given = self.make_parser(ctx).parse_args([*args])
         for option in given:
-            if (times := given.count(option)) > 1 and not option.multiple:  # type: ignore[attr-defined]
+            if (times := given.count(option)) > 1 and not option.multiple:
                 raise ValueError(f"{option.opts[0]} is given {times} times, but takes one value.")
         return super().parse_args(ctx, args)
 

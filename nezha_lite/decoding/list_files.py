@@ -25,7 +25,7 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import check
 from nezha_lite.common.files import atomic_write, damage_named, read_json
 from nezha_lite.common.memory import free_memory
 from nezha_lite.datasets import InteractionDataset
@@ -73,7 +73,9 @@ class ListOptions:
     exclude_seen: bool = False
 
     def __post_init__(self) -> None:
-        check_counts(self, "k", "beam")
+        for name in ("k", "beam"):
+            value = getattr(self, name)
+            check(value >= 1, name, value, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,7 @@ def _join(paths: Sequence[Path], out: Path, users: int) -> ListReport:
     folder = paths[0].parent
     whole = folder / f"whole{out.suffix}"
     with damage_named(folder, "holds parts that could not be joined"):
-        rows = pl.scan_parquet(paths)
+        rows = pl.scan_parquet([*paths])
         counts = dict(rows.group_by("reason").len().collect().iter_rows())
         if out.suffix == ".parquet":
             rows.sink_parquet(whole)
