@@ -93,7 +93,9 @@ def load_folder(folder: str | Path) -> InteractionDataset:
 def in_order(names: Iterable[str]) -> list[str]:
     """Names in numeric order if all are decimal integers, else in alphabetical order."""
     alphabetical = sorted(names)
-    numbered = all(re.fullmatch("[0-9]{1,4000}", name) for name in alphabetical)
+    numbered = all(
+        name.isdecimal() and name.isascii() and len(name) <= 4000 for name in alphabetical
+    )
     return sorted(alphabetical, key=int) if numbered else alphabetical
 
 
