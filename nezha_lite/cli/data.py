@@ -15,14 +15,9 @@ from nezha_lite.cli.options import (
     options_of,
     split_report,
 )
-from nezha_lite.datasets import (
-    TableLayout,
-    check_tables,
-    load_dataset,
-    read_tables,
-    write_folder,
-)
+from nezha_lite.datasets import TableLayout, load_dataset, write_folder
 from nezha_lite.datasets.download import REGISTRY
+from nezha_lite.datasets.own_tables import OwnTables
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.semantic_ids.spreadsheet import write_sid_map
@@ -49,24 +44,20 @@ def show_data(dataset: Data, split: SplitBy = "leave-one-out", test_from: TestFr
         )
 
 
-@options_of(
-    "layout",
-    TableLayout,
-    *("user", "item", "time", "title", "brand", "categories", "description"),
-    *("separator", "category_separator"),
-)
+@options_of("layout", TableLayout, *TableLayout.__dataclass_fields__)
 def import_tables(
     tables: list[Path],
     folder: Path,
     layout: dict[str, Any],
 ) -> None:
-    """Check CSV tables, say what is wrong with them, and make them a data set's folder.
+    """Say how tables are read and what is wrong with them, and make them a data set's folder.
 
-    INTERACTIONS.csv has a row for each time a user took an item; ITEMS.csv, which may be left out,
-    one for each item. Nothing is written while there are errors.
+    INTERACTIONS has a row for each time a user took an item; ITEMS, which may be left out, one for
+    each item. CSV, JSON lines, Parquet, Excel and the usual public formats are recognised. Nothing
+    is written while there are errors.
 
     Args:
-        tables: tables in CSV: the interactions and, if there is one, the items
+        tables: files with tables: the interactions and, if there is one, the items
         folder: folder for the data set; must not hold one of its name yet
     """
     if len(tables) > 2:
@@ -76,14 +67,10 @@ def import_tables(
         )
     if str(folder) in ("sample", *REGISTRY):
         raise ValueError(f"'{folder}' is the name of a known data set: name another folder.")
-    if layout.get("separator") == "tab":
-        layout["separator"] = "\t"
-    columns = TableLayout(**layout)
     interactions, items = tables[0], tables[1] if len(tables) == 2 else None
-    report = check_tables(interactions, items, columns)
-    print(report)
-    report.check()
-    write_folder(read_tables(interactions, items, columns), folder)
+    own = OwnTables.of_files(interactions, items, TableLayout(**layout))
+    print(own.report)
+    write_folder(own.dataset(folder.name), folder)
     print(f"Data set written to {folder}. Next: nezha-lite train {folder} runs/{folder.name}")
 
 

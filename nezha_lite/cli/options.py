@@ -127,10 +127,21 @@ def command_of(
                 annotation.__metadata__[0].help = help_texts[parameter.name]
             parameters.append(_keyword(parameter.name, parameter.default, annotation))
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        app.command(name, help=about.partition("\nArgs:\n")[0])(command)
+        app.command(name, cls=_Command, help=about.partition("\nArgs:\n")[0])(command)
         return command
 
     return register
+
+
+class _Command(typer.core.TyperCommand):
+    """Refuses an option that is given twice and takes one value; click would take the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        *_, given = self.make_parser(ctx).parse_args([*args])
+        for option in given:
+            if (times := given.count(option)) > 1 and not option.multiple:
+                raise ValueError(f"{option.opts[0]} is given {times} times, but takes one value.")
+        return super().parse_args(ctx, args)
 
 
 def _keyword(name: str, default: object, annotation: Any) -> inspect.Parameter:
@@ -247,13 +258,21 @@ def load(
     dataset: str, folder: Path, device: str, compile: bool = False
 ) -> tuple[InteractionDataset, Recommender]:
     """A data set and the model trained on it; ValueError if they are of different catalogues."""
-    data, trained = load_dataset(dataset), Recommender.load(folder, device, compile)
+    data = load_dataset(dataset)
+    return data, load_run(data, folder, device, compile)
+
+
+def load_run(
+    data: InteractionDataset, folder: Path, device: str, compile: bool = False
+) -> Recommender:
+    """The model trained on a data set; ValueError if it was trained on another catalogue."""
+    trained = Recommender.load(folder, device, compile)
     if trained.semantic_ids.items != data.items:
         raise ValueError(
             f"{folder} was trained on another catalogue ({trained.semantic_ids.n_items} items) "
             f"than {data.name!r} ({data.n_items} items): name the data set it was trained on."
         )
-    return data, trained
+    return trained
 
 
 def keep(results: Path | None, rows: Sequence[ResultRow], json: bool = False) -> None:

@@ -1,14 +1,22 @@
-"""`nezha-lite recommend`."""
+"""`nezha-lite recommend`: one list with titles, or every user's list in a file."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load, oom_hint
-from nezha_lite.datasets import InteractionDataset, plain_text, shown_text
+from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load_run, oom_hint
+from nezha_lite.common.files import damage_named
+from nezha_lite.datasets import InteractionDataset, load_dataset, plain_text, shown_text
+from nezha_lite.decoding.captured import cpp_compiler
+from nezha_lite.decoding.list_files import ListOptions, UserLists, processes, write_lists
+from nezha_lite.decoding.recommender import find_device
+
+COMPILE_FROM = 100_000  # users, for whom the minutes of compiling pay
 
 
 @oom_hint("--beam")
@@ -17,69 +25,111 @@ def recommend(
     dataset: Data,
     user: str | None = None,
     item: list[str] | None = None,
+    all: Annotated[bool, typer.Option("--all")] = False,
+    users: Annotated[Path | None, typer.Option(dir_okay=False)] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False)] = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen")] = False,
     deny: list[str] | None = None,
-    category: str | None = None,
-    k: Annotated[int, typer.Option("-k")] = 10,
+    category: list[str] | None = None,
+    k: Annotated[int, typer.Option("-k", "--k")] = 10,
     beam: Beam = 50,
     verification: Verified = "prefix",
     device: Device = "auto",
-    compile: Annotated[bool, typer.Option("--compile")] = False,
+    compile: bool | None = None,
 ) -> None:
-    """Recommend items, with their titles, to a user or after a history.
+    """Recommend items, with their titles, to a user or after a history, or to all users in a file.
 
     Args:
         user: a user of the data set, by name
         item: or a history: item names, oldest first, repeated
+        all: or all users, whose lists go into the file --out; a stopped run goes on when repeated
+        users: or the users named in this file, one a line
+        out: a file in .parquet, .csv or .jsonl with the lists of --all or --users
         exclude_seen: nothing that is in the history
-        deny: an item, by name, that must not come; repeated
-        category: only items whose categories include this one
-        k: length of the list
-        compile: compile the decoder first, as a service would
+        deny: an item, by name, that must not come, or a file of such names, one a line; repeated
+        category: only items whose categories include this one; repeated, one of these
+        k: length of a list
+        compile: compile the decoder first, as a service would; by default for 100,000 users or more
     """
-    if (user is None) == (item is None):
-        raise ValueError("Name either a --user or the --item names of a history, and not both.")
-    data, trained = load(dataset, folder, device, compile)
-    history = (
-        data.sequences[_number(user, data.users, "User", data.name)]
-        if user is not None
-        else [_number(name, data.items, "Item", data.name) for name in item or ()]
+    ways = [user is not None, item is not None, all, users is not None]
+    if sum(ways) != 1 or (out is not None) != (all or users is not None):
+        raise ValueError(
+            "Name either a --user or the --item names of a history, and not both; or --all or a "
+            "file of --users, with the file to write as --out."
+        )
+    data = load_dataset(dataset)
+    denied = [name for value in deny or () for name in _names_of(value, data.items)]
+    options = ListOptions(
+        k,
+        beam,
+        verification,
+        allow=None if category is None else _of_categories(data, category),
+        deny=_numbers(denied, data.items, "Item", data.name),
+        exclude_seen=exclude_seen,
     )
-    denied = [_number(name, data.items, "Item", data.name) for name in deny or ()]
-    allowed = None if category is None else [_of_category(data, category)]
+    if out is not None:
+        named = data.users if users is None else _lines(users)
+        wanted = _numbers([*dict.fromkeys(named)], data.users, "User", data.name)
+        processes(find_device(device))  # gives each process a GPU of its own
+        able = len(wanted) >= COMPILE_FROM and cpp_compiler() is not None
+        trained = load_run(data, folder, device, able if compile is None else compile)
+        report = write_lists(trained, data, out, options, wanted, progress=True)
+        if report is not None:
+            print(f"{report.users:,} users, {report.rows:,} rows: {out}")
+            for reason, count in report.empty.items():
+                print(f"{count:,} users have an empty list: {reason}.")
+        return
+    if user is not None:
+        history = data.sequences[_numbers([user], data.users, "User", data.name)[0]]
+    else:
+        history = tuple(_numbers(item or (), data.items, "Item", data.name))
+    trained = load_run(data, folder, device, bool(compile))
+    lists = UserLists(trained, data, options)
     print("History, oldest first:")
     for past_item in history[-trained.model.config.max_items :]:
         print(f"      {data.title(past_item)}")
     print("Recommended:")
-    (ranked,) = trained.recommend(
-        [history],
-        k,
-        beam,
-        verification,
-        data.popularity(),
-        allow=allowed,
-        deny=[denied],
-        exclude_seen=exclude_seen,
-    )
+    (ranked,) = lists.ranked([history])
     for rank, best in enumerate(ranked, start=1):
         name, title = shown_text(best.name), data.title(best.item)
         print(f"  {rank:2d}. {title}  (item {name}, {best.score:.2f})")
+    if not ranked:
+        print(f"      nothing: {lists.why_empty(history)}")
 
 
-def _number(name: str, names: tuple[str, ...], what: str, dataset: str) -> int:
-    if name not in names:
+def _numbers(names: Sequence[str], valid: Sequence[str], what: str, dataset: str) -> list[int]:
+    numbers = {name: number for number, name in enumerate(valid)}
+    unknown = [name for name in names if name not in numbers]
+    if unknown:
+        more = len(unknown) - 1
+        others = f" nor {'is 1 other' if more == 1 else f'are {more:,} others'}," if more else ""
         raise ValueError(
-            f"{what} {name!r} is not in data set {dataset!r}, which names them like {names[0]!r}."
+            f"{what} {unknown[0]!r} is not in data set {dataset!r},{others} which names them like "
+            f"{valid[0]!r}."
         )
-    return names.index(name)
+    return [numbers[name] for name in names]
 
 
-def _of_category(dataset: InteractionDataset, category: str) -> list[int]:
-    paths = [tuple(map(plain_text, text.categories)) for text in dataset.texts or ()]
-    items = [item for item, path in enumerate(paths) if category in path]
-    if not items:
-        common = Counter(name for path in paths for name in path).most_common(3)
-        names = ", ".join(repr(name) for name, _ in common)
-        hint = f"whose most frequent ones are {names}" if common else "whose items have none"
-        raise ValueError(f"Category {category!r} is not in data set {dataset.name!r}, {hint}.")
-    return items
+def _names_of(value: str, items: Sequence[str]) -> list[str]:
+    """An item's name, or those in a file of this name."""
+    return [value] if value in items or not Path(value).is_file() else _lines(Path(value))
+
+
+def _lines(path: Path) -> list[str]:
+    with damage_named(path, "is not a text file in UTF-8"):
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # names may hold other separators
+    names = [name for line in lines if (name := line.removesuffix("\r"))]
+    if not names:
+        raise ValueError(f"{path} holds no names; write one on each line.")
+    return names
+
+
+def _of_categories(dataset: InteractionDataset, categories: Sequence[str]) -> list[int]:
+    paths = [{*map(plain_text, text.categories)} for text in dataset.texts or ()]
+    counts = Counter(name for path in paths for name in path)
+    for category in categories:
+        if category not in counts:
+            names = ", ".join(repr(name) for name, _ in counts.most_common(3))
+            hint = f"whose most frequent ones are {names}" if names else "whose items have none"
+            raise ValueError(f"Category {category!r} is not in data set {dataset.name!r}, {hint}.")
+    return [item for item, path in enumerate(paths) if not path.isdisjoint(categories)]

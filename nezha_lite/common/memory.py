@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -44,6 +47,18 @@ def peak_memory(device: torch.device | None = None) -> int | None:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most  # bytes there, KiB elsewhere
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """No search for cycles meanwhile: it would visit millions of new objects again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _proc_bytes(file: str, field: str) -> int | None:

@@ -26,7 +26,7 @@ import torch
 from nezha_lite.common.checks import check
 from nezha_lite.common.files import atomic_write, read_json
 
-KINDS = ("quality", "latency", "training", "tokenizer", "reliability")
+KINDS = ("quality", "latency", "training", "tokenizer", "reliability", "scale")
 _SPREAD = {"std", "per_seed"}  # the fields that a file may leave out
 
 # The JSON types of a row's fields; numbers are checked one by one.

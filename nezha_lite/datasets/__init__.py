@@ -7,18 +7,20 @@ A data set is a folder of files, the layout of LETTER (Wang et al., CIKM 2024):
 - `NAME.index.json`: `{item: ["<a_183>", "<b_70>", ...]}`, released semantic IDs,
 - `NAME.times.safetensors`, ours: when each interaction happened, which a time split needs.
 
-`read_tables` reads CSV tables of your own, and `write_folder` makes such a folder of them.
+`read_tables` reads tables of your own and `InteractionDataset.from_frame` data frames;
+`write_folder` makes such a folder of them.
 """
 
 from pathlib import Path
 
-from nezha_lite.datasets.csv_rows import Problem, TableReport
-from nezha_lite.datasets.csv_tables import TableLayout, check_tables, read_tables
 from nezha_lite.datasets.dataset import InteractionDataset, Split
 from nezha_lite.datasets.download import REGISTRY, fetch
 from nezha_lite.datasets.item_text import ItemText, plain_text, shown_text
 from nezha_lite.datasets.json_folder import load_folder, part_file, write_folder
+from nezha_lite.datasets.own_tables import check_tables, read_tables
 from nezha_lite.datasets.sequences import Sequences
+from nezha_lite.datasets.table_layout import TableLayout
+from nezha_lite.datasets.table_problems import Problem, TableReport
 from nezha_lite.datasets.time_split import TimeSplit
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from nezha_lite.common.checks import check
 from nezha_lite.datasets.item_text import ItemText, shown_text
 from nezha_lite.datasets.sequences import Integers, Sequences, offsets_of
 from nezha_lite.datasets.time_split import TimeSplit
+
+if TYPE_CHECKING:
+    from nezha_lite.datasets.table_layout import TableLayout
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,37 @@ class InteractionDataset:
     def _user_at(self, position: int) -> str:
         """Whose interaction lies at a position of `sequences.values`."""
         return self.users[int(np.searchsorted(self.sequences.offsets, position, "right")) - 1]
+
+    @classmethod
+    def from_frame(
+        cls,
+        interactions: Any,
+        items: Any = None,
+        layout: TableLayout | None = None,
+        name: str = "frame",
+        **columns: Any,
+    ) -> InteractionDataset:
+        """Read a data set from data frames of pandas, polars or pyarrow.
+
+        Args:
+            interactions: columns user, item and time; see `nezha_lite.datasets.read_tables`.
+            items: columns item and one or more of title, brand, categories, description.
+            layout: what your columns are called.
+            name: of the data set.
+            columns: fields of `TableLayout`, such as `user="customer"`.
+
+        Raises:
+            TypeError: for what is no frame, and for a field that `TableLayout` does not have.
+            ValueError: naming row, column and value of the first error.
+
+        >>> import polars
+        >>> frame = polars.DataFrame({"who": ["ann", "ann"], "item": ["pot", "mug"], "day": [2, 1]})
+        >>> InteractionDataset.from_frame(frame, user="who", time="day").items
+        ('mug', 'pot')
+        """
+        from nezha_lite.datasets.own_tables import read_frames  # it makes what this file defines
+
+        return read_frames(interactions, items, layout, name, **columns)
 
     @property
     def n_items(self) -> int:

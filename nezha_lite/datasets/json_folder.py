@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from nezha_lite.common.files import (
     read_tensors,
     write_tensors,
 )
+from nezha_lite.common.memory import without_garbage_collection
 from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.item_text import ItemText
 from nezha_lite.datasets.sequences import Sequences, offsets_of
@@ -27,6 +29,7 @@ from nezha_lite.datasets.sequences import Sequences, offsets_of
 Parsed = TypeVar("Parsed")
 
 
+@without_garbage_collection()
 def load_folder(folder: str | Path) -> InteractionDataset:
     """Read a folder in the layout of `nezha_lite.datasets`.
 
@@ -59,9 +62,10 @@ def load_folder(folder: str | Path) -> InteractionDataset:
     texts = _read(item_file, "item", _item_text) if item_file else None
     codes = _read(index_file, "item", _codes) if index_file else None
     offsets = offsets_of([*map(len, histories.values())])
-    taken = [*chain.from_iterable(histories.values())]
-    catalogue = set(taken)
-    catalogue.update(texts or (), codes or ())
+    numbers: defaultdict[str, int] = defaultdict(count().__next__)  # in order of appearance
+    taken = chain.from_iterable(histories.values())
+    values = np.fromiter(map(numbers.__getitem__, taken), np.int64, offsets[-1])
+    catalogue = {*numbers, *(texts or ()), *(codes or ())}
     if not catalogue:
         raise ValueError(f"{inter_file} names no item; a data set needs at least one.")
     items = in_order(catalogue)
@@ -74,11 +78,12 @@ def load_folder(folder: str | Path) -> InteractionDataset:
             if len(codes[item]) != levels:
                 raise ValueError(f"{where}: it must have {levels} tokens, as others do.")
     row = {item: index for index, item in enumerate(items)}
+    rows = np.array([row[item] for item in numbers], dtype=np.int64)
     return InteractionDataset(
         name=name,
         items=tuple(items),
         users=tuple(histories),
-        sequences=Sequences(offsets, np.fromiter(map(row.__getitem__, taken), np.int64)),
+        sequences=Sequences(offsets, rows[values]),
         texts=None if texts is None else tuple(texts.get(item, ItemText("")) for item in items),
         released_codes=None if codes is None else tuple(codes[item] for item in items),
         times=None if times_file is None else _read_times(times_file, offsets),
@@ -88,7 +93,9 @@ def load_folder(folder: str | Path) -> InteractionDataset:
 def in_order(names: Iterable[str]) -> list[str]:
     """Names in numeric order if all are decimal integers, else in alphabetical order."""
     alphabetical = sorted(names)
-    numbered = all(re.fullmatch("[0-9]{1,4000}", name) for name in alphabetical)
+    numbered = all(
+        name.isdecimal() and name.isascii() and len(name) <= 4000 for name in alphabetical
+    )
     return sorted(alphabetical, key=int) if numbered else alphabetical
 
 
@@ -121,13 +128,14 @@ def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Pa
     return parsed
 
 
-def _history(value: Any) -> tuple[str, ...]:
+def _history(value: Any) -> list[str]:
     if not isinstance(value, list):
         raise ValueError(f"the history is {value!r:.40}; it must be a list of item IDs")
-    for index, item in enumerate(value if not {*map(type, value)} <= {int, str} else ()):
-        if isinstance(item, bool) or not isinstance(item, int | str):
-            raise ValueError(f"entry {index} is {item!r:.40}; item IDs are integers or strings")
-    return tuple(map(str, value))
+    types = {*map(type, value)}
+    if wrong := types - {int, str}:
+        index, item = next((i, item) for i, item in enumerate(value) if type(item) in wrong)
+        raise ValueError(f"entry {index} is {item!r:.40}; item IDs are integers or strings")
+    return [*map(str, value)] if int in types else value
 
 
 def _item_text(value: Any) -> ItemText:
@@ -142,13 +150,14 @@ def _item_text(value: Any) -> ItemText:
 
 
 def _words(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
     # Exports made with pandas write a missing text as NaN, others as null.
     if value is None or value != value:
         return ""
-    parts = value if isinstance(value, list) else [value]
-    if not all(isinstance(part, str) for part in parts):
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise ValueError(f"{key} is {value!r:.40}; it must be a string or a list of strings")
-    return " ".join(parts)
+    return " ".join(value)
 
 
 def _codes(value: Any) -> tuple[int, ...]:

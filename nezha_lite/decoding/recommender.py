@@ -281,15 +281,13 @@ class Recommender:
         self, k: int, items: Tensor, scores: Tensor, allowed: Tensor | None, denied: Tensor | None
     ) -> list[Recommendation]:
         """The first k of a row's items that its sets leave."""
-        admitted = torch.ones_like(items, dtype=torch.bool)
-        if allowed is not None:
-            admitted &= sorted_isin(allowed, items)
-        if denied is not None:
-            admitted &= ~sorted_isin(denied, items)
-        best = admitted.nonzero().flatten()[:k]
+        for members, wanted in ((allowed, True), (denied, False)):
+            if members is not None:
+                admitted = sorted_isin(members, items) == wanted
+                items, scores = items[admitted], scores[admitted]
         return [
             Recommendation(item, self.semantic_ids.items[item], score)
-            for item, score in zip(items[best].tolist(), scores[best].tolist(), strict=True)
+            for item, score in zip(items[:k].tolist(), scores[:k].tolist(), strict=True)
         ]
 
     def _change(self, items: Collection[int], remove: bool) -> None:

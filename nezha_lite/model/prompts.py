@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from nezha_lite.semantic_ids import SemanticIds
 
@@ -177,18 +177,19 @@ def build_prompts(
     if len(histories) == 0:
         raise ValueError("histories is empty, but at least one history is needed.")
     check_same_space(semantic_ids, vocabulary)
-    first, last = torch.tensor([vocabulary.bos]), torch.tensor(vocabulary.placeholders)
-    rows = []
-    for row, history in enumerate(histories):
-        recent = list(history)[-max_items:] if max_items else []
-        recent = semantic_ids.known_items(recent, f"History {row}")
-        codes = semantic_ids.codes[torch.tensor(recent, dtype=torch.int64)]  # (n, L)
-        rows.append(torch.cat([first, vocabulary.tokens_of(codes).flatten(), last]))
-    lengths = torch.tensor([len(tokens) for tokens in rows])
-    input_ids = pad_sequence(rows, True, vocabulary.pad, padding_side="left")  # (B, T)
-    width = input_ids.shape[1]
+    recent = [
+        semantic_ids.known_items(list(history)[-max_items:] if max_items else [], f"History {row}")
+        for row, history in enumerate(histories)
+    ]
+    codes = semantic_ids.codes[torch.tensor([*chain(*recent)], dtype=torch.int64)]  # (items, L)
+    levels = vocabulary.levels
+    lengths = torch.tensor([1 + levels * (len(items) + 1) for items in recent])
+    width = int(lengths.max())
     attention_mask = (torch.arange(width) >= width - lengths[:, None]).long()  # (B, T)
     position_ids = (attention_mask.cumsum(dim=1) - 1).clamp_min(0)
+    input_ids = torch.where(attention_mask.bool(), vocabulary.bos, vocabulary.pad)  # (B, T)
+    input_ids[:, :-levels][position_ids[:, :-levels] > 0] = vocabulary.tokens_of(codes).flatten()
+    input_ids[:, -levels:] = torch.tensor(vocabulary.placeholders)
     padded = bool(lengths.min() < width)
     return Prompts(input_ids, attention_mask, position_ids, vocabulary.levels, padded)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nezha_lite.common.files import atomic_write, damage_named
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.datasets.csv_rows import Findings, csv_rows
+from nezha_lite.datasets.tables import quoted_rows
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 
 # What spreadsheets read as the start of a formula (OWASP, "CSV injection"), and our own escape.
@@ -70,28 +70,25 @@ def read_sid_map(path: str | Path) -> SemanticIds:
         ValueError: naming file, line and column if it is no such table, or its keys are not those
             of its codes.
     """
-    path, findings = Path(path), Findings()
-    rows = csv_rows(path, ",", findings)
-    header = next(rows, (0, []))[1]
+    path = Path(path)
+    lines, rows = quoted_rows(path)
+    header = rows[0] if rows else []
     radices = [int(match[1]) for name in header[1:-2] if (match := _CODE.fullmatch(name))]
     columns = _columns(radices)
     if header != columns or not radices:
-        findings.report().check()  # what is wrong before the header, where anything is
         raise ValueError(
             f"{path}, line 1: the columns must be item, code_1_of_…, …, key and title, as "
             "`write_sid_map` writes them."
         )
-    names, numbers, lines = [], [], []
-    for line, (name, *cells, _) in rows:
+    names, numbers, lines = [], [], lines[1:]
+    for line, (name, *cells, _) in zip(lines, rows[1:], strict=True):
         names.append(name.removeprefix("'"))
-        lines.append(line)
         for column, cell in zip(columns[1:-1], cells, strict=True):
             if not re.fullmatch("[0-9]{1,19}", cell):
                 raise ValueError(
                     f"{path}, line {line}, column {column!r}: {cell!r:.40} is no code."
                 )
         numbers.append([*map(int, cells)])
-    findings.report().check()
     with damage_named(path, "does not hold valid semantic IDs"):
         semantic_ids = SemanticIds.from_codes([row[:-1] for row in numbers], radices, names)
     for line, key, row in zip(lines, semantic_ids.keys.tolist(), numbers, strict=True):

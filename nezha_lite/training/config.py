@@ -27,7 +27,7 @@ class TrainingConfig:
         embedding_lr: multiplier for the head's code embeddings.
         transition_lr: multiplier for the head's transitions.
         weight_decay: AdamW's, on matrices but not on biases and norms.
-        id_weight_decay: the same for the embeddings of whole IDs (`PrefixEmbedding`).
+        id_weight_decay: AdamW's, on the embeddings of whole IDs (`PrefixEmbedding`).
         warmup: share of all steps in which the rate rises; afterwards it falls as a cosine.
         window_stride: how far the history window of a long user jumps (see `packing`).
         packed: packed prefixes, or one prefix per row.

@@ -187,7 +187,7 @@ def test_services_come_from_measured_rows() -> None:
     )
     with pytest.raises(ValueError, match="batch of a is 4, but must be in one row"):
         services_from_rows([*rows, rows[0]])
-    with pytest.raises(ValueError, match=r"points of 'a' have batch sizes \[4\]"):
+    with pytest.raises(ValueError, match=r"batch sizes of 'a' is \[4\]"):
         services_from_rows(rows[:1])
 
 

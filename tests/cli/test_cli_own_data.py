@@ -41,7 +41,7 @@ def test_imported_tables_train_recommend_and_map(
     answer = cli("import", *tables, folder, *LAYOUT)
     assert (answer.status, answer.err) == (0, "")
     dataset, toy = load_folder(folder), toy_dataset()
-    assert answer.out.splitlines()[0] == (
+    assert answer.out.splitlines()[2] == (
         f"Readable: {toy.n_interactions} interactions, 30 users, 20 items."
     )
     assert answer.out.splitlines()[-1] == (
@@ -72,7 +72,7 @@ def test_interactions_alone_and_tabs(tmp_path: Path, cli: Run) -> None:
     (tmp_path / "orders.tsv").write_text("user\titem\ttime\nu\ti1\t2\nu\ti2\t1\n")
     answer = cli("import", tmp_path / "orders.tsv", tmp_path / "shop", "--separator", "tab")
     assert answer.status == 0
-    assert "'u' has fewer than 3 interactions" in answer.out
+    assert "'u' has fewer than 4 interactions" in answer.out
     written = {path.name for path in (tmp_path / "shop").iterdir()}
     assert written == {"shop.inter.json", "shop.times.safetensors"}
     dataset = load_folder(tmp_path / "shop")
@@ -105,11 +105,11 @@ def test_errors_are_all_listed_and_nothing_is_written(tmp_path: Path, cli: Run) 
     answer = cli("import", orders, folder)
     assert refused(answer, f"{orders}, line 2, column 'time': 'x'", "1 more error")
     listed = answer.out.splitlines()
-    assert listed[1] == "Errors, to be mended before the tables can be read:"
-    assert f"{orders}, line 3, column 'user': ''" in listed[3]
+    assert listed[2] == "Errors, to be mended before the tables can be read:"
+    assert f"{orders}, line 3, column 'user': ''" in listed[4]
     assert not folder.exists()
     assert refused(cli("import", tmp_path / "none.csv", folder), "none.csv", "no such file")
-    assert refused(cli("import", tmp_path, folder), "it is a folder: name the CSV file in it")
+    assert refused(cli("import", tmp_path, folder), "it is a folder: name the file in it")
     assert not folder.exists()
 
 

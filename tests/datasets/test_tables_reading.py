@@ -18,13 +18,15 @@ from nezha_lite.datasets import (
     read_tables,
     write_folder,
 )
-from nezha_lite.datasets.csv_rows import Findings, csv_rows
 
 # Names as people have them: quotes, separators, line ends, formulas, other scripts. A table's cell
 # is stripped of blanks around it, and holds no NUL.
 NAMES = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
 ).filter(lambda name: name == name.strip())
+
+# Quotes are known to be quotes: a name with line ends and commas in it looks like rows.
+AS_WRITTEN = TableLayout(separator=",", quote='"', items_separator=",", items_quote='"')
 
 
 def write(path: Path, rows: Sequence[Sequence[object]], **dialect: str) -> Path:
@@ -66,7 +68,7 @@ def test_any_row_order_gives_the_sequences_in_order_of_time(
     rows = [(draw.choice(few), item, time) for _, item, time in rows] + rows[:3]
     draw.shuffle(rows)
     folder = tmp_path_factory.mktemp("tables")
-    dataset = read_tables(interactions(folder, *rows))
+    dataset = read_tables(interactions(folder, *rows), layout=AS_WRITTEN)
     read = {
         user: [dataset.items[item] for item in sequence]
         for user, sequence in zip(dataset.users, dataset.sequences, strict=True)
@@ -131,7 +133,10 @@ def test_texts_come_back_as_they_were_written(
     rows = [("description", "item", "brand", "extra", "title")]
     rows += [(about, item, brand, "x", title) for item, (title, brand, about) in texts.items()]
     items = write(folder / "items.csv", rows)
-    dataset = read_tables(interactions(folder, ("u", "bought", 1)), items)
+    first = next(iter(texts))
+    dataset = read_tables(
+        interactions(folder, ("u", "bought", 1), ("u", first, 2)), items, AS_WRITTEN
+    )
     assert dataset.texts is not None
     found = dict(zip(dataset.items, dataset.texts, strict=True))
     expected = {
@@ -152,7 +157,6 @@ def test_columns_and_separators_can_have_other_names(tmp_path: Path) -> None:
         time="when",
         title="name",
         categories="path",
-        separator="\t",
         category_separator=">",
     )
     dataset = read_tables(orders, items, layout)
@@ -170,9 +174,12 @@ def test_columns_and_separators_can_have_other_names(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"separator": ""}, "separator is ''"),
-        ({"separator": "::"}, "separator is '::'"),
+        ({"encoding": "utf-9"}, "encoding is 'utf-9'"),
+        ({"quote": "''"}, "quote is"),
+        ({"time_format": "day"}, "time_format is 'day'"),
+        ({"min_interactions": 0}, "min_interactions is 0"),
         ({"separator": '"'}, "separator is '\"'"),
-        ({"separator": "\n"}, "must be one character"),
+        ({"separator": "\n"}, "must be a text such as"),
         ({"category_separator": ""}, "category_separator is ''"),
         ({"user": "item"}, "'item', 'item', 'time'"),
         ({"title": ""}, "each needs a name of its own"),
@@ -197,30 +204,29 @@ def test_line_ends_byte_order_marks_and_blank_rows_do_not_matter(
     path.write_bytes((mark + end.join(lines)).encode())
     dataset = read_tables(path)
     assert (dataset.items, dataset.users, dataset.sequences) == (("7", "8"), ("ann",), ((0, 1),))
-    assert [line for line, _ in csv_rows(path, ",", Findings())] == [2, 3, 6]
+    path.write_bytes(path.read_bytes() + f"{end}ann,9,x".encode())
+    assert check_tables(path).errors[0].line == 7
 
 
-def test_a_cell_of_several_lines_is_one_row_and_lines_are_still_right(tmp_path: Path) -> None:
-    path = tmp_path / "items.csv"
-    path.write_text('item,title\n7,"a\nb, ""c"""\n8,d\n')
-    assert list(csv_rows(path, ",", Findings())) == [
-        (1, ["item", "title"]),
-        (2, ["7", 'a\nb, "c"']),
-        (4, ["8", "d"]),
-    ]
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_cell_of_several_lines_is_one_row_and_lines_are_still_right(
+    end: str, tmp_path: Path
+) -> None:
+    orders, items = interactions(tmp_path, ("u", "7", 1)), tmp_path / "items.csv"
+    items.write_bytes(end.join(["item,title", '7,"a', 'b, ""c"""', " ,d"]).encode())
+    (problem,) = check_tables(orders, items).errors
+    assert (problem.line, problem.column) == (4, "item")
+    items.write_bytes(items.read_bytes().replace(b" ,d", b"8,d"))
+    assert read_tables(orders, items).texts == (ItemText(f'a{end}b, "c"'), ItemText("d"))
 
 
 def test_reading_changes_no_global_setting_and_keeps_little(tmp_path: Path) -> None:
     before = csv.field_size_limit()
-    path = write(tmp_path / "items.csv", [("item", "title"), ("7", "x" * (before + 1))])
-    findings = Findings()
-    assert [line for line, _ in csv_rows(path, ",", findings)] == [1]
+    rows = [("u", f"i{row}", "soon") for row in range(10_000)]
+    last = check_tables(interactions(tmp_path, ("a,b", "x" * (before + 1), 1), *rows)).errors[-1]
     assert csv.field_size_limit() == before
-    for line in range(10_000):
-        findings.error(path, "is wrong", line, "item", "x")
-    last = findings.report().errors[-1]
     assert (len(last.places), last.count) == (5, 10_000)
-    assert str(last).endswith("line 4 ('x'), 9,995 more.")
+    assert str(last).endswith("line 7 ('soon'), 9,995 more.")
 
 
 @given(content=st.binary(max_size=200))

@@ -4,7 +4,7 @@ What each sentence says is tested in test_table_problems.py; here are the promis
 tables that are no tables.
 """
 
-import os
+import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -37,11 +37,9 @@ ORDERS = [
     fault("empty", "", "no header", "line 1"),
     fault("blanks and line ends", " \n\t\n\r\n", "no header"),
     fault("a header alone", HEADER, "no rows", "add some"),
-    fault("no header", "ann,1,1\nbob,2,2\n", "line 1", "'user'", "is missing"),
-    fault("semicolons", GOOD.replace(",", ";"), "line 1", "';'", "Name it as the separator"),
-    fault("tabs", GOOD.replace(",", "\t"), "line 1", "a tab", "Name it as the separator"),
-    fault("bars", GOOD.replace(",", "|"), "line 1", "'|'", "Name it as the separator"),
-    fault("blanks between cells", GOOD.replace(",", " "), "line 1", "is missing"),
+    fault("no header", "ann,1,1\nbob,2,2\n", "line 1", "looks like data", "--no-header"),
+    fault("slashes", GOOD.replace(",", "/"), "line 1", "is missing", "--separator"),
+    fault("a JSON list", '[{"user": 1, "item": 2, "time": 3}]', "no JSON object", "on each line"),
     fault("JSON", '{"ann": [1, 2]}', "line 1", "is missing"),
     fault("a column twice", "user,item,time,user\na,1,1,b\n", "'user'", "twice", "rename one"),
     fault("columns in capitals", GOOD.replace("user", "USER"), "'user'", "is missing", "'USER'"),
@@ -63,24 +61,42 @@ ORDERS = [
     fault("the year 9999", GOOD + "ann,3,9999-12-31\n", "line 6", "1678 to 2261"),
     fault("the year 1", GOOD + "ann,3,0001-01-01T00:00+23:59\n", "line 6", "'0001-01-01"),
     fault("digits of another script", GOOD + "ann,3,\u0661\u0662\n", "line 6", TIME),
-    fault("a NUL byte", GOOD + "ann,\0,5\n", "line 6", "NUL byte", "UTF-8"),
+    fault("a NUL byte", GOOD + "ann,\0,5\n", "line 6", "NUL byte", "--encoding utf-16-le"),
     fault("NUL bytes at its end", GOOD.encode() + bytes(64), "line 6", "NUL byte"),
     fault("NUL bytes only", bytes(4096), "NUL byte"),
-    fault("UTF-16", GOOD.encode("utf-16"), "byte 0xff", "UTF-16", "save the table as UTF-8"),
     fault("UTF-16 without its mark", GOOD.encode("utf-16-le"), "NUL byte", "UTF-8"),
-    fault("UTF-32", GOOD.encode("utf-32"), "byte 0xff", "save the table as UTF-8"),
-    fault("Latin-1", GOOD.encode() + b"\xe9va,3,5\n", "line 6", "0xe9", "UTF-8"),
+    fault("Latin-1", GOOD.encode() + b"\xe9va,3,5\n", "line 6", "0xe9", "--encoding"),
     fault("Windows-1252", GOOD.encode() + b"ann,\x9399\x94,5\n", "line 6", "0x93", "UTF-8"),
     fault("Shift JIS", HEADER.encode() + "茶,1,1\n".encode("shift-jis"), "line 2", "UTF-8"),
     fault("cut in a character", GOOD.encode() + "ann,3€".encode()[:-1], "line 6", "UTF-8"),
-    fault("a picture", b"\x89PNG\r\n\x1a\n" + bytes(64), "0x89", "UTF-8"),
-    fault("a workbook", b"PK\3\4\x14\0\x06\0" + bytes(64), "NUL byte"),
+    fault("a picture", b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture", "UTF-8"),
+    fault("a workbook", b"PK\3\4\x14\0\x06\0" + bytes(64), "damaged"),
+    fault("a NumPy array", b"\x93NUMPY" + bytes(64), "a NumPy array", "Parquet"),
+    fault("half a gzip", gzip.compress(GOOD.encode() * 99)[:80], "damaged"),
+    fault("half a Parquet", b"PAR1" + bytes(64), "damaged"),
     fault("a quote never closed", GOOD + '"ann,3,5\n', "line 6", "never closed"),
     fault("text behind a quote", GOOD + '"ann"a,3,5\n', "line 6", "goes on after its end"),
     fault("a cell of a megabyte", GOOD + f"{'x' * 2**20},3,5\n", "line 6"),
     fault("a line without end", HEADER + "x" * (3 * 2**20), "line 2", "characters"),
     fault("a header of a million columns", "user," * 200_000 + "x\n", "line 1"),
 ]
+
+
+@each(
+    [
+        fault("semicolons", GOOD.replace(",", ";")),
+        fault("tabs", GOOD.replace(",", "\t")),
+        fault("bars", GOOD.replace(",", "|")),
+        fault("blanks between cells", GOOD.replace(",", "  ")),
+        fault("UTF-16", GOOD.encode("utf-16")),
+        fault("UTF-32", GOOD.encode("utf-32")),
+        fault("gzip", gzip.compress(GOOD.encode())),
+    ]
+)
+def test_what_a_table_is_written_in_is_recognised(fault: Fault, tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text(GOOD)
+    fault.make(tmp_path / "orders.csv")
+    assert read_tables(tmp_path / "orders.csv", name="good") == read_tables(tmp_path / "good.csv")
 
 
 def imported(folder: Path) -> tuple[object, ...]:
@@ -111,7 +127,8 @@ def test_bad_interactions_are_refused(fault: Fault, tmp_path: Path, cli: Run) ->
     [
         fault("empty", "", "no header"),
         fault("a header alone", "item,title\n", "no rows"),
-        fault("another separator", ITEMS.replace(",", ";"), "';'"),
+        fault("another separator", ITEMS.replace(",", "/"), "--items-separator"),
+        fault("other items", "item,title\nx,Mug\n", "is in the item table", "--items-item"),
         fault("no item column", ITEMS.replace("item", "sku"), "'item'", "'sku'"),
         fault("no text column", ITEMS.replace("title", "label"), "'title'", "'label'"),
         fault("an item without name", ITEMS + ",Pan\n", "line 4", "'item'", "is empty"),
@@ -158,7 +175,8 @@ def test_an_older_data_set_is_not_touched(tmp_path: Path, cli: Run) -> None:
     answer = cli(*imported(tmp_path))
     (line,) = answer.err.splitlines()
     assert re.search(".*".join(map(re.escape, says)), line)
-    os.unlink(tmp_path / "out" / "out.inter.json")
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
     (tmp_path / "out" / "out.index.json").write_text("{}")
     answer = cli(*imported(tmp_path))
     assert "out.index.json already exists" in answer.err
@@ -180,7 +198,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, cli: Run) -> None
 def test_bad_options_are_refused_before_reading(tmp_path: Path, cli: Run) -> None:
     (tmp_path / "orders.csv").write_text(GOOD)
     for options, says in (
-        (("--separator", "::"), ("'::'",)),
+        (("--encoding", "x"), ("'x'",)),
+        (("--time-format", "iso"), ("'iso'",)),
         (("--separator", ""), ("''",)),
         (("--separator", "\n"), (r"'\n'",)),
         (("--separator", '"'), ("'\"'",)),
