@@ -228,8 +228,10 @@ class NezhaModel(PreTrainedModel):
         """The model's sizes and settings, for a result row or a log."""
         backbone = self.backbone.config
         sizes = backbone.to_dict().items()
-        settings = ("max_items", "transition", "dropout", "placeholders")
+        settings: tuple[str, ...] = ("max_items", "transition", "dropout", "placeholders")
         weights = ("draft_weight", "next_code_weight")
+        if self.config.remembers_ids:
+            settings = (*settings, "item_memory", "candidate_embeddings")
         return {
             "preset": next((name for name in PRESETS if PRESETS[name].items() <= sizes), None),
             "backbone": backbone.model_type,
