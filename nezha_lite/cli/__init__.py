@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import typer
 
-from nezha_lite.cli import bench, data, evaluate, recommend, teach, tokenize, train
+from nezha_lite.cli import add_items, bench, data, evaluate, recommend, teach, tokenize, train
 from nezha_lite.cli.options import command_of
 from nezha_lite.common.memory import out_of_memory
 
@@ -33,6 +33,7 @@ for command in (
     train.train,
     teach.teach,
     recommend.recommend,
+    add_items.add_items,
     evaluate.evaluate,
     evaluate.hallucination,
     evaluate.study,

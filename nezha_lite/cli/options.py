@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,14 +16,20 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, get_args, get_or
 import numpy as np
 import torch
 import typer
+from torch import Tensor
 
 from nezha_lite.common.checks import check
+from nezha_lite.common.files import damage_named, read_json
 from nezha_lite.common.memory import out_of_memory
 from nezha_lite.common.results import ResultRow, write_results
-from nezha_lite.datasets import InteractionDataset, load_dataset
+from nezha_lite.datasets import InteractionDataset, ItemText, load_dataset
+from nezha_lite.datasets.growth import over_catalogue
 from nezha_lite.decoding import Verification
 from nezha_lite.decoding.recommender import Recommender
+from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.collisions import Collisions
+from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE, without_lists
+from nezha_lite.semantic_ids.outside import VECTOR_FILES, read_names, read_vectors
 from nezha_lite.semantic_ids.quantizers import QUANTIZERS
 from nezha_lite.semantic_ids.tokenizer import TokenizerConfig, default_vectors
 
@@ -45,7 +52,8 @@ TestFrom = Annotated[
     typer.Option(help="of a temporal split: a date (2024-01-31), or the last share (0.1)"),
 ]
 
-ID_OPTIONS = ("levels", "codes", "vectors", "encoder", "cache", "collisions")
+ID_OPTIONS = ("levels", "codes", "vectors", "names", "encoder", "cache", "collisions")
+NEW_ITEMS_FILE = "new_items.json"  # in a run, the texts of items that were added to it
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -169,6 +177,7 @@ def tokenizer_config(
     levels: int | None = None,
     codes: Sequence[int] = (),
     vectors: Sequence[str] = (),
+    names: str | None = None,
     encoder: str | None = None,
     cache: str | None = None,
     collisions: Collisions | None = None,
@@ -179,8 +188,10 @@ def tokenizer_config(
     Args:
         levels: levels of IDs that are built; by default 3.
         codes: codes per level; once for all levels, or for each; by default 64.
-        vectors: what item vectors are made of: tfidf, encoder, collaborative; several are joined;
-            by default tfidf, or collaborative where there are no texts.
+        vectors: what item vectors are made of: tfidf, encoder, collaborative, or a file of your
+            own (.npy, .safetensors, .parquet); several are joined; by default tfidf, or
+            collaborative where there are no texts.
+        names: file with the items' names, one a line, for the rows of a .npy file.
         encoder: text encoder of `--vectors encoder`: a folder or hub name.
         cache: folder that keeps the encoder's vectors: each text is read once.
         collisions: what becomes of items that would share an ID; by default extra-level.
@@ -189,6 +200,8 @@ def tokenizer_config(
     Raises:
         ValueError: naming the option that does not fit.
     """
+    if names is not None:
+        raise ValueError(f"--names is {names!r}, but there is no file of vectors or IDs to name.")
     levels = 3 if levels is None else levels
     per_level = codes_per_level(levels, codes)
     largest = max(64, dataset.n_items)
@@ -209,6 +222,20 @@ def tokenizer_config(
         collisions=collisions or "extra-level",
         seed=seed,
     )
+
+
+def own_vectors(dataset: InteractionDataset, shape: dict[str, Any]) -> Tensor | None:
+    """The vectors in the file that `--vectors` names, (N, D); in `shape` they become "own".
+
+    None if no file is named; `--names` then stays in `shape`.
+    """
+    sources = shape.get("vectors", [])
+    files = [source for source in sources if source.endswith(VECTOR_FILES)]
+    if not files:
+        return None
+    check(len(files) == 1, "--vectors", files, "one file at most")
+    shape["vectors"] = ["own" if source in files else source for source in sources]
+    return read_vectors(files[0], dataset, shape.pop("names", None))
 
 
 def codes_per_level(levels: int, codes: Sequence[int]) -> int | tuple[int, ...]:
@@ -258,7 +285,7 @@ def load(
     dataset: str, folder: Path, device: str, compile: bool = False
 ) -> tuple[InteractionDataset, Recommender]:
     """A data set and the model trained on it; ValueError if they are of different catalogues."""
-    data = load_dataset(dataset)
+    data = in_run(load_dataset(dataset), folder)
     return data, load_run(data, folder, device, compile)
 
 
@@ -273,6 +300,53 @@ def load_run(
             f"than {data.name!r} ({data.n_items} items): name the data set it was trained on."
         )
     return trained
+
+
+def in_run(data: InteractionDataset, folder: Path) -> InteractionDataset:
+    """The data set over the items of a run, to which `add-items` may have added some.
+
+    A data set of another catalogue is returned as it is; ValueError if it has grown, but not yet
+    the run.
+    """
+    path = folder / SEMANTIC_IDS_FILE
+    items = SemanticIds.load(path).items if path.is_file() else data.items
+    if items == data.items:
+        return data
+    theirs, ours, added = {*data.items}, {*items}, new_texts(folder)
+    more = [name for name in data.items if name not in ours]
+    if not more and ours - theirs <= added.keys():
+        return over_catalogue(data, items, added)
+    if more and 2 * len(more) < data.n_items and ours - added.keys() <= theirs:
+        raise ValueError(
+            f"{data.name!r} has {len(more)} items that {folder} does not know, such as "
+            f"{more[0]!r:.40}: give them IDs by `nezha-lite add-items {folder} ITEMS.csv`."
+        )
+    return data
+
+
+def new_texts(folder: Path) -> dict[str, ItemText]:
+    """The texts of the items that `add-items` added to a run."""
+    path = folder / NEW_ITEMS_FILE
+    if not path.is_file():
+        return {}
+    with damage_named(path, "does not hold the texts of added items"):
+        content = read_json(path)
+        return {name: ItemText(**without_lists(fields)) for name, fields in content.items()}
+
+
+def existing_names(path: Path, items: Sequence[str]) -> list[str]:
+    """The items that a file names; it is said which of them do not exist."""
+    existing, names = {*items}, read_names(path)
+    unknown = [name for name in names if name not in existing]
+    if names and len(unknown) == len(names):
+        raise ValueError(
+            f"{path} names {len(names)} items, but none that exists; one is {names[0]!r:.40}."
+        )
+    if unknown:
+        shown = ", ".join(repr(name)[:40] for name in unknown[:3])
+        message = f"{path} names {len(unknown)} items that do not exist: {shown}."
+        warnings.warn(message, stacklevel=2)
+    return [name for name in names if name in existing]
 
 
 def keep(results: Path | None, rows: Sequence[ResultRow], json: bool = False) -> None:

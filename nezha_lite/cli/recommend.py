@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from nezha_lite.cli.options import Beam, Data, Device, Folder, Verified, load_run, oom_hint
+from nezha_lite.cli.options import (
+    Beam,
+    Data,
+    Device,
+    Folder,
+    Verified,
+    existing_names,
+    in_run,
+    load_run,
+    oom_hint,
+)
 from nezha_lite.common.files import damage_named
 from nezha_lite.datasets import InteractionDataset, load_dataset, plain_text, shown_text
 from nezha_lite.decoding.captured import cpp_compiler
@@ -36,6 +46,7 @@ def recommend(
     verification: Verified = "prefix",
     device: Device = "auto",
     compile: bool | None = None,
+    without: Annotated[Path | None, typer.Option(dir_okay=False)] = None,
 ) -> None:
     """Recommend items, with their titles, to a user or after a history, or to all users in a file.
 
@@ -50,6 +61,7 @@ def recommend(
         category: only items whose categories include this one; repeated, one of these
         k: length of a list
         compile: compile the decoder first, as a service would; by default for 100,000 users or more
+        without: file of items that exist no more, one name a line
     """
     ways = [user is not None, item is not None, all, users is not None]
     if sum(ways) != 1 or (out is not None) != (all or users is not None):
@@ -57,8 +69,9 @@ def recommend(
             "Name either a --user or the --item names of a history, and not both; or --all or a "
             "file of --users, with the file to write as --out."
         )
-    data = load_dataset(dataset)
+    data = in_run(load_dataset(dataset), folder)
     denied = [name for value in deny or () for name in _names_of(value, data.items)]
+    denied += [] if without is None else existing_names(without, data.items)
     options = ListOptions(
         k,
         beam,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nezha_lite.cli.options import Data, SplitBy, TestFrom, load_split, oom_hint
+from nezha_lite.common.checks import check
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.training import TrainingConfig
 from nezha_lite.training.packing import TrainingRows, training_rows
-from nezha_lite.training.teacher_lists import TeacherLists, make_lists
-
-if TYPE_CHECKING:
-    from nezha_lite.training.teacher_lists import Teacher
+from nezha_lite.training.teacher_lists import Teacher, TeacherLists, make_lists
 
 LISTS_FILE = "lists.safetensors"
 
@@ -73,6 +71,8 @@ def teacher_lists(
     """Lists by the teacher's name, made in a folder, or read from a file or folder of `teach`."""
     if (path := Path(teacher)).exists():
         return TeacherLists.load(path / LISTS_FILE if path.is_dir() else path).cut(length)
+    valid = "a folder written by `nezha-lite teach`, where several processes train"
+    check(os.environ.get("WORLD_SIZE", "1") == "1", "teacher", teacher, valid)
     folder.mkdir(parents=True, exist_ok=True)
     return make_lists(_teacher(data, teacher, folder, run), rows, folder / LISTS_FILE, length)
 

@@ -20,6 +20,7 @@ from nezha_lite.cli.options import (
     keep,
     load_split,
     options_of,
+    own_vectors,
     refuse,
     tokenizer_config,
 )
@@ -65,12 +66,13 @@ def tokenize(
     print(text_report(data))
     if any(sentences := item_sentences(data.texts or ())):
         print(best_terms(sentences)[1])
+    vectors = own_vectors(data, shape)
     config = tokenizer_config(data, **shape)
     rows = []
     for name in names:
         tokenizer = None if name == "released" else named(name, config)
         slow = data.n_items > 2000  # fewer are done before a bar can be read
-        report = report_tokenizer(data, tokenizer, name, stability, progress=slow)
+        report = report_tokenizer(data, tokenizer, name, stability, slow, vectors)
         rows.append(report.row)
         print(f"\n{name}, radices {tuple(report.row.settings['radices'])}\n")
         print(report.quality.table())

@@ -16,6 +16,7 @@ from nezha_lite.cli.options import (
     load_split,
     oom_hint,
     options_of,
+    own_vectors,
     refuse,
     split_report,
     tokenizer_config,
@@ -23,7 +24,7 @@ from nezha_lite.cli.options import (
 from nezha_lite.cli.teach import teacher_lists
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids.quality import id_quality
-from nezha_lite.semantic_ids.tokenizer import TOKENIZERS, build_semantic_ids
+from nezha_lite.semantic_ids.tokenizer import TOKENIZERS, ids_and_tokenizer
 from nezha_lite.training import PAPER_RECIPE, TrainingConfig
 from nezha_lite.training import train as train_model
 from nezha_lite.training.packing import training_rows
@@ -92,11 +93,19 @@ def train(
         resume: go on from the newest good checkpoint
     """
     data = load_split(dataset, split, test_from)
-    if ids not in TOKENIZERS and ids not in ("auto", "released"):
-        refuse(ids, [option for option in shape if option != "cache"])
+    from_file = ids not in TOKENIZERS and ids not in ("auto", "released")
+    if from_file:
+        unnamed = Path(ids).suffix in (".json", ".npy")  # these may leave names and radices open
+        applicable = ("cache", "codes", "names") if unnamed else ("cache",)
+        refuse(ids, [option for option in shape if option not in applicable])
     training, model_settings = RECIPES[recipe]
     config = replace(training, **settings)
-    semantic_ids = build_semantic_ids(data, ids, tokenizer_config(data, **shape, seed=config.seed))
+    vectors = own_vectors(data, shape)
+    outside: dict[str, Any] = {}
+    if from_file:
+        outside = {"names": shape.pop("names", None), "radices": shape.pop("codes", None)}
+    shape_config = tokenizer_config(data, **shape, seed=config.seed)
+    semantic_ids, tokenizer = ids_and_tokenizer(data, ids, shape_config, vectors, **outside)
     given = {
         "dropout": dropout,
         "next_code_weight": next_code_weight,
@@ -117,6 +126,8 @@ def train(
         else NezhaModel.from_preset(preset, semantic_ids, **model_settings)
     )
     print(f"{data.name}: {data.n_users:,} users, semantic IDs of radices {semantic_ids.radices}")
+    if from_file:
+        print("Where a file says no radices, they are the largest codes plus one, or --codes.")
     print(split_report(data))
     for problem in id_quality(semantic_ids).problems():
         print(f"Note: {problem}")
@@ -125,5 +136,7 @@ def train(
     if named != "none":
         rows = training_rows(data, config, max_items)
         lists = teacher_lists(data, named, output / "teacher", rows, list_length)
-    record = train_model(model, semantic_ids, data, output, config, resume, lists=lists)
+    record = train_model(
+        model, semantic_ids, data, output, config, resume, lists=lists, tokenizer=tokenizer
+    )
     print(f"Trained in {record['seconds']:.0f} s; model, semantic IDs and log are in {output}.")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import chain, count
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +21,7 @@ from nezha_lite.common.files import (
 )
 from nezha_lite.common.memory import without_garbage_collection
 from nezha_lite.datasets.dataset import InteractionDataset
+from nezha_lite.datasets.id_tokens import IdParser
 from nezha_lite.datasets.item_text import ItemText
 from nezha_lite.datasets.sequences import Sequences, offsets_of
 
@@ -60,7 +59,7 @@ def load_folder(folder: str | Path) -> InteractionDataset:
 
     histories = _read(inter_file, "user", _history)
     texts = _read(item_file, "item", _item_text) if item_file else None
-    codes = _read(index_file, "item", _codes) if index_file else None
+    codes = _read(index_file, "item", IdParser()) if index_file else None
     offsets = offsets_of([*map(len, histories.values())])
     numbers: defaultdict[str, int] = defaultdict(count().__next__)  # in order of appearance
     taken = chain.from_iterable(histories.values())
@@ -158,20 +157,6 @@ def _words(key: str, value: Any) -> str:
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise ValueError(f"{key} is {value!r:.40}; it must be a string or a list of strings")
     return " ".join(value)
-
-
-def _codes(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= len(ascii_lowercase):
-        raise ValueError(f'the semantic ID is {value!r:.40}; write a list such as ["<a_183>"]')
-    codes = []
-    for letter, token in zip(ascii_lowercase, value, strict=False):
-        form = f"<{letter}_([0-9]{{1,9}})>"
-        match = re.fullmatch(form, token) if isinstance(token, str) else None
-        if match is None:
-            valid = f"<{letter}_183>, with any code below a billion"
-            raise ValueError(f"the token {token!r:.40} must read {valid}")
-        codes.append(int(match[1]))
-    return tuple(codes)
 
 
 def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:

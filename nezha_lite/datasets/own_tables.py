@@ -61,6 +61,15 @@ def read_tables(
     return tables.dataset(name or Path(interactions).stem.removesuffix(".csv"))
 
 
+def read_items(path: str | Path, layout: TableLayout | None = None) -> dict[str, ItemText]:
+    """The items of an item table alone; ValueError for its first error, see `read_tables`."""
+    layout = layout or TableLayout()
+    table = read_table(Path(path), layout.of(True), layout.drop_bad_rows)
+    texts = _checked_texts(table)
+    TableReport(tuple(table.findings.in_order()), 0, len(texts), 0).check()
+    return texts
+
+
 def check_tables(
     interactions: str | Path, items: str | Path | None = None, layout: TableLayout | None = None
 ) -> TableReport:

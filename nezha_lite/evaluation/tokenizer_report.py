@@ -43,6 +43,7 @@ def report_tokenizer(
     name: str | None = None,
     stability: bool = False,
     progress: bool = False,
+    vectors: Tensor | None = None,
 ) -> TokenizerReport:
     """Fit a tokenizer and measure its IDs.
 
@@ -55,12 +56,14 @@ def report_tokenizer(
         name: what the row calls the tokenizer; by default its quantizer, or "released".
         stability: fit once more with the next seed and report how much stays the same.
         progress: show bars while fitting.
+        vectors: (N, D), for the source "own" of item vectors.
     """
     started = time.perf_counter()
-    tokenizer, plain, semantic_ids = fitted_ids(dataset, config, progress)
+    tokenizer, plain, semantic_ids = fitted_ids(dataset, config, progress, vectors)
     other: SemanticIds | None = None
     if config and stability:
-        _, other, _ = fitted_ids(dataset, replace(config, seed=(config.seed + 1) % 2**32))
+        next_seed = replace(config, seed=(config.seed + 1) % 2**32)
+        _, other, _ = fitted_ids(dataset, next_seed, vectors=vectors)
     texts, behaviour = _reference_vectors(dataset)
     quality = id_quality(plain, texts, item_categories(dataset), other)
     if texts is not None and (sentence := text_weakness(dataset, texts)):
@@ -94,7 +97,10 @@ def report_tokenizer(
 
 
 def fitted_ids(
-    dataset: InteractionDataset, config: TokenizerConfig | None, progress: bool = False
+    dataset: InteractionDataset,
+    config: TokenizerConfig | None,
+    progress: bool = False,
+    vectors: Tensor | None = None,
 ) -> tuple[ItemTokenizer | None, SemanticIds, SemanticIds]:
     """The tokenizer fitted to the data, and its IDs before and after collisions are resolved.
 
@@ -103,7 +109,7 @@ def fitted_ids(
     if config is None:
         released = released_semantic_ids(dataset)
         return None, released, released
-    tokenizer = ItemTokenizer(config).fit(dataset, progress)
+    tokenizer = ItemTokenizer(config).fit(dataset, progress, vectors)
     return tokenizer, tokenizer.plain_ids, tokenizer.semantic_ids
 
 

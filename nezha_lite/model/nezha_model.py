@@ -15,21 +15,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen3Config
+from transformers import PreTrainedModel, Qwen3Config
 
 from nezha_lite.common.checks import check
+from nezha_lite.model.backbone import make_backbone, pretrained_backbone, residual_outputs
 from nezha_lite.model.config import PRESETS, NezhaConfig
 from nezha_lite.model.draft_head import DraftHead
 from nezha_lite.model.prefix_embedding import PrefixEmbedding, catalogue_shape
 from nezha_lite.model.prompts import Prompts, Vocabulary, build_prompts
-from nezha_lite.model.tree_attention import causal_mask, use_tree_attention
+from nezha_lite.model.tree_attention import causal_mask
 from nezha_lite.semantic_ids import SemanticIds
-
-# The last layer of each residual branch, two in a block, by its name in transformers.
-RESIDUAL_OUTPUTS = (".o_proj", ".down_proj", ".c_proj")
-OWN_DROPOUTS = ("embd_pdrop", "resid_pdrop")  # a backbone's, where NezhaConfig.dropout acts
 
 
 class NezhaModel(PreTrainedModel):
@@ -53,23 +49,13 @@ class NezhaModel(PreTrainedModel):
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__(config)
-        if config.backbone is None:
-            raise ValueError("backbone is None: use NezhaModel.from_preset or from_backbone.")
-        fields = dict(config.backbone)
-        if config.dropout:
-            fields |= {name: 0.0 for name in OWN_DROPOUTS if name in fields}
-        backbone_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
-        _check_sizes(config, backbone_config)
-        # Packed prefixes bring their own (B, 1, T, T) boolean mask, which sdpa takes as it is.
-        self.backbone = AutoModelForCausalLM.from_config(
-            backbone_config, attn_implementation="sdpa"
-        )
-        use_tree_attention(self.backbone)
+        self.backbone = make_backbone(config)
+        width = self.backbone.config.hidden_size
         levels = len(config.radices)
         candidate_levels = range(levels - config.candidate_embeddings + 1, levels + 1)
         self.head = DraftHead(
             config.radices,
-            backbone_config.hidden_size,
+            width,
             config.transition,
             config.dropout,
             config.placeholders,
@@ -77,8 +63,10 @@ class NezhaModel(PreTrainedModel):
         )
         self.memory = self._prefix_embedding(levels, bias=False) if config.item_memory else None
         self.embedding_dropout = nn.Dropout(config.dropout)
-        self._register_residual_dropout()
-        if backbone_config.tie_word_embeddings:
+        if config.dropout:
+            for module in residual_outputs(self.backbone, config.dropout):
+                module.register_forward_hook(self._drop_residual)
+        if self.backbone.config.tie_word_embeddings:
             # A checkpoint does not hold the tied copy, and the Trainer would warn that it is gone.
             self._keys_to_ignore_on_save = ["backbone.lm_head.weight"]
         self.post_init()
@@ -93,20 +81,6 @@ class NezhaModel(PreTrainedModel):
         return PrefixEmbedding(
             level, radix, n_prefixes, most_children, width, config.max_rows, bias
         )
-
-    def _register_residual_dropout(self) -> None:
-        # Qwen3 and Llama have no dropout on their residual branches, which small data needs. A hook
-        # on the branches' last layers adds it without renaming a single weight.
-        if self.config.dropout == 0:
-            return
-        modules = self.backbone.named_modules()
-        outputs = [module for name, module in modules if name.endswith(RESIDUAL_OUTPUTS)]
-        kind = self.backbone.config.model_type
-        valid = f"0 with a backbone of type {kind!r}, whose residual branches have unknown names"
-        complete = len(outputs) == 2 * self.backbone.config.num_hidden_layers
-        check(complete, "dropout", self.config.dropout, valid)
-        for module in outputs:
-            module.register_forward_hook(self._drop_residual)
 
     def _drop_residual(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return F.dropout(output, self.config.dropout, training=self.training)
@@ -175,7 +149,7 @@ class NezhaModel(PreTrainedModel):
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # CUDA's stay as they are
-            backbone = _pretrained(name_or_folder)
+            backbone = pretrained_backbone(name_or_folder)
             offset = int(backbone.config.vocab_size)
             vocabulary = Vocabulary(semantic_ids.radices, offset)
             backbone.resize_token_embeddings(vocabulary.size, mean_resizing=False)
@@ -409,38 +383,3 @@ def _config_for(backbone: Any, semantic_ids: SemanticIds, **settings: Any) -> Ne
     if config.remembers_ids:
         vars(config).update(catalogue_shape(semantic_ids))
     return config
-
-
-def _check_sizes(config: NezhaConfig, backbone: Any) -> None:
-    """Raise ValueError if the backbone has too few tokens, or positions for the longest prompt."""
-    size, levels, max_items = config.vocabulary.size, len(config.radices), config.max_items
-    enough = f"at least the {size} tokens that radices and token_offset need"
-    check(backbone.vocab_size >= size, "the backbone's vocab_size", backbone.vocab_size, enough)
-    positions = getattr(backbone, "max_position_embeddings", None)
-    if positions is not None and 1 + levels * (max_items + 1) > positions:
-        valid = (
-            f"at most {(positions - 1) // levels - 1}: the backbone has {positions:,} positions, "
-            f"and N items of {levels} codes need 1 + {levels} · (N + 1)"
-        )
-        check(False, "max_items", max_items, valid)
-
-
-def _pretrained(name_or_folder: str | Path) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(name_or_folder, trust_remote_code=False)
-        if config.is_encoder_decoder:
-            raise ValueError(f"{config.model_type} is an encoder–decoder")
-        return AutoModelForCausalLM.from_pretrained(
-            name_or_folder,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"backbone {str(name_or_folder)!r} cannot be loaded: a decoder-only model's Hugging "
-            f"Face name, or a folder with its config and weights in safetensors, is needed "
-            f"({reason})"
-        ) from error

@@ -18,6 +18,7 @@ from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids.catalogue import SemanticIds, released_semantic_ids
 from nezha_lite.semantic_ids.collisions import Collisions, NewItems, add_items, resolve
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE, without_lists
+from nezha_lite.semantic_ids.outside import load_ids
 from nezha_lite.semantic_ids.quality import id_quality
 from nezha_lite.semantic_ids.quantizers import (
     QUANTIZERS,
@@ -26,6 +27,7 @@ from nezha_lite.semantic_ids.quantizers import (
     load_quantizer,
     make_quantizer,
 )
+from nezha_lite.semantic_ids.quantizers.base import Vectors, check_vectors
 from nezha_lite.semantic_ids.vectors.item_vectors import ItemVectorizer, VectorConfig
 from nezha_lite.semantic_ids.vectors.signal import text_weakness
 from nezha_lite.semantic_ids.vectors.tfidf import item_sentences
@@ -135,27 +137,43 @@ class ItemTokenizer:
             raise RuntimeError("this ItemTokenizer has no semantic IDs yet: call fit or load first")
         return self._semantic_ids
 
-    def fit(self, dataset: InteractionDataset, progress: bool = False) -> Self:
+    def fit(
+        self, dataset: InteractionDataset, progress: bool = False, vectors: Vectors | None = None
+    ) -> Self:
         """Learn vectors and codebooks from the catalogue and give its items IDs.
+
+        `vectors` (N, D) are for the source "own" of item vectors.
 
         Warns:
             CollapseWarning: one for each level or catalogue that collapsed, and for texts that tell
                 next to nothing.
         """
-        vectors = self.vectorizer.fit_transform(dataset, progress)
+        rows = self.vectorizer.fit_transform(dataset, progress, vectors)
         from_texts = self.config.vectors.sources == ("tfidf",)
-        if from_texts and (sentence := text_weakness(dataset, vectors)):
+        if from_texts and (sentence := text_weakness(dataset, rows)):
             warnings.warn(CollapseWarning(sentence), stacklevel=2)
         self._plain_ids, self._semantic_ids = _identify(
-            dataset, self.quantizer, vectors, self.config.collisions, progress
+            dataset, self.quantizer, rows, self.config.collisions, progress
         )
         return self
 
-    def add(self, names: Sequence[str], texts: Sequence[ItemText]) -> NewItems:
+    def add(
+        self,
+        names: Sequence[str],
+        texts: Sequence[ItemText],
+        vectors: Vectors | None = None,
+        semantic_ids: SemanticIds | None = None,
+    ) -> NewItems:
         """Give IDs to items that came after fitting; nothing is refitted and no old ID changes.
 
         A model trained on the old IDs can recommend the new items at once, as well as their codes
         describe them. Their behaviour is unknown, and its part of their vectors is zero.
+
+        Args:
+            names: M names.
+            texts: M texts.
+            vectors: (M, D), for the source "own" of item vectors.
+            semantic_ids: the catalogue to extend; default: the tokenizer's own.
 
         Raises ValueError unless there is one name for each `ItemText`.
         """
@@ -166,9 +184,9 @@ class ItemTokenizer:
         if wrong := [text for text in texts if not isinstance(text, ItemText)]:
             raise ValueError(f"texts holds {wrong[0]!r:.80}, but must hold `ItemText`s.")
         new = add_items(
-            self.semantic_ids,
+            semantic_ids or self.semantic_ids,
             self.quantizer,
-            self.vectorizer.transform(texts),
+            self.vectorizer.transform(texts, own=vectors),
             names,
             self.config.collisions,
         )
@@ -227,7 +245,7 @@ class ItemTokenizer:
 def tokenize(
     dataset: InteractionDataset,
     quantizer: Quantizer | None = None,
-    vectors: Tensor | None = None,
+    vectors: Vectors | None = None,
     collisions: Collisions = "extra-level",
     progress: bool = False,
 ) -> SemanticIds:
@@ -236,7 +254,8 @@ def tokenize(
     Args:
         quantizer: an unfitted quantizer; the default is `RQKMeans` with 3 levels of 64 codes. It is
             fitted in place.
-        vectors: (N, D) float32 item vectors; the default is `item_vectors(dataset)`.
+        vectors: (N, D) item vectors, as a tensor, an array or lists; the default is
+            `item_vectors(dataset)`.
         collisions: how items that share an ID are handled, see `collisions.resolve`.
         progress: show bars while fitting.
 
@@ -246,8 +265,7 @@ def tokenize(
     Warns:
         CollapseWarning: one for each level or catalogue that collapsed.
     """
-    if vectors is None:
-        vectors = item_vectors(dataset)
+    vectors = item_vectors(dataset) if vectors is None else check_vectors(vectors)
     if len(vectors) != dataset.n_items:
         raise ValueError(f"vectors has {len(vectors)} rows, but there are {dataset.n_items} items.")
     quantizer = RQKMeans() if quantizer is None else quantizer
@@ -280,23 +298,48 @@ def item_vectors(dataset: InteractionDataset, config: VectorConfig | None = None
 def build_semantic_ids(
     dataset: InteractionDataset, source: str = "auto", config: TokenizerConfig | None = None
 ) -> SemanticIds:
-    """Semantic IDs by name, as on the command line.
+    """The IDs of `ids_and_tokenizer` alone."""
+    return ids_and_tokenizer(dataset, source, config)[0]
+
+
+def ids_and_tokenizer(
+    dataset: InteractionDataset,
+    source: str = "auto",
+    config: TokenizerConfig | None = None,
+    vectors: Vectors | None = None,
+    names: str | Path | None = None,
+    radices: Sequence[int] | None = None,
+) -> tuple[SemanticIds, ItemTokenizer | None]:
+    """Semantic IDs by name, as on the command line, and the tokenizer that can name new items.
 
     Args:
         source: "released" takes the data set's own; a name in `TOKENIZERS` builds them; "auto"
             takes released ones where they exist and builds them by RQ-KMeans elsewhere; anything
-            else is a file of semantic IDs, or a folder written by `ItemTokenizer.save`.
+            else is a folder written by `ItemTokenizer.save`, or a file, see `outside.load_ids`.
         config: of IDs that are built (see `named`), and how released IDs' collisions are handled.
+        vectors: (N, D), for the source "own" of item vectors.
+        names, radices: of a file, see `outside.load_ids`.
+
+    Returns:
+        The IDs. The tokenizer; None where the IDs are released or from a file.
     """
     config = config or TokenizerConfig(vectors=default_vectors(dataset))
     if source == "auto":
         source = "released" if dataset.released_codes is not None else "rq-kmeans"
     if source == "released":
-        return _released(dataset, config.collisions)
+        return _released(dataset, config.collisions), None
     if source in TOKENIZERS:
         slow = dataset.n_items > 2000  # fewer are done before a bar can be read
-        return ItemTokenizer(named(source, config)).fit(dataset, slow).semantic_ids
-    return _read(Path(source), dataset)
+        tokenizer = ItemTokenizer(named(source, config)).fit(dataset, slow, vectors)
+        return tokenizer.semantic_ids, tokenizer
+    path = Path(source)
+    if not path.exists():
+        raise ValueError(
+            f"IDs are asked from {str(path)!r}, but valid are auto, released, "
+            f"{', '.join(TOKENIZERS)}, or a file or folder of semantic IDs that exists."
+        )
+    kept = ItemTokenizer.load(path) if (path / _FILES[0]).is_file() else None
+    return load_ids(path, dataset, names, radices), kept
 
 
 def _released(dataset: InteractionDataset, collisions: Collisions) -> SemanticIds:
@@ -307,18 +350,3 @@ def _released(dataset: InteractionDataset, collisions: Collisions) -> SemanticId
             "'extra-level' and 'shared' apply to them."
         )
     return released if collisions == "shared" else released.with_extra_level()
-
-
-def _read(path: Path, dataset: InteractionDataset) -> SemanticIds:
-    if not path.exists():
-        raise ValueError(
-            f"IDs are asked from {str(path)!r}, but valid are auto, released, "
-            f"{', '.join(TOKENIZERS)}, or a file or folder of semantic IDs that exists."
-        )
-    semantic_ids = SemanticIds.load(path / SEMANTIC_IDS_FILE if path.is_dir() else path)
-    if semantic_ids.items != dataset.items:
-        raise ValueError(
-            f"{path} names {semantic_ids.n_items} items, but not the {dataset.n_items} of data set "
-            f"{dataset.name!r} in their order: build IDs for this data set."
-        )
-    return semantic_ids

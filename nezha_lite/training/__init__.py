@@ -1,6 +1,20 @@
 """Training: packed prefixes, the joint loss, checkpoints that resume exactly."""
 
 from nezha_lite.training.config import PAPER_RECIPE, TrainingConfig
-from nezha_lite.training.train import TrainingRecord, read_training_record, train
+from nezha_lite.training.train import (
+    TOKENIZER_FOLDER,
+    TrainingRecord,
+    read_training_record,
+    split_as_trained,
+    train,
+)
 
-__all__ = ["PAPER_RECIPE", "TrainingConfig", "TrainingRecord", "read_training_record", "train"]
+__all__ = [
+    "PAPER_RECIPE",
+    "TOKENIZER_FOLDER",
+    "TrainingConfig",
+    "TrainingRecord",
+    "read_training_record",
+    "split_as_trained",
+    "train",
+]

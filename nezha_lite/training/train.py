@@ -24,6 +24,7 @@ from nezha_lite.model.loading import MODEL_FILES
 from nezha_lite.model.prefix_embedding import prefix_numbers
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
+from nezha_lite.semantic_ids.tokenizer import ItemTokenizer
 from nezha_lite.training.checkpoints import saving
 from nezha_lite.training.config import TrainingConfig
 from nezha_lite.training.packing import Collator, LengthGroupedOrder, evaluation_rows, training_rows
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # loads transformers' Trainer, which only `train` needs
     from nezha_lite.training.trainer import Score, ValidatedTrainer
 
 TRAINING_FILE = "training.json"
+TOKENIZER_FOLDER = "tokenizer"  # by which new items get IDs
 OUTPUT_FILES = ("checkpoints", *MODEL_FILES, SEMANTIC_IDS_FILE, TRAINING_FILE)
 
 
@@ -65,6 +67,7 @@ def train(
     progress: bool = True,
     score: Score | None = None,
     lists: TeacherLists | None = None,
+    tokenizer: ItemTokenizer | None = None,
 ) -> TrainingRecord:
     """Train `model` in place and write it, with its semantic IDs, to the folder `output`.
 
@@ -79,6 +82,7 @@ def train(
             ones that are unfinished or damaged and therefore not used.
         progress: show the Trainer's progress bar.
         lists: a teacher's lists for the training prefixes, which the draft head learns as well.
+        tokenizer: made the semantic IDs; kept in `output/tokenizer`, to give new items IDs later.
 
     Returns:
         Settings, times and losses, as also written to training.json.
@@ -114,6 +118,8 @@ def train(
     checkpoint = trainer.resume_point() if resume else None
     if trainer.is_world_process_zero():
         _save_ids(output, semantic_ids)
+        if tokenizer is not None:
+            tokenizer.save(output / TOKENIZER_FOLDER)
     started, started_cpu = time.perf_counter(), time.process_time()
     with without_progress_bar():  # the Trainer's own bar stays; each checkpoint's would pile up
         trainer.train(resume_from_checkpoint=checkpoint)

@@ -296,7 +296,7 @@ def test_ids_from_a_file_or_a_tokenizers_folder(tmp_path: Path) -> None:
         read = build_semantic_ids(toy_dataset(), str(place))
         assert torch.equal(read.codes, fitted.semantic_ids.codes)
     other = replace(toy_dataset(), items=tuple(f"x{item}" for item in range(N_ITEMS)))
-    with pytest.raises(ValueError, match=r"ids\.json names 20 items, but not the 20 of data set"):
+    with pytest.raises(ValueError, match=r"ids\.json names 20 items, but .*: no name"):
         build_semantic_ids(other, str(alone))
     with pytest.raises(ValueError, match="IDs are asked from 'nowhere'"):
         build_semantic_ids(toy_dataset(), "nowhere")

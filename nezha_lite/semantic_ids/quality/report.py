@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from nezha_lite.common.checks import check
 from nezha_lite.semantic_ids.catalogue import SemanticIds
 from nezha_lite.semantic_ids.quality.code_usage import (
@@ -25,7 +23,7 @@ from nezha_lite.semantic_ids.quality.prefixes import (
     partition_stability,
 )
 from nezha_lite.semantic_ids.quality.problems import Problem, find_problems
-from nezha_lite.semantic_ids.quantizers.base import check_vectors
+from nezha_lite.semantic_ids.quantizers.base import Vectors, check_vectors
 
 # What `IdQuality.rows` reports of a level.
 _LEVEL_FIGURES = (
@@ -157,7 +155,7 @@ class IdQuality:
 
 def id_quality(
     semantic_ids: SemanticIds,
-    vectors: Tensor | None = None,
+    vectors: Vectors | None = None,
     categories: Sequence[str] | None = None,
     other_seed: SemanticIds | None = None,
     neighbours: int = 10,
@@ -169,9 +167,9 @@ def id_quality(
 
     Args:
         semantic_ids: ours or anybody's, collisions included.
-        vectors: (N, D), needed for the neighbours, and to tell collisions of equal vectors from
-            others. IDs made from these very vectors have an advantage over IDs made from others:
-            compare tokenizers on the vectors they were all given.
+        vectors: (N, D), as a tensor, an array or lists; needed for the neighbours, and to tell
+            collisions of equal vectors from others. IDs made from these very vectors have an
+            advantage over IDs made from others: compare tokenizers on vectors they were all given.
         categories: N labels, "" where unknown, such as `item_categories(dataset)`.
         other_seed: IDs of the same items, fitted with another seed, for the stability.
         neighbours: k, nearest neighbours by cosine of each item.

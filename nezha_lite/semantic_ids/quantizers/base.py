@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from operator import contains
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.files import damage_named, parse_json, read_tensors, write_tensors
 from nezha_lite.semantic_ids.files import without_lists
 
+Vectors = Tensor | NDArray[Any] | Sequence[Sequence[float]]
 _DAMAGED = "is damaged, save the quantizer again"
 _MAX_LEVELS = 64  # checked before `radices` is built: a damaged file may ask for a billion levels
 
@@ -213,8 +216,15 @@ def read_quantizer(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]
 # ---- checks --------------------------------------------------------------------------------------
 
 
-def check_vectors(vectors: Tensor, width: int | None = None) -> Tensor:
+def check_vectors(vectors: Vectors, width: int | None = None) -> Tensor:
     """`vectors` as a detached float32 CPU tensor (N, D), or ValueError saying what is wrong."""
+    if not isinstance(vectors, Tensor):
+        try:
+            vectors = torch.as_tensor(np.asarray(vectors, dtype=np.float32))
+        except (TypeError, ValueError):
+            valid = "a tensor, an array or rows of equally many numbers"
+            check(False, "vectors", vectors, valid)
+            raise
     shape = tuple(vectors.shape)
     fits = len(shape) == 2 and shape[1] > 0 and width in (None, shape[1])
     check(fits, "The shape of vectors", shape, f"(N, {width or 'D'})")

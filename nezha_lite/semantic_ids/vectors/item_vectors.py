@@ -16,11 +16,12 @@ from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.files import damage_named, parse_json, read_tensors, write_tensors
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids.files import without_lists
+from nezha_lite.semantic_ids.quantizers.base import Vectors, check_vectors
 from nezha_lite.semantic_ids.vectors.collaborative import collaborative_vectors
 from nezha_lite.semantic_ids.vectors.encoder import encoder_vectors, model_identity
-from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors, item_sentences
+from nezha_lite.semantic_ids.vectors.tfidf import TfidfVectors, item_sentences, unit_rows
 
-Source = Literal["tfidf", "encoder", "collaborative"]
+Source = Literal["tfidf", "encoder", "collaborative", "own"]
 _FILE = "vectors.safetensors"
 
 
@@ -29,7 +30,7 @@ class VectorConfig:
     """The sources of item vectors and their settings.
 
     Attributes:
-        sources: one block of columns each, in this order.
+        sources: one block of columns each, in this order; "own" are vectors that are given.
         dim: columns of "tfidf" and of "collaborative"; an encoder has its own width.
         weights: one per source, by default equal; only their ratios count. A block's weight is its
             share in the cosine of two items.
@@ -104,17 +105,22 @@ class ItemVectorizer:
         self._tfidf: TfidfVectors | None = None
         self._identity = ""  # of the encoder at fitting
 
-    def fit_transform(self, dataset: InteractionDataset, progress: bool = False) -> Tensor:
+    def fit_transform(
+        self, dataset: InteractionDataset, progress: bool = False, own: Vectors | None = None
+    ) -> Tensor:
         """Learn from the catalogue; the items' vectors in catalogue order: float32 (N, D).
 
         Only texts and `dataset.train_sequences()` are read, never what is held out for evaluation.
+
+        Args:
+            own: (N, D) for the source "own"; taken as they are if that is the only source.
 
         Raises:
             ValueError: if a source has nothing to learn from: no texts, no word in them, or no
                 training sequence of two items.
         """
         config, sentences = self.config, item_sentences(dataset.texts or ())
-        if from_texts := [source for source in config.sources if source != "collaborative"]:
+        if from_texts := [one for one in config.sources if one in ("tfidf", "encoder")]:
             if dataset.texts is None:
                 raise ValueError(
                     f"data set {dataset.name!r} has no item texts for "
@@ -132,6 +138,8 @@ class ItemVectorizer:
                 block = collaborative_vectors(
                     sequences, dataset.n_items, config.dim, seed=config.seed
                 )
+            elif source == "own":
+                block = self._own(own, dataset.n_items)
             elif source == "tfidf":
                 self._tfidf = TfidfVectors(config.dim, config.seed)
                 block = self._tfidf.fit_transform(sentences)
@@ -142,10 +150,13 @@ class ItemVectorizer:
         self._widths = tuple(block.shape[1] for block in blocks)
         return self._join(blocks)
 
-    def transform(self, texts: Sequence[ItemText], progress: bool = False) -> Tensor:
+    def transform(
+        self, texts: Sequence[ItemText], progress: bool = False, own: Vectors | None = None
+    ) -> Tensor:
         """Vectors of new items from their texts: float32 (M, D); nothing is refitted.
 
-        An item of the catalogue gets its own text blocks again, to rounding, but no behaviour.
+        `own` are the new items' vectors (M, D) for the source "own". An item of the catalogue gets
+        its own text blocks again, to rounding, but no behaviour.
 
         Raises:
             ValueError: if the only source is "collaborative", which has no information on new
@@ -161,7 +172,9 @@ class ItemVectorizer:
         sentences = item_sentences(texts)
         blocks = []
         for source, width in zip(self.config.sources, self._widths, strict=True):
-            if source == "collaborative" or not any(sentences):
+            if source == "own":
+                block = self._own(own, len(sentences), width)
+            elif source == "collaborative" or not any(sentences):
                 block = torch.zeros(len(sentences), width)
             elif source == "tfidf":
                 assert self._tfidf is not None
@@ -219,6 +232,13 @@ class ItemVectorizer:
                 "this ItemVectorizer is not fitted yet: call fit_transform or load first"
             )
 
+    def _own(self, own: Vectors | None, n_items: int, width: int | None = None) -> Tensor:
+        if own is None:
+            raise ValueError("sources names 'own' vectors, but none are given for these items")
+        vectors = check_vectors(own, width)
+        check(len(vectors) == n_items, "The number of own vectors", len(vectors), f"{n_items}")
+        return vectors if self.config.sources == ("own",) else unit_rows(vectors.numpy())
+
     def _encode(self, sentences: list[str], progress: bool) -> Tensor:
         config = self.config
         return encoder_vectors(
@@ -235,10 +255,10 @@ class ItemVectorizer:
 
 
 def _read_widths(widths: Any, config: VectorConfig) -> tuple[int, ...]:
-    """Columns of each block; only an encoder's are not given by the config."""
+    """Columns of each block; an encoder's and own ones are not given by the config."""
     fits = isinstance(widths, list) and len(widths) == len(config.sources)
     fits = fits and all(
-        type(width) is int and width > 0 and (source == "encoder" or width == config.dim)
+        type(width) is int and width > 0 and (source in ("encoder", "own") or width == config.dim)
         for source, width in zip(config.sources, widths, strict=True)
     )
     check(fits, "widths", widths, f"whole numbers that fit {config.sources}")
