@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NotRequired, TypedDict, TypeVar
+from typing import NotRequired, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -34,7 +34,6 @@ from nezha_lite.datasets import InteractionDataset, Sequences, Split
 from nezha_lite.model.prompts import Vocabulary, check_same_space
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training.config import TrainingConfig
-from nezha_lite.training.teacher_lists import TeacherLists
 
 IntegerOrArray = TypeVar("IntegerOrArray", int, NDArray[np.int64])
 
@@ -189,6 +188,18 @@ class TrainingBatch(TypedDict):
     list_weights: NotRequired[Tensor]  # (M, J) float32, their weights, whose sum is 1
 
 
+class PrefixLists(Protocol):
+    """What the collator reads of `TeacherLists`, whose module imports this one."""
+
+    @property
+    def items(self) -> Tensor:
+        """(T, J) int32, best first, for T training prefixes."""
+
+    @property
+    def weights(self) -> Tensor:
+        """(T, J) float32, of sum 1."""
+
+
 class Collator:
     """Training rows → one `TrainingBatch`, padded on the right.
 
@@ -205,7 +216,7 @@ class Collator:
         vocabulary: token layout.
         placeholders: False omits their blocks, for a model that does not read them: rows are then
             ordinary next-token rows, and every draft slot is h_0's.
-        lists: a teacher's, for rows of the `TrainingRows` that they were made for.
+        lists: `TeacherLists`, for rows of the `TrainingRows` that they were made for.
     """
 
     def __init__(
@@ -213,7 +224,7 @@ class Collator:
         semantic_ids: SemanticIds,
         vocabulary: Vocabulary,
         placeholders: bool = True,
-        lists: TeacherLists | None = None,
+        lists: PrefixLists | None = None,
     ) -> None:
         check_same_space(semantic_ids, vocabulary)
         self.lists = lists

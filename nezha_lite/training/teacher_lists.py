@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,9 +22,7 @@ from tqdm.auto import tqdm
 
 from nezha_lite.common.checks import check
 from nezha_lite.common.files import damage_named, read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    from nezha_lite.training.packing import TrainingRows
+from nezha_lite.training.packing import TrainingRows
 
 PART = 16_384  # training prefixes a file, until all are there
 _BATCH = 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,9 @@ from nezha_lite.verifiers import TrieVerifier
 class ScoringTeacher(Teacher):
     """A teacher that scores the whole catalogue: a subclass implements `scores`."""
 
+    @abstractmethod
     def scores(self, users: Sequence[int], histories: Sequence[Sequence[int]]) -> Tensor:
         """(B, N) float of at least 0; higher is better, and 0 is not recommended."""
-        raise NotImplementedError
 
     def lists(
         self, users: Sequence[int], histories: Sequence[Sequence[int]], length: int, unseen: bool
