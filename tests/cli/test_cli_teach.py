@@ -43,7 +43,7 @@ def test_lists_are_made_shown_and_learnt(shop: Path, tmp_path: Path, cli: Run) -
 @pytest.mark.slow
 def test_the_strong_recipe_brings_its_own_teacher(shop: Path, tmp_path: Path, cli: Run) -> None:
     answer = cli(
-        *("train", shop, tmp_path / "run", *SMALL, "--recipe", "strong", "--epochs", "2"),
+        *("train", shop, tmp_path / "run", *SMALL, "--recipe", "strong"),
         *("--ids", "rq-kmeans", "--list-length", "4"),
     )
     assert answer.status == 0, answer.err
@@ -52,7 +52,7 @@ def test_the_strong_recipe_brings_its_own_teacher(shop: Path, tmp_path: Path, cl
     assert config.candidate_embeddings == 1
     assert (tmp_path / "run" / "teacher" / "sasrec.safetensors").is_file()
     plain = cli(
-        *("train", shop, tmp_path / "plain", *SMALL, "--recipe", "strong", "--epochs", "1"),
+        *("train", shop, tmp_path / "plain", *SMALL, "--recipe", "strong"),
         *("--ids", "rq-kmeans", "--teacher", "none", "--no-item-memory"),
     )
     assert plain.status == 0, plain.err
