@@ -61,7 +61,7 @@ def evaluate(
         split: which held-out items; they are those of the split that the run was trained with
     """
     from nezha_lite import evaluation
-    from nezha_lite.training.train import read_training_record, split_as_trained
+    from nezha_lite.training import read_training_record, split_as_trained
 
     if beam < 10:
         raise ValueError(f"beam is {beam}, but Recall@10 needs at least 10.")
@@ -144,7 +144,7 @@ def hallucination(
         removed: share of items gone since training, repeated
     """
     from nezha_lite.evaluation.hallucination import by_beam, by_removal, epochs_trained
-    from nezha_lite.training.train import split_as_trained
+    from nezha_lite.training import split_as_trained
 
     data, trained = load(dataset, folder, device)
     data = split_as_trained(data, folder)

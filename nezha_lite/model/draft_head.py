@@ -120,14 +120,8 @@ class DraftHead(nn.Module):
         query = self.query(hidden, state)
         query = query.expand(*prefixes.shape, query.shape[-1])
         logits = self.classifiers[level](query)
-        rows, codes = candidates.continuations(prefixes)  # (..., F)
-        own = candidates.scores(rows, query)
         logits = logits.to(at_least_float32(logits.dtype))
-        logits = logits.scatter_add(-1, codes, own.to(logits.dtype))  # padding adds 0 to code 0
-        if exists is None:
-            exists = torch.zeros_like(logits).scatter_add(-1, codes, (rows > 0).to(logits)) > 0
-        log_probs = logits.masked_fill(~exists, -torch.inf).log_softmax(-1)
-        return log_probs.masked_fill(~exists, -torch.inf)  # NaN where nothing exists
+        return candidates.log_probs(logits, query, prefixes, exists)
 
     def advance(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
         """s_{l+1}, after choosing `codes` (...) int64 at `level` in `state` (..., D)."""
@@ -198,52 +192,6 @@ class DraftHead(nn.Module):
             if level + 1 < self.levels:
                 state = self.advance(level, codes[:, level], state)
         return logits
-
-    def code_losses(self, hidden: Tensor, codes: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy of several IDs of one prompt each, by teacher forcing.
-
-        Args:
-            hidden: (M, L+1, D), h_0 … h_L of M prompts.
-            codes: (M, J, L) int64, J IDs for each, which exist in training.
-            smoothing: share of the target distribution that is uniform over the choices.
-
-        Returns:
-            (M, J, L) float32 or wider.
-        """
-        state, prefixes = hidden[:, :1], torch.zeros_like(codes[..., 0])  # (M, 1, D), (M, J)
-        stride, losses = 1, []
-        for level, radix in enumerate(self.radices):
-            target = codes[..., level]  # (M, J)
-            query = self.query(hidden[:, level + 1, None], state)  # (M, J, D), at first (M, 1, D)
-            losses.append(self._losses(level, query, prefixes, target, smoothing))
-            prefixes, stride = prefixes + target * stride, stride * radix
-            if level + 1 < self.levels:
-                state = self.advance(level, target, state.expand(*target.shape, -1).contiguous())
-        return torch.stack(losses, dim=-1)
-
-    def _losses(
-        self, level: int, query: Tensor, prefixes: Tensor, target: Tensor, smoothing: float
-    ) -> Tensor:
-        """Cross-entropy of one level: (M, J or 1, D) and three of (M, J) → (M, J)."""
-        candidates, exists = self.candidates_of(level), None
-        classifier: Any = self.classifiers[level]
-        if candidates is None:
-            logits = classifier(query).expand(*target.shape, -1)  # (M, J, C)
-        else:
-            query = query.expand(*target.shape, -1).flatten(0, -2)
-            parts = candidates.continuation_logits(prefixes.flatten(), query, classifier)
-            logits, rows, choices = (part.view(*target.shape, -1) for part in parts)  # (M, J, F)
-            exists = rows > 0
-            logits = logits.masked_fill(~exists, -torch.inf)
-            target = ((choices == target.unsqueeze(-1)) & exists).byte().argmax(dim=-1)
-        logits = logits.to(at_least_float32(logits.dtype))
-        log_probs = logits.log_softmax(dim=-1)
-        losses = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-        if smoothing == 0:
-            return losses
-        counts = logits.shape[-1] if exists is None else exists.sum(dim=-1)
-        everywhere = log_probs if exists is None else log_probs.masked_fill(~exists, 0)
-        return (1 - smoothing) * losses - smoothing * everywhere.sum(dim=-1) / counts
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, Qwen3Config
 
 from nezha_lite.common.checks import check
 from nezha_lite.model.backbone import make_backbone, pretrained_backbone, residual_outputs
+from nezha_lite.model.code_losses import code_losses, draft_loss
 from nezha_lite.model.config import PRESETS, NezhaConfig
 from nezha_lite.model.draft_head import DraftHead
 from nezha_lite.model.prefix_embedding import PrefixEmbedding, catalogue_shape
@@ -347,9 +348,9 @@ class NezhaModel(PreTrainedModel):
         losses: dict[str, Tensor] = {}
         if self.config.draft_weight:
             states = hidden[draft_slots]  # (M, L+1, D)
-            losses["draft"] = self._draft_loss(states, codes, smoothing)
+            losses["draft"] = draft_loss(self.head, states, codes, smoothing)
             if list_codes is not None and list_weights is not None and self.config.list_weight:
-                of_items = self.head.code_losses(states, list_codes).mean(dim=-1)  # (M, J)
+                of_items = code_losses(self.head, states, list_codes).mean(dim=-1)  # (M, J)
                 of_lists = (of_items * list_weights).sum(dim=1).mean()
                 losses["draft"] = torch.lerp(losses["draft"], of_lists, self.config.list_weight)
         if self.config.next_code_weight:
@@ -362,15 +363,6 @@ class NezhaModel(PreTrainedModel):
         weighted = [getattr(self.config, f"{part}_weight") * losses[part] for part in losses]
         parts = {f"{part}_loss": loss.detach() for part, loss in losses.items()}
         return {"loss": torch.stack(weighted).sum()} | parts
-
-    def _draft_loss(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
-        if len(self.head.candidates):
-            return self.head.code_losses(states, codes[:, None], smoothing).mean()
-        level_losses = [
-            F.cross_entropy(logits, codes[:, level], label_smoothing=smoothing)
-            for level, logits in enumerate(self.head(states, codes))
-        ]
-        return torch.stack(level_losses).mean()
 
 
 def _config_for(backbone: Any, semantic_ids: SemanticIds, **settings: Any) -> NezhaConfig:

@@ -96,6 +96,28 @@ class PrefixEmbedding(nn.Module):
         assert self.biases is not None
         return (self.vectors(rows) @ query.unsqueeze(-1) + self.biases(rows)).squeeze(-1)
 
+    def log_probs(
+        self, logits: Tensor, query: Tensor, prefixes: Tensor, exists: Tensor | None
+    ) -> Tensor:
+        """The softmax over the codes that continue a prefix, each with its own vector and bias.
+
+        Args:
+            logits: (..., T_l), of the codes alone.
+            query: (..., D).
+            prefixes: (...) int64, keys of prefixes of l−1 codes.
+            exists: (..., T_l) bool, which codes continue them; None: those of the training.
+
+        Returns:
+            (..., T_l), -inf for codes that do not.
+        """
+        rows, codes = self.continuations(prefixes)  # (..., F)
+        own = self.scores(rows, query).to(logits.dtype)
+        logits = logits.scatter_add(-1, codes, own)  # padding adds 0 to code 0
+        if exists is None:
+            exists = torch.zeros_like(logits).scatter_add(-1, codes, (rows > 0).to(logits)) > 0
+        log_probs = logits.masked_fill(~exists, -torch.inf).log_softmax(-1)
+        return log_probs.masked_fill(~exists, -torch.inf)  # NaN where nothing exists
+
     def continuation_logits(
         self, parents: Tensor, query: Tensor, classifier: nn.Linear
     ) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from nezha_lite.common.checks import check
-from nezha_lite.common.files import atomic_write, damage_named, parse_json
+from nezha_lite.common.files import atomic_write
 from nezha_lite.common.progress import without_progress_bar
-from nezha_lite.datasets import InteractionDataset, TimeSplit
+from nezha_lite.datasets import InteractionDataset
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.loading import MODEL_FILES
 from nezha_lite.model.prefix_embedding import prefix_numbers
@@ -28,33 +27,14 @@ from nezha_lite.semantic_ids.tokenizer import ItemTokenizer
 from nezha_lite.training.checkpoints import saving
 from nezha_lite.training.config import TrainingConfig
 from nezha_lite.training.packing import Collator, LengthGroupedOrder, evaluation_rows, training_rows
+from nezha_lite.training.record import TRAINING_FILE, TrainingRecord
 from nezha_lite.training.teacher_lists import TeacherLists
 
 if TYPE_CHECKING:  # loads transformers' Trainer, which only `train` needs
     from nezha_lite.training.trainer import Score, ValidatedTrainer
 
-TRAINING_FILE = "training.json"
 TOKENIZER_FOLDER = "tokenizer"  # by which new items get IDs
 OUTPUT_FILES = ("checkpoints", *MODEL_FILES, SEMANTIC_IDS_FILE, TRAINING_FILE)
-
-
-class TrainingRecord(TypedDict):
-    """How a model was trained, as written beside it.
-
-    `seconds` and `cpu_seconds` (of this process, all threads) count from the last resumption.
-    `best_epoch` is the one whose weights were kept for their score; None without a score.
-    `time_split` has the fields of a `TimeSplit`; None is leave-one-out.
-    """
-
-    dataset: str
-    time_split: dict[str, int] | None
-    config: dict[str, Any]
-    processes: int
-    seconds: float
-    cpu_seconds: float
-    resumed: bool
-    best_epoch: float | None
-    log: list[dict[str, float]]
 
 
 def train(
@@ -153,31 +133,6 @@ def _check_ids(model: NezhaModel, semantic_ids: SemanticIds) -> None:
                 "The model has embeddings of other IDs than these: train it with the semantic IDs "
                 "that it was made with, or make a new one."
             )
-
-
-def split_as_trained(dataset: InteractionDataset, folder: str | Path) -> InteractionDataset:
-    """The data, split as it was for the run in `folder`; raises what `read_training_record` does.
-
-    Under another split a model would be asked for what it was trained on.
-    """
-    cuts = read_training_record(folder).get("time_split")
-    return replace(dataset, time_split=TimeSplit(**cuts) if cuts else None)
-
-
-def read_training_record(folder: str | Path) -> TrainingRecord:
-    """The record that `train` left in `folder`.
-
-    Raises FileNotFoundError if there is none, ValueError if it is damaged.
-    """
-    path = Path(folder) / TRAINING_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {TRAINING_FILE}: it was not written by `train`.")
-    with damage_named(path, "is damaged, train again"):
-        record: TrainingRecord = parse_json(path.read_text(encoding="utf-8"))
-        for name in ("epochs", "seed"):
-            value = record["config"][name]
-            check(type(value) is int, f"config.{name}", value, "a whole number")
-    return record
 
 
 def _make_trainer(

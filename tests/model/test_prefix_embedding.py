@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nezha_lite.model import NezhaModel
+from nezha_lite.model.code_losses import code_losses
 from nezha_lite.model.loading import load_model
 from nezha_lite.model.prefix_embedding import PrefixEmbedding, catalogue_shape
 from nezha_lite.semantic_ids import SemanticIds
@@ -130,7 +131,7 @@ def test_candidate_levels_choose_among_what_exists(n_levels: int) -> None:
     ids = SemanticIds.from_codes(torch.randint(0, 3, (20, 3)), RADICES)
     model = tiny_model(ids, candidate_embeddings=n_levels)
     states = model.draft_states(model.build_prompts([[0, 1], [2]], ids))
-    losses = model.head.code_losses(states, ids.codes.expand(2, -1, -1))
+    losses = code_losses(model.head, states, ids.codes.expand(2, -1, -1))
     for row in range(2):
         expected = brute_force_log_probs(model, ids, states[row])
         by_hand = torch.tensor([expected[key] for key in ids.keys.tolist()])
@@ -150,7 +151,7 @@ def test_code_losses_are_the_plain_head_s_cross_entropy() -> None:
             )
             for level, logits in enumerate(model.head(states, ids.codes))
         ]
-        losses = model.head.code_losses(states, ids.codes[:, None], smoothing)[:, 0]
+        losses = code_losses(model.head, states, ids.codes[:, None], smoothing)[:, 0]
         torch.testing.assert_close(losses, torch.stack(plain, dim=-1))
 
 
@@ -160,8 +161,8 @@ def test_smoothing_spreads_over_the_candidates_alone() -> None:
     model = tiny_model(ids, candidate_embeddings=1)
     states = model.draft_states(model.build_prompts([[0], [0]], ids))
     codes = ids.codes[torch.tensor([[0], [2]])]
-    sharp = model.head.code_losses(states, ids.codes[torch.tensor([[0, 1], [2, 2]])])[..., -1]
-    smooth = model.head.code_losses(states, codes, smoothing=0.2)[..., -1]
+    sharp = code_losses(model.head, states, ids.codes[torch.tensor([[0, 1], [2, 2]])])[..., -1]
+    smooth = code_losses(model.head, states, codes, smoothing=0.2)[..., -1]
     torch.testing.assert_close(smooth[0, 0], 0.8 * sharp[0, 0] + 0.2 * sharp[0].mean())
     torch.testing.assert_close(smooth[1, 0], torch.tensor(0.0))  # one candidate: certain
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.model import NezhaModel
+from nezha_lite.model.code_losses import code_losses
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.training import TrainingConfig, teacher_lists, train
 from nezha_lite.training.packing import Collator, TrainingRows
@@ -181,7 +182,7 @@ def test_a_head_learns_what_only_the_teacher_says(tmp_path: Path) -> None:
             states = model.draft_states(model.build_prompts(split.histories, ids))
             last = torch.tensor([history[-1] for history in split.histories])
             later = (last[:, None] + torch.tensor([2, 3])) % N_ITEMS
-            losses = model.head.code_losses(states, ids.codes[later]).sum(-1)
+            losses = code_losses(model.head, states, ids.codes[later]).sum(-1)
         return float((-losses).exp().sum(1).mean())
 
     assert mass(lists, "taught") > 0.25 > 0.1 > mass(None, "alone")
