@@ -173,7 +173,8 @@ def _catalogues(
 def _random_model(preset: str | None, ids: SemanticIds, config: DecodeBench) -> NezhaModel:
     """Random weights of a preset, by default `small`, for the longest prompts of the bench."""
     longest = max(config.items_per_prompt(ids.levels))
-    model = NezhaModel.from_preset(preset or "small", ids, seed=config.seed, max_items=longest)
+    model = NezhaModel.from_preset(preset or "small", ids, seed=config.seed)
+    model.config.max_items = longest  # `bench_decoding` says which history is too long
     return model.eval()
 
 

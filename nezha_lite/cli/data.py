@@ -15,7 +15,7 @@ from nezha_lite.cli.options import (
     options_of,
     split_report,
 )
-from nezha_lite.datasets import TableLayout, load_dataset, write_folder
+from nezha_lite.datasets import InteractionDataset, TableLayout, load_dataset, write_folder
 from nezha_lite.datasets.download import REGISTRY
 from nezha_lite.datasets.own_tables import OwnTables
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
@@ -70,7 +70,7 @@ def import_tables(
     interactions, items = tables[0], tables[1] if len(tables) == 2 else None
     own = OwnTables.of_files(interactions, items, TableLayout(**layout))
     print(own.report)
-    write_folder(own.dataset(folder.name), folder)
+    write_folder(InteractionDataset(name=folder.name, **own.fields()), folder)
     print(f"Data set written to {folder}. Next: nezha-lite train {folder} runs/{folder.name}")
 
 

@@ -70,9 +70,9 @@ def evaluate(
         check(name in EVALUATED, "decoder", name, f"one of {sorted(EVALUATED)}")
     data, trained = load(dataset, folder, device)
     data = split_as_trained(data, folder)
-    print(split_report(data))
     held_out = data.split(split)
     held_out = held_out.sample(users, seed=0) if users else held_out
+    print(split_report(data))
     popularity = data.popularity()
     record = read_training_record(folder)
     protocol = {

@@ -17,7 +17,7 @@ from nezha_lite.datasets.dataset import InteractionDataset, Split
 from nezha_lite.datasets.download import REGISTRY, fetch
 from nezha_lite.datasets.item_text import ItemText, plain_text, shown_text
 from nezha_lite.datasets.json_folder import load_folder, part_file, write_folder
-from nezha_lite.datasets.own_tables import check_tables, read_tables
+from nezha_lite.datasets.own_tables import OwnTables, check_tables
 from nezha_lite.datasets.sequences import Sequences
 from nezha_lite.datasets.table_layout import TableLayout
 from nezha_lite.datasets.table_problems import Problem, TableReport
@@ -73,3 +73,30 @@ def load_dataset(
         names = ", ".join(["sample", *REGISTRY])
         raise FileNotFoundError(f"'{name}' is neither a folder nor one of the data sets {names}.")
     return load_folder(folder)
+
+
+def read_tables(
+    interactions: str | Path,
+    items: str | Path | None = None,
+    layout: TableLayout | None = None,
+    name: str | None = None,
+) -> InteractionDataset:
+    """Read a data set from two tables, or from the interactions alone.
+
+    A user's rows are put in order of time; rows of equal time keep the file's order, and repeated
+    rows are kept. Users and items are in numeric order where all their names are decimal integers,
+    else in alphabetical order. Blanks around names and times do not count.
+
+    Args:
+        interactions: columns user, item and time; others are ignored. All times are written alike:
+            numbers, unix seconds or milliseconds, or ISO 8601.
+        items: columns item and one or more of title, brand, categories, description.
+        layout: what your columns are called, and how the files are written.
+        name: of the data set; by default the interactions file's.
+
+    Raises:
+        ValueError: for the first error that `check_tables` lists, with the number of others.
+    """
+    tables = OwnTables.of_files(interactions, items, layout)
+    name = name or Path(interactions).stem.removesuffix(".csv")
+    return InteractionDataset(name=name, **tables.fields())

@@ -5,17 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from nezha_lite.common.checks import check
 from nezha_lite.datasets.item_text import ItemText, shown_text
+from nezha_lite.datasets.own_tables import OwnTables
 from nezha_lite.datasets.sequences import Integers, Sequences, offsets_of
+from nezha_lite.datasets.table_layout import TableLayout
 from nezha_lite.datasets.time_split import TimeSplit
-
-if TYPE_CHECKING:
-    from nezha_lite.datasets.table_layout import TableLayout
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,8 @@ class InteractionDataset:
         >>> InteractionDataset.from_frame(frame, user="who", time="day").items
         ('mug', 'pot')
         """
-        from nezha_lite.datasets.own_tables import read_frames  # it makes what this file defines
-
-        return read_frames(interactions, items, layout, name, **columns)
+        layout = replace(layout or TableLayout(), **columns)
+        return cls(name=name, **OwnTables.of_frames(interactions, items, layout).fields())
 
     @property
     def n_items(self) -> int:

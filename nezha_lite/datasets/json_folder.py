@@ -23,6 +23,7 @@ from nezha_lite.common.memory import without_garbage_collection
 from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.id_tokens import IdParser
 from nezha_lite.datasets.item_text import ItemText
+from nezha_lite.datasets.names import in_order
 from nezha_lite.datasets.sequences import Sequences, offsets_of
 
 Parsed = TypeVar("Parsed")
@@ -87,15 +88,6 @@ def load_folder(folder: str | Path) -> InteractionDataset:
         released_codes=None if codes is None else tuple(codes[item] for item in items),
         times=None if times_file is None else _read_times(times_file, offsets),
     )
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Names in numeric order if all are decimal integers, else in alphabetical order."""
-    alphabetical = sorted(names)
-    numbered = all(
-        name.isdecimal() and name.isascii() and len(name) <= 4000 for name in alphabetical
-    )
-    return sorted(alphabetical, key=int) if numbered else alphabetical
 
 
 def part_file(folder: Path, name: str, part: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.item_text import ItemText
-from nezha_lite.datasets.json_folder import in_order
+from nezha_lite.datasets.names import in_order
 from nezha_lite.datasets.sequences import Sequences, offsets_of
 from nezha_lite.datasets.table_json import path_of, tokens, words
 from nezha_lite.datasets.table_layout import TEXTS, TableLayout
@@ -35,32 +33,6 @@ _NO_TEXT = "is not in the item table: it is read without a text"
 _UNUSED = "is in no interaction: it can be recommended, but no user is known to have taken it"
 
 
-def read_tables(
-    interactions: str | Path,
-    items: str | Path | None = None,
-    layout: TableLayout | None = None,
-    name: str | None = None,
-) -> InteractionDataset:
-    """Read a data set from two tables, or from the interactions alone.
-
-    A user's rows are put in order of time; rows of equal time keep the file's order, and repeated
-    rows are kept. Users and items are in numeric order where all their names are decimal integers,
-    else in alphabetical order. Blanks around names and times do not count.
-
-    Args:
-        interactions: columns user, item and time; others are ignored. All times are written alike:
-            numbers, unix seconds or milliseconds, or ISO 8601.
-        items: columns item and one or more of title, brand, categories, description.
-        layout: what your columns are called, and how the files are written.
-        name: of the data set; by default the interactions file's.
-
-    Raises:
-        ValueError: for the first error that `check_tables` lists, with the number of others.
-    """
-    tables = OwnTables.of_files(interactions, items, layout)
-    return tables.dataset(name or Path(interactions).stem.removesuffix(".csv"))
-
-
 def read_items(path: str | Path, layout: TableLayout | None = None) -> dict[str, ItemText]:
     """The items of an item table alone; ValueError for its first error, see `read_tables`."""
     layout = layout or TableLayout()
@@ -79,23 +51,6 @@ def check_tables(
     `read_tables` for the arguments.
     """
     return OwnTables.of_files(interactions, items, layout).report
-
-
-def read_frames(
-    interactions: Any,
-    items: Any = None,
-    layout: TableLayout | None = None,
-    name: str = "frame",
-    **columns: Any,
-) -> InteractionDataset:
-    """See `InteractionDataset.from_frame`."""
-    layout = replace(layout or TableLayout(), **columns)
-    tables = [
-        read_frame(_polars(frame), which, layout.of(which == "items"), layout.drop_bad_rows)
-        for which, frame in (("interactions", interactions), ("items", items))
-        if frame is not None
-    ]
-    return OwnTables(layout, *tables).dataset(name)
 
 
 def _polars(frame: Any) -> pl.DataFrame:
@@ -127,7 +82,7 @@ def _series(values: list[Any]) -> pl.Series:
 
 
 class OwnTables:
-    """The tables as they were read and checked; `dataset` makes a data set of them.
+    """The tables as they were read and checked; `fields` are those of their data set.
 
     Attributes:
         report: how they were read, and what is wrong with them.
@@ -173,21 +128,30 @@ class OwnTables:
         ]
         return cls(layout, *tables)
 
-    def dataset(self, name: str) -> InteractionDataset:
-        """The data set in these tables; ValueError for the first error in them."""
+    @classmethod
+    def of_frames(cls, interactions: Any, items: Any, layout: TableLayout) -> OwnTables:
+        """The tables in two data frames; see `InteractionDataset.from_frame`."""
+        tables = [
+            read_frame(_polars(frame), which, layout.of(which == "items"), layout.drop_bad_rows)
+            for which, frame in (("interactions", interactions), ("items", items))
+            if frame is not None
+        ]
+        return cls(layout, *tables)
+
+    def fields(self) -> dict[str, Any]:
+        """Of the `InteractionDataset` in these tables; ValueError for the first error in them."""
         self.report.check()
         texts, no_text = self._texts, ItemText("")
         offsets, timed = offsets_of(self._lengths), self._timed
-        return InteractionDataset(
-            name=name,
-            items=tuple(self._items),
-            users=tuple(self._users),
-            sequences=Sequences(offsets, self._sorted["item"].to_numpy()),
-            texts=None
+        return {
+            "items": tuple(self._items),
+            "users": tuple(self._users),
+            "sequences": Sequences(offsets, self._sorted["item"].to_numpy()),
+            "texts": None
             if texts is None
             else tuple(texts.get(item, no_text) for item in self._items),
-            times=Sequences(offsets, self._sorted["time"].to_numpy()) if timed else None,
-        )
+            "times": Sequences(offsets, self._sorted["time"].to_numpy()) if timed else None,
+        }
 
     def _checked(self, table: Table) -> pl.DataFrame:
         """The readable rows: line, user, item and time, in the order of the file."""

@@ -193,7 +193,7 @@ def _array(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is not a file.")
     with damage_named(path, "is not a NumPy file of numbers"):
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path)  # numbers alone: pickles are refused by default
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
             raise ValueError(f"it holds {getattr(array, 'dtype', type(array).__name__)}")
         return array

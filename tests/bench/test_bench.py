@@ -1,16 +1,36 @@
 """How benches measure time, and the training bench on a toy. Nothing here judges a speed."""
 
 import gc
-import time
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from nezha_lite.bench import timing
 from nezha_lite.bench.timing import Latency, PhaseClock, time_calls
 from nezha_lite.bench.training import bench_training
 from nezha_lite.training.packing import TrainingRows
 from tests.helpers.toys import toy_dataset, toy_ids, toy_model
+
+
+class FakeTime:
+    """A clock that only `sleep` moves, in place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(timing, "time", fake)
+    return fake
 
 
 def test_every_call_is_timed_after_the_warmup() -> None:
@@ -21,11 +41,15 @@ def test_every_call_is_timed_after_the_warmup() -> None:
     assert min(times) > 0
 
 
-def test_slow_calls_are_cut_short_but_not_below_the_least() -> None:
+def test_slow_calls_are_cut_short_but_not_below_the_least(clock: FakeTime) -> None:
     cpu = torch.device("cpu")
-    assert len(time_calls(lambda _: time.sleep(0.01), 50, 0, cpu, seconds=0.05)) == 5
-    assert len(time_calls(lambda _: time.sleep(0.01), 50, 0, cpu, seconds=0.005, least=4)) == 4
-    assert len(time_calls(lambda _: time.sleep(0.01), 2, 0, cpu, seconds=0.005, least=4)) == 2
+    for seconds, least, repeats, calls in (
+        (0.045, 3, 50, 5),
+        (0.005, 4, 50, 4),
+        (0.005, 4, 2, 2),
+    ):
+        times = time_calls(lambda _: clock.sleep(0.01), repeats, 0, cpu, seconds, least)
+        assert times == pytest.approx([10] * calls)
     with pytest.raises(ValueError, match="repeats is 0"):
         time_calls(lambda _: None, 0, 0, cpu)
 
@@ -46,18 +70,16 @@ def test_a_latency_is_three_percentiles() -> None:
     assert latency.metrics() == {"median_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0}
 
 
-def test_a_phase_lasts_from_the_mark_before_it() -> None:
-    clock = PhaseClock(torch.device("cpu"))
+def test_a_phase_lasts_from_the_mark_before_it(clock: FakeTime) -> None:
+    phases = PhaseClock(torch.device("cpu"))
     for pause in (0.02, 0.04, 0.03):
-        clock.start()
-        clock("forward")
+        phases.start()
+        clock.sleep(0.001)
+        phases("forward")
         for _ in range(2):
-            time.sleep(pause / 2)
-            clock("head")
-    medians = clock.medians()
-    assert list(medians) == ["forward_ms", "head_ms"]
-    assert medians["forward_ms"] < 10
-    assert 30 <= medians["head_ms"] < 40
+            clock.sleep(pause / 2)
+            phases("head")
+    assert phases.medians() == {"forward_ms": 1.0, "head_ms": 30.0}
 
 
 @pytest.mark.parametrize("batch_targets", [12, 256])  # the toy has fewer targets than 256

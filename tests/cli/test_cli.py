@@ -98,13 +98,13 @@ def test_train_writes_a_run_with_the_asked_settings(trained: Path, shop: Path) -
 
 def test_train_passes_every_option_on(shop: Path, tmp_path: Path, cli: Run) -> None:
     options = "--ids rq-kmeans --collisions shared --embedding-lr 3 --transition-lr 2 --seed 5"
-    more = "--dropout 0.3 --next-code-weight 0.5 --no-checkpoints --preset tiny --epochs 1"
+    more = "--dropout 0.3 --next-code-weight 0.5 --no-checkpoints --preset tiny"
     answer = cli("train", shop, tmp_path / "run", *SMALL, *options.split(), *more.split())
     assert answer.status == 0
     assert "semantic IDs of radices (4, 4)" in answer.out
     assert str(tmp_path / "run") in answer.out.splitlines()[-1]
     record = read_training_record(tmp_path / "run")["config"]
-    wanted = {"embedding_lr": 3.0, "transition_lr": 2.0, "seed": 5, "epochs": 1}
+    wanted = {"embedding_lr": 3.0, "transition_lr": 2.0, "seed": 5, "epochs": 2}
     assert {**wanted, "checkpoints": False}.items() <= record.items()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert {"dropout": 0.3, "next_code_weight": 0.5}.items() <= config.items()

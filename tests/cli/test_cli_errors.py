@@ -159,7 +159,7 @@ def test_a_defect_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) ->
     def defect(*_: object) -> None:
         raise AssertionError("a defect")
 
-    monkeypatch.setattr("nezha_lite.cli.data.load_dataset", defect)
+    monkeypatch.setattr("nezha_lite.cli.data.load_split", defect)
     monkeypatch.setattr(sys, "argv", ["nezha-lite", "data", "sample"])
     with pytest.raises(AssertionError, match="a defect"):
         main()

@@ -83,7 +83,7 @@ def test_a_command_without_advice_says_at_least_what_happened(
     shop: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error in LACKS.values():
-        monkeypatch.setattr("nezha_lite.cli.data.load_dataset", failing(error))
+        monkeypatch.setattr("nezha_lite.cli.data.load_split", failing(error))
         answer = cli("data", shop)
         assert (answer.status, answer.err) == (2, "nezha-lite: Memory ran out.\n")
 

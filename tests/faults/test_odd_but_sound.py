@@ -22,7 +22,7 @@ def test_users_with_no_one_and_ten_thousand_items(tmp_path: Path, cli: Run) -> N
     found = load_folder(shop)
     assert [len(sequence) for sequence in found.sequences] == [0, 1, 2, 10_000, 6]
     assert len(found.split("test")) == 2
-    answer = cli("train", shop, tmp_path / "run", *SMALL, "--epochs", "1")
+    answer = cli("train", shop, tmp_path / "run", *SMALL)
     assert answer.status == 0, answer.err
     for user in inter:
         answer = cli("recommend", tmp_path / "run", shop, "--user", user, "-k", "3")

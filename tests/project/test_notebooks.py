@@ -23,7 +23,7 @@ from tests.helpers.stored_notebooks import (
     tags,
 )
 
-CORE = 9  # 00 to 08 are the course
+CORE = 10  # 00 to 09 are the course
 
 every_notebook = for_each({path.relative_to(FOLDER).as_posix(): (path,) for path in NOTEBOOKS})
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # Only of this package: psutil, for one, needs them on Unix and does without elsewhere.
 IMPORT_EVERYTHING = """
 import builtins, importlib, pkgutil, sys
@@ -21,6 +23,7 @@ print(len(loaded))
 """
 
 
+@pytest.mark.slow
 def test_no_module_needs_a_unix_only_one_to_be_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_EVERYTHING], capture_output=True, text=True, check=False
