@@ -328,12 +328,15 @@ class Work:
         ids = identifiers(self.config, self.job.name)
         shape = TokenizerConfig(
             levels=ids.levels,
-            codes=ids.codes,
+            codes=min(ids.codes, self.dataset.n_items),
             vectors=default_vectors(self.dataset),
             collisions=ids.collisions,
             seed=self.job.seed,
         )
-        tokenizer = ItemTokenizer(named(ids.tokenizer, shape))
+        tokenizer_config = named(ids.tokenizer, shape)
+        if "tfidf" not in shape.vectors.sources:  # there are no texts
+            tokenizer_config = replace(tokenizer_config, vectors=shape.vectors)
+        tokenizer = ItemTokenizer(tokenizer_config)
         return tokenizer.fit(self.dataset).semantic_ids
 
 

@@ -19,6 +19,7 @@ from nezha_lite.evaluation.run_folders import load_lists, save_lists
 from nezha_lite.evaluation.study import (
     PRESETS,
     VARIANTS,
+    Identifiers,
     Report,
     Status,
     StudyConfig,
@@ -26,7 +27,7 @@ from nezha_lite.evaluation.study import (
     status,
 )
 from nezha_lite.evaluation.study import scheduler as run
-from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE
+from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE, Work, study_jobs
 from nezha_lite.model import NezhaModel
 from tests.helpers.logs import logged
 from tests.helpers.runs import ROOT
@@ -309,3 +310,14 @@ def wait_until(holds, seconds: float) -> None:
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def test_a_shop_without_texts_and_with_few_items_is_studied(tmp_path: Path) -> None:
+    wordless = replace(DATASET, texts=None)
+    config = replace(CONFIG, seeds=(0,), ids=Identifiers(codes=512), beam=10)
+    for name in ("counting", "sasrec", "strong"):
+        (job,) = study_jobs(wordless, config, [name])
+        Work(job, wordless, config, tmp_path).run()
+    rows = {row.settings["system"]: row for row in Report(wordless, config, tmp_path).systems()}
+    assert {"popularity", "item-knn", "sasrec", "blend", "strong"} <= set(rows)
+    assert max(rows["strong"].model["radices"]) <= wordless.n_items
