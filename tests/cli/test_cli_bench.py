@@ -163,6 +163,7 @@ def test_verify_has_a_row_per_size_and_structure(tmp_path: Path, cli: Run) -> No
     assert refused(cli("bench", "verify", "--structure", "tree"), "structure is 'tree'")
 
 
+@pytest.mark.slow
 def test_train_answers_people_and_machines(trained: Path, shop: Path, cli: Run) -> None:
     recipes = ["row-random", "row-bucketed", "packed-stride-1", "packed"]
     answer = cli("bench", "train", trained, shop, "--repeats", "2")

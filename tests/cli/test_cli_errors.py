@@ -165,6 +165,7 @@ def test_a_defect_is_not_hidden_as_bad_input(monkeypatch: pytest.MonkeyPatch) ->
         main()
 
 
+@pytest.mark.slow
 def test_a_console_of_an_old_code_page_gets_every_line(trained: Path, tmp_path: Path) -> None:
     """A pipe on Windows speaks cp1252, which has no Greek, Cyrillic or Chinese letters."""
     dataset = toy_dataset()

@@ -327,6 +327,7 @@ def test_moments_of_a_frame_are_exact_and_its_rows_are_named() -> None:
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.tuples(NAMES, NAMES, st.integers(-(10**9), 10**9)), min_size=1, max_size=20)
 )
