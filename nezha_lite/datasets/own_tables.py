@@ -12,7 +12,7 @@ import polars as pl
 from nezha_lite.datasets.item_text import ItemText
 from nezha_lite.datasets.names import in_order
 from nezha_lite.datasets.sequences import Sequences, offsets_of
-from nezha_lite.datasets.table_json import path_of, tokens, words
+from nezha_lite.datasets.table_json import listed_in, tokens, words
 from nezha_lite.datasets.table_layout import TEXTS, TableLayout
 from nezha_lite.datasets.table_problems import TableReport, counted, listed
 from nezha_lite.datasets.table_times import read_times
@@ -35,8 +35,7 @@ _UNUSED = "is in no interaction: it can be recommended, but no user is known to 
 
 def read_items(path: str | Path, layout: TableLayout | None = None) -> dict[str, ItemText]:
     """The items of an item table alone; ValueError for its first error, see `read_tables`."""
-    layout = layout or TableLayout()
-    table = read_table(Path(path), layout.of(True), layout.drop_bad_rows)
+    table = read_table(Path(path), (layout or TableLayout()).of(items=True))
     texts = _checked_texts(table)
     TableReport(tuple(table.findings.in_order()), 0, len(texts), 0).check()
     return texts
@@ -56,29 +55,19 @@ def check_tables(
 def _polars(frame: Any) -> pl.DataFrame:
     """Any eager frame as one of polars; no library is needed but the frame's own."""
     frame = nw.from_native(frame, eager_only=True)
+    if frame.implementation.is_polars():
+        return frame.to_native()
     columns = {}
-    for name in frame.columns:
+    for name in map(str, frame.columns):
         column = frame[name]
-        if isinstance(column.dtype, nw.Datetime | nw.Date):
-            moments = column.cast(nw.Datetime("ns")) if column.dtype == nw.Date else column
-            column = pl.Series(moments.dt.timestamp("ns").to_list(), dtype=pl.Int64)
-            columns[str(name)] = column.cast(pl.Datetime("ns"))
-        elif isinstance(column.to_native(), pl.Series):
-            columns[str(name)] = column.to_native()
+        if column.dtype in (nw.Datetime, nw.Date):
+            values = column.cast(nw.Datetime("ns", getattr(column.dtype, "time_zone", None)))
+            columns[name] = pl.Series(values.dt.timestamp("ns").to_list(), dtype=pl.Int64)
+            columns[name] = columns[name].cast(pl.Datetime("ns"))
         else:
-            columns[str(name)] = _series(column.to_list())
+            values = (v.tolist() if isinstance(v, np.ndarray) else v for v in column.to_list())
+            columns[name] = pl.Series([None if v != v else v for v in values], strict=False)
     return pl.DataFrame(columns)
-
-
-def _series(values: list[Any]) -> pl.Series:
-    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
-    try:
-        return pl.Series(values)
-    except (TypeError, pl.exceptions.PolarsError):  # texts with numbers or NaN between them
-        missing = (value is None or value != value for value in values)
-        return pl.Series(
-            [None if no else str(value) for no, value in zip(missing, values, strict=True)]
-        )
 
 
 class OwnTables:
@@ -88,31 +77,28 @@ class OwnTables:
         report: how they were read, and what is wrong with them.
     """
 
-    def __init__(
-        self, layout: TableLayout, interactions: Table, items: Table | None = None
-    ) -> None:
-        self._layout = layout
-        self._rows = self._checked(interactions)
-        self._timed = "time" in interactions.columns
+    def __init__(self, interactions: Table, items: Table | None = None) -> None:
+        self._table = table = interactions
+        rows, self._timed = _checked(table), "time" in table.columns
         self._texts = None if items is None else _checked_texts(items)
-        repeated = self._left_out(interactions) if self._rows.height else None
-        names = self._rows["item"].unique().to_list()
-        texts = {} if self._texts is None else self._texts
-        core = self._layout.min_interactions > 1
-        self._items = in_order(names if core else {*names, *texts})
-        self._users = in_order(self._rows["user"].unique().to_list())
-        tables = [interactions] if items is None else [interactions, items]
-        if not any(table.findings.has_errors for table in tables) and items is not None:
-            _match(interactions, items, self._rows, texts, core)
-        self._order()
-        if not interactions.findings.has_errors:
-            self._remark(interactions, repeated)
+        names, texts = rows["item"].unique(), self._texts or {}
+        self._users = pl.Series(in_order(rows["user"].unique()), dtype=pl.String)
+        self._items = pl.Series(in_order({*names, *texts}), dtype=pl.String)
+        users, catalogue = _code("user", self._users), _code("item", self._items)
+        self._rows = rows.select("line", "time", user=users, item=catalogue)
+        repeated = self._left_out() if rows.height else self._rows
+        tables = [table, items] if items else [table]
+        if items and not any(each.findings.has_errors for each in tables):
+            self._match(items, names)
+        self._sorted = self._rows.sort("user", "time", maintain_order=True)
+        if not table.findings.has_errors:
+            self._remark(repeated)
         self.report = TableReport(
-            tuple(problem for table in tables for problem in table.findings.in_order()),
+            tuple(problem for each in tables for problem in each.findings.in_order()),
             len(self._users),
             len(self._items),
             self._rows.height,
-            tuple(table.reading for table in tables if table.reading),
+            tuple(each.reading for each in tables if each.reading),
         )
 
     @classmethod
@@ -121,164 +107,163 @@ class OwnTables:
     ) -> OwnTables:
         """The tables in two files; see `read_tables`."""
         layout = layout or TableLayout()
-        tables = [
-            read_table(Path(path), layout.of(which), layout.drop_bad_rows, layout.sequences > which)
-            for which, path in ((False, interactions), (True, items))
-            if path is not None
-        ]
-        return cls(layout, *tables)
+        table = read_table(Path(interactions), layout.of(items=False))
+        return cls(table, None if items is None else read_table(Path(items), layout.of(items=True)))
 
     @classmethod
     def of_frames(cls, interactions: Any, items: Any, layout: TableLayout) -> OwnTables:
         """The tables in two data frames; see `InteractionDataset.from_frame`."""
-        tables = [
-            read_frame(_polars(frame), which, layout.of(which == "items"), layout.drop_bad_rows)
-            for which, frame in (("interactions", interactions), ("items", items))
-            if frame is not None
-        ]
-        return cls(layout, *tables)
+        table = read_frame(_polars(interactions), "interactions", layout.of(items=False))
+        if items is None:
+            return cls(table)
+        return cls(table, read_frame(_polars(items), "items", layout.of(items=True)))
 
     def fields(self) -> dict[str, Any]:
         """Of the `InteractionDataset` in these tables; ValueError for the first error in them."""
         self.report.check()
-        texts, no_text = self._texts, ItemText("")
-        offsets, timed = offsets_of(self._lengths), self._timed
+        texts, no_text, rows = self._texts, ItemText(""), self._sorted
+        lengths = np.bincount(rows["user"].to_numpy(), minlength=len(self._users))
+        offsets = offsets_of(lengths)
         return {
             "items": tuple(self._items),
             "users": tuple(self._users),
-            "sequences": Sequences(offsets, self._sorted["item"].to_numpy()),
+            "sequences": Sequences(offsets, rows["item"].to_numpy()),
             "texts": None
             if texts is None
             else tuple(texts.get(item, no_text) for item in self._items),
-            "times": Sequences(offsets, self._sorted["time"].to_numpy()) if timed else None,
+            "times": Sequences(offsets, rows["time"].to_numpy()) if self._timed else None,
         }
 
-    def _checked(self, table: Table) -> pl.DataFrame:
-        """The readable rows: line, user, item and time, in the order of the file."""
-        schema = {"line": pl.Int64, "user": pl.String, "item": pl.String, "time": pl.Int64}
-        if not table.frame.height:
-            return pl.DataFrame(schema=schema)
-        frame = _in_rows(table) if "history" in table.columns else table.frame
-        frame = frame.with_columns(_names(table, frame, role) for role in ("user", "item"))
-        good = pl.lit(True)
-        for role in ("user", "item"):
-            bad = frame.filter(pl.col(role) == "").select("line", value=role)
-            table.findings.rows(bad, _EMPTY, table.columns.get(role))
-            good &= pl.col(role) != ""
-        frame = frame.with_columns(ns=pl.lit(0, pl.Int64))
-        if "time" in table.columns:
-            times = read_times(frame["time"], self._layout.time_format)
-            value = pl.col("time").cast(pl.String).fill_null("").str.strip_chars()
-            frame = frame.with_columns(times, value=value)
-            right = frame.filter(pl.col("what").is_null())
-            if right.height:
-                line, form, ns = right.select("line", "form", "ns").row(0)
-                has = f"is {{}}, {table.findings.unit} {line} has {form}"
-                other = pl.format(f"{has}: write all times of the column in one format", "form")
-                other = pl.when(pl.col("form") != form).then(other)
-                frame = frame.with_columns(what=pl.coalesce("what", other))
-                moment = str(np.datetime64(ns, "ns")).rstrip("0").rstrip(".")
-                table.reading += f" Times are {form}, the first is {moment} UTC."
-            bad = frame.filter(pl.col("what").is_not_null()).select("line", "value", "what")
-            table.findings.rows(bad, None, table.columns["time"])
-            good &= pl.col("what").is_null()
-        return frame.filter(good).select("line", "user", "item", time="ns")
-
-    def _left_out(self, table: Table) -> pl.DataFrame:
+    def _left_out(self) -> pl.DataFrame:
         """Drop what the layout says to drop; the rows that repeat another one."""
-        rows, layout = self._rows, self._layout
-        again = rows.filter(~pl.struct("user", "item", "time").is_first_distinct())
-        if layout.drop_repeats and again.height:
-            rows = rows.filter(pl.struct("user", "item", "time").is_first_distinct())
-            _count(table, again.height, "repeated row", "--drop-repeats")
+        layout, rows = self._table.layout.both, self._rows
+        first = rows.select(pl.struct("user", "item", "time").is_first_distinct()).to_series()
+        again = rows.filter(~first)
+        if layout.drop_repeats:
+            rows = rows.filter(first)
+            self._count(again.height, "repeated row", "--drop-repeats")
             again = again.clear()
         if (least := layout.min_interactions) > 1:
-            height = None
+            height, option = None, f"--min-interactions {least}"
             while rows.height != height:
                 height = rows.height
                 for role in ("user", "item"):
                     rows = rows.filter(pl.len().over(role) >= least)
             for role in ("user", "item"):
-                lost = self._rows[role].n_unique() - rows[role].n_unique()
-                _count(table, lost, role, f"--min-interactions {least}")
-            if not rows.height and not table.findings.has_errors:
-                what = f"nothing is left by --min-interactions {least}: say a smaller number"
-                table.findings.error(what)
+                kept = rows[role].unique().sort()
+                self._count(self._rows[role].n_unique() - len(kept), role, option)
+                rows = rows.with_columns(kept.search_sorted(rows[role]).cast(pl.Int64).alias(role))
+                setattr(self, f"_{role}s", getattr(self, f"_{role}s")[kept])
+            if not rows.height and not self._table.findings.has_errors:
+                self._table.findings.error(f"nothing is left by {option}: say a smaller number")
         self._rows = rows
-        return again.select("line", value="item")
+        return again
 
-    def _order(self) -> None:
-        """Flat sequences, the positions of the rows in them, and what ties are in them."""
-        rows = self._rows.select(
-            _code("user", self._users).alias("user"),
-            _code("item", self._items).alias("item"),
-            "time",
-        )
-        order = np.lexsort((rows["time"].to_numpy(), rows["user"].to_numpy()))  # it is stable
-        self._sorted = rows[order].with_columns(line=self._rows["line"][order])
-        self._lengths = np.bincount(self._sorted["user"].to_numpy(), minlength=len(self._users))
+    def _count(self, number: int, noun: str, option: str) -> None:
+        if number:
+            what = f"{option} leaves out {counted(number, noun)}"
+            self._table.findings.error(what, is_error=False)
 
-    def _remark(self, table: Table, repeated: pl.DataFrame | None) -> None:
+    def _match(self, items: Table, names: pl.Series) -> None:
+        """Note the items that one table lacks; an error if that is all of them."""
+        table, theirs = self._table, items.frame["item"]
+        if names.is_in(theirs.implode()).any():
+            firsts = self._rows.group_by("item").agg(pl.col("line").min())
+            firsts = firsts.select("line", value=self._items[firsts["item"]])
+            lacking = firsts.filter(~pl.col("value").is_in(theirs.implode()))
+            table.findings.remark(lacking, _NO_TEXT, table.columns.get("item"))
+            unused = items.frame.select("line", value="item").unique("value", keep="first")
+            if table.layout.both.min_interactions == 1:
+                unused = unused.filter(~pl.col("value").is_in(names.implode()))
+                items.findings.remark(unused, _UNUSED, items.columns["item"])
+        elif len(theirs):
+            ours, others = (listed(some[:3].to_list()) for some in (names.sort(), theirs))
+            what = (
+                f"no item is in the item table {items.findings.file}: here are {ours}, there "
+                f"{others}; name the right columns by --item and --items-item"
+            )
+            table.findings.error(what, column=table.columns.get("item"))
+
+    def _remark(self, repeated: pl.DataFrame) -> None:
         """Short and long histories, repeated rows, and times that do not order what they should."""
-        rows, findings, columns = self._sorted, table.findings, table.columns
-        per_user = self._rows.group_by("user").agg(pl.col("line").first(), pl.len())
-        per_user = per_user.select("line", "len", value="user")
+        rows, findings, columns = self._sorted, self._table.findings, self._table.columns
+        per_user = rows.group_by("user").agg(pl.col("line").min(), pl.len())
+        per_user = per_user.with_columns(value=self._users[per_user["user"]])
         findings.remark(per_user.filter(pl.col("len") < 4), _SHORT, columns["user"])
         findings.remark(per_user.filter(pl.col("len") >= LONG_HISTORY), _LONG, columns["user"])
-        if repeated is not None and self._timed:
-            findings.remark(repeated, _AGAIN, columns["item"])
-        same = (pl.col("user") == pl.col("user").shift()) & (
-            pl.col("time") == pl.col("time").shift()
+        if self._timed:
+            again = repeated.select("line", value=self._items[repeated["item"]])
+            findings.remark(again, _AGAIN, columns["item"])
+        item, earlier = pl.col("item"), pl.col("item").shift()
+        same = pl.all_horizontal(pl.col(role) == pl.col(role).shift() for role in ("user", "time"))
+        rows = rows.with_columns(
+            differ=(same & (item != earlier)).fill_null(False), up=item > earlier
         )
-        differ = same & (pl.col("item") != pl.col("item").shift())
-        tied = (differ | differ.shift(-1)).fill_null(False)
-        pairs = rows.select(
-            up=(differ & (pl.col("item") > pl.col("item").shift())).sum(), all=differ.sum()
-        ).row(0)
+        pairs = int(rows["differ"].sum())
         if self._timed and rows.height > 1 and rows["time"].n_unique() == 1:
-            findings.remark(
-                table.frame.select("line", value=pl.col("time").cast(pl.String)).head(1),
-                _ALL_EQUAL,
-                columns["time"],
-            )
-        elif self._timed and pairs[1]:
-            ties = rows.filter(tied)
-            share = ties.height / rows.height
+            value = pl.col("time").cast(pl.String)
+            first = self._table.frame.select("line", value=value).head(1)
+            findings.remark(first, _ALL_EQUAL, columns["time"])
+        elif self._timed and pairs:
+            tied = rows.filter(pl.col("differ") | pl.col("differ").shift(-1))
             what = (
                 "has interactions of equal time: they are kept in the order of the file, so that "
-                f"the order of {share:.1%} of all rows is unknown"
+                f"the order of {tied.height / rows.height:.1%} of all rows is unknown"
             )
-            users = ties["user"].unique()
-            named = pl.Series("value", self._users)[users].to_frame()
-            findings.remark(named.join(per_user, on="value"), what, columns["user"])
-        if pairs[1] >= 20 and pairs[0] > 0.95 * pairs[1]:
+            users = per_user.filter(pl.col("user").is_in(tied["user"].implode()))
+            findings.remark(users, what, columns["user"])
+        rising = rows.filter("differ", "up").height
+        if pairs >= 20 and rising > 0.95 * pairs:
             what = (
-                f"it seems sorted by item: of {pairs[1]:,} neighbours in a history that only the "
-                f"order of the file puts in order, {pairs[0]:,} have the larger item last, which "
+                f"it seems sorted by item: of {pairs:,} neighbours in a history that only the "
+                f"order of the file puts in order, {rising:,} have the larger item last, which "
                 "says nothing of time: give finer times, or the rows in their true order"
             )
             findings.error(what, is_error=False)
 
 
-def _count(table: Table, number: int, noun: str, option: str) -> None:
-    if number:
-        table.findings.error(f"{option} leaves out {counted(number, noun)}", is_error=False)
+def _checked(table: Table) -> pl.DataFrame:
+    """The readable rows: line, user, item and time, in the order of the file."""
+    schema = {"line": pl.Int64, "user": pl.String, "item": pl.String, "time": pl.Int64}
+    if not table.frame.height:
+        return pl.DataFrame(schema=schema)
+    frame = _in_rows(table) if "history" in table.columns else table.frame
+    frame = frame.with_columns(_names(table, frame, role) for role in ("user", "item"))
+    good = pl.all_horizontal(pl.col("user", "item") != "")
+    if "time" not in table.columns:
+        return frame.filter(good).select("line", "user", "item", time=pl.lit(0, pl.Int64))
+    times = read_times(frame["time"], table.layout.both.time_format)
+    frame = frame.with_columns(times)
+    right = frame.filter(pl.col("what").is_null())[:1]
+    for line, form, ns in right.select("line", "form", "ns").iter_rows():
+        has = f"is {{}}, {table.findings.unit} {line} has {form}"
+        other = pl.format(f"{has}: write all times of the column in one format", "form")
+        other = pl.when(pl.col("form") != form).then(other)
+        frame = frame.with_columns(what=pl.coalesce("what", other))
+        moment = str(np.datetime64(ns, "ns")).rstrip("0").rstrip(".")
+        table.reading += f" Times are {form}, the first is {moment} UTC."
+    value = pl.col("time").cast(pl.String).fill_null("").str.strip_chars()
+    bad = frame.filter(pl.col("what").is_not_null()).select("line", "what", value=value)
+    table.findings.rows(bad, None, table.columns["time"])
+    return frame.filter(good, pl.col("what").is_null()).select("line", "user", "item", time="ns")
 
 
-def _code(role: str, names: list[str]) -> pl.Expr:
+def _code(role: str, names: pl.Series) -> pl.Expr:
     """The index of each name, as int64."""
     return pl.col(role).cast(pl.Enum(names)).to_physical().cast(pl.Int64)
 
 
 def _names(table: Table, frame: pl.DataFrame, role: str) -> pl.Series:
-    """A column of names as text; whole numbers written as 101.0 in every row lose their ".0"."""
+    """A column of names as text, without the ".0" of 101.0 in every row; empty ones are noted."""
     column = frame[role].cast(pl.String).fill_null("").str.strip_chars()
-    if column.head(1).str.ends_with(".0").all() and column.str.contains(r"^-?\d+\.0$").all():
+    if column[:1].str.ends_with(".0").all() and column.str.contains(r"^-?\d+\.0$").all():
         first = frame.select("line", value=column).head(1)
         what = "is written as a fraction, like all others here: each is read without its .0"
         table.findings.remark(first, what, table.columns.get(role))
         column = column.str.strip_suffix(".0")
-    return column
+    empty = frame.select("line", value=column).filter(pl.col("value") == "")
+    table.findings.rows(empty, _EMPTY, table.columns.get(role))
+    return column.alias(role)
 
 
 def _in_rows(table: Table) -> pl.DataFrame:
@@ -289,16 +274,13 @@ def _in_rows(table: Table) -> pl.DataFrame:
         frame = frame.with_columns(history=parts)
     history = pl.col("history").cast(pl.List(pl.String))
     if "item" in table.columns:
-        clicked = pl.col("item").cast(pl.String).str.extract_all(r"\S+")
-        shown = pl.col("item").cast(pl.String).str.contains(r"^\S+-[01]( \S+-[01])*$")
-        taken = clicked.list.eval(
-            pl.element().filter(pl.element().str.ends_with("-1")).str.strip_suffix("-1")
-        )
-        one = pl.concat_list(pl.col("item").cast(pl.String))
-        history = history.list.concat(pl.when(shown).then(taken).otherwise(one))
-    frame = frame.select("line", "user", history.alias("item"))
-    longest = pl.col("item").list.len().arg_max()
-    frame = frame.group_by("user", maintain_order=True).agg(pl.all().get(longest))
+        item = pl.col("item").cast(pl.String)
+        shown = item.str.contains(r"^\S+-[01]( \S+-[01])*$")
+        clicked = item.str.extract_all(r"\S+-1\b").list.eval(pl.element().str.strip_suffix("-1"))
+        history = history.list.concat(pl.when(shown).then(clicked).otherwise(pl.concat_list(item)))
+    frame = frame.select("line", "user", item=history)
+    longest = pl.all().get(pl.col("item").list.len().arg_max())
+    frame = frame.group_by("user", maintain_order=True).agg(longest)
     return frame.explode("item").drop_nulls("item").select("line", "user", "item")
 
 
@@ -307,50 +289,19 @@ def _checked_texts(table: Table) -> dict[str, ItemText]:
     texts: dict[str, ItemText] = {}
     if not table.frame.height:
         return texts
-    table.frame = table.frame.with_columns(_names(table, table.frame, "item"))
-    same: list[tuple[int, str]] = []
-    differ: list[tuple[int, str]] = []
-    roles = [role for role in TEXTS if role in table.columns]
-    names = table.frame["item"]
-    empty = table.frame.select("line", value=names).filter(pl.col("value") == "")
-    table.findings.rows(empty, _EMPTY, table.columns["item"])
-    rows = table.frame.select("line", *roles)
-    for name, row in zip(names, rows.iter_rows(named=True), strict=True):
-        text = _item_text(row, table.between)
+    table.frame = frame = table.frame.with_columns(_names(table, table.frame, "item"))
+    lacking = [pl.lit(None).alias(role) for role in TEXTS if role not in frame.columns]
+    again: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
+    for line, name, title, brand, path, about in (
+        frame.with_columns(lacking).select("line", "item", *TEXTS).iter_rows()
+    ):
+        parts = path.split(table.between) if isinstance(path, str) else listed_in(path)
+        categories = tuple(part.strip() for part in parts if part.strip())
+        text = ItemText(words(title) or "", words(brand) or "", categories, words(about) or "")
         if name and texts.setdefault(name, text) is not text:
-            (same if texts[name] == text else differ).append((row["line"], name))
+            again[texts[name] == text].append((line, name))
     places = {"line": pl.Int64, "value": pl.String}
-    column = table.columns["item"]
-    table.findings.rows(pl.DataFrame(differ, places, orient="row"), _TWO_ROWS, column)
-    table.findings.remark(pl.DataFrame(same, places, orient="row"), _SAME_ROW, column)
+    differ, same = (pl.DataFrame(again[alike], places, orient="row") for alike in (False, True))
+    table.findings.rows(differ, _TWO_ROWS, table.columns["item"])
+    table.findings.remark(same, _SAME_ROW, table.columns["item"])
     return texts
-
-
-def _match(
-    interactions: Table, items: Table, rows: pl.DataFrame, texts: dict[str, ItemText], core: bool
-) -> None:
-    """Note the items that one table lacks; an error if that is all of them."""
-    firsts = rows.group_by("item").agg(pl.col("line").min()).select("line", value="item")
-    lacking = firsts.join(pl.DataFrame({"value": [*texts]}), on="value", how="anti")
-    column = interactions.columns.get("item")
-    if lacking.height == firsts.height and texts:
-        theirs, ours = listed([*texts][:3]), listed(firsts["value"].head(3).to_list())
-        what = (
-            f"no item is in {items.findings.file}: here are {ours}, there {theirs}; name the "
-            "right columns by --item and --items-item"
-        )
-        interactions.findings.error(what, column=column)
-        return
-    interactions.findings.remark(lacking, _NO_TEXT, column)
-    if not core:
-        lines = items.frame.select("line", value="item")
-        unused = lines.join(firsts, on="value", how="anti").unique("value", keep="first")
-        items.findings.remark(unused, _UNUSED, items.columns["item"])
-
-
-def _item_text(row: dict[str, Any], between: str) -> ItemText:
-    path = row.get("categories") or ()
-    parts = path.split(between) if isinstance(path, str) else path_of(path)
-    categories = tuple(part.strip() for part in parts if part.strip())
-    texts = {role: words(row.get(role)) or "" for role in ("title", "brand", "description")}
-    return ItemText(categories=categories, **texts)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
-import lzma
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,30 @@ from typing import Any
 import fastexcel
 import polars as pl
 
-from nezha_lite.datasets.table_problems import counted
+from nezha_lite.datasets.table_problems import Findings, counted
 
-_PACKED: dict[bytes, tuple[str, Callable[..., Any]]] = {
-    b"\x1f\x8b": ("gzip", gzip.open),
-    b"BZh": ("bzip2", bz2.open),
-    b"\xfd7zXZ": ("xz", lzma.open),
-}
 _OTHER = {b"\x93NUMPY": "a NumPy array", b"\x89PNG": "a picture", b"%PDF": "a PDF"}
 _OTHER |= {b"SQLite format 3": "an SQLite database", b"\x89HDF": "an HDF5 file"}
-DAMAGE: tuple[type[Exception], ...] = (
-    EOFError,
-    OSError,
-    ValueError,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-DAMAGE += (pl.exceptions.PolarsError, fastexcel.FastExcelError)
+_OTHER |= {b"BZh": "packed by bzip2", b"\xfd7zXZ": "packed by xz", b"ARROW1": "an Arrow file"}
+_DAMAGE = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
 Opener = Callable[[], Any]  # a binary file
 
 
 class Unreadable(Exception):
     """A table cannot be read at all; the arguments are those of `Findings.error`."""
+
+
+@contextmanager
+def noted(findings: Findings) -> Iterator[None]:
+    """Note what makes a table unreadable; without arguments, that has been done."""
+    try:
+        yield
+    except Unreadable as stop:
+        if stop.args:
+            findings.error(*stop.args)
+    except (*_DAMAGE, pl.exceptions.PolarsError, fastexcel.FastExcelError) as error:
+        reason = " ".join(str(error).split())
+        findings.error(f"it is damaged, or of another format than it seems ({reason:.100})")
 
 
 def recognised(path: Path) -> tuple[str, Opener]:
@@ -53,35 +53,23 @@ def recognised(path: Path) -> tuple[str, Opener]:
         raise Unreadable("there is no such file: name one") from None
     except OSError as error:
         raise Unreadable(f"it cannot be opened ({error.strerror}): name another file") from None
-    if start.startswith((b"PAR1", b"ARROW1")):
-        return "Parquet" if start.startswith(b"PAR1") else "Arrow", partial(path.open, "rb")
-    if start.startswith(b"\xd0\xcf\x11\xe0"):
-        return "Excel", partial(path.open, "rb")
-    if start.startswith(b"PK\3\4"):
-        return _unzipped(path)
-    for mark, (name, opener) in _PACKED.items():
-        if start.startswith(mark):
-            return name, partial(opener, path, "rb")
     for mark, name in _OTHER.items():
         if start.startswith(mark):
             raise Unreadable(f"it is {name}: save it as CSV in UTF-8, JSON lines or Parquet")
-    return "", partial(path.open, "rb")
+    if start.startswith(b"PK\3\4"):
+        return _unzipped(path)
+    if start.startswith(b"\x1f\x8b"):
+        return "gzip", partial(gzip.open, path, "rb")
+    typed = {b"PAR1": "Parquet", b"\xd0\xcf\x11\xe0": "Excel"}
+    return typed.get(start[:4], ""), partial(path.open, "rb")
 
 
 def _unzipped(path: Path) -> tuple[str, Opener]:
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
+        names = archive.namelist()
     if "xl/workbook.xml" in names:
         return "Excel", partial(path.open, "rb")
-    names = [name for name in names if not name.startswith("__MACOSX")]
+    names = [name for name in names if not name.startswith("__MACOSX") and name[-1:] != "/"]
     if len(names) != 1:
         raise Unreadable(f"it is a zip of {counted(len(names), 'file')}: unpack it, and name one")
     return "zip", lambda: zipfile.ZipFile(path).open(names[0])
-
-
-def frame_of(kind: str, open_file: Opener) -> pl.DataFrame:
-    """The rows of a file that holds typed columns."""
-    with open_file() as file:
-        if kind == "Excel":
-            return pl.read_excel(file.read(), infer_schema_length=None)
-        return pl.read_parquet(file) if kind == "Parquet" else pl.read_ipc(file)

@@ -10,77 +10,65 @@ from typing import NamedTuple
 from nezha_lite.common.checks import check, check_counts
 
 TEXTS = ("title", "brand", "categories", "description")
+_EACH = ("separator", "quote", "encoding")
 _NAMED = {"tab": "\t", "blank": " ", "blanks": " "}
-# Names of columns by which a table of the field is known: of user, item and time, ...
-_INTERACTIONS = {
-    "Amazon reviews of 2014 or 2018": "reviewerID asin unixReviewTime",
-    "Amazon reviews of 2023": "user_id parent_asin timestamp",
-    "MovieLens": "userId movieId timestamp",
-    "Yelp reviews": "user_id business_id date",
-    "Steam reviews": "username product_id date",
-    "RecBole's names": "user_id item_id timestamp",
-}
-# ... and of item, title, brand, categories, description, and what stands between categories.
-_ITEMS = {
-    "Amazon metadata of 2014": "asin title brand categories description ,",
-    "Amazon metadata of 2018": "asin title brand category description ,",
-    "Amazon metadata of 2023": "parent_asin title store categories description ,",
-    "MovieLens": "movieId title - genres - |",
-    "Yelp businesses": "business_id name - categories - ,",
-    "Steam games": "id app_name developer genres - ,",
-    "RecBole's names": "item_id title brand class description _",
-    "RecBole's movies": "item_id movie_title - class - _",
-    "RecBole's products": "item_id title brand categories description _",
-}
 
 
-class Headerless(NamedTuple):
-    """A format without header, known by the form of its lines; columns are numbered from 1."""
+class Format(NamedTuple):
+    """A table of the field that is known by itself.
+
+    Attributes:
+        name: for people.
+        columns: "role=column" words; texts that are not named have their roles' names. Without
+            header, columns are numbered from 1.
+        line: pattern of the lines where there is no header.
+        separator: of those lines.
+        between: what stands between categories.
+    """
 
     name: str
-    separator: str
-    line: str
-    columns: dict[str, str]
-    categories: str = ","
+    columns: str
+    line: str = ""
+    separator: str = ""
+    between: str = ","
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role → column."""
+        return dict(word.split("=") for word in self.columns.split())
 
 
-HEADERLESS = (
-    Headerless(
-        "MovieLens 100k ratings",
-        "\t",
-        r"\d+\t\d+\t[1-5]\t\d{9,10}",
-        {"user": "1", "item": "2", "time": "4"},
-    ),
-    Headerless(
-        "MovieLens 1M ratings",
-        "::",
-        r"\d+::\d+::[\d.]+::\d{9,10}",
-        {"user": "1", "item": "2", "time": "4"},
-    ),
-    Headerless(
+FORMATS = (
+    Format("Amazon reviews of 2014 or 2018", "user=reviewerID item=asin time=unixReviewTime"),
+    Format("Amazon reviews of 2023", "user=user_id item=parent_asin time=timestamp"),
+    Format("MovieLens", "user=userId item=movieId time=timestamp"),
+    Format("Yelp reviews", "user=user_id item=business_id time=date"),
+    Format("Steam reviews", "user=username item=product_id time=date"),
+    Format("RecBole's names", "user=user_id item=item_id time=timestamp"),
+    Format("Amazon metadata of 2014", "item=asin"),
+    Format("Amazon metadata of 2018", "item=asin categories=category"),
+    Format("Amazon metadata of 2023", "item=parent_asin brand=store"),
+    Format("MovieLens", "item=movieId categories=genres", between="|"),
+    Format("Yelp businesses", "item=business_id title=name"),
+    Format("Steam games", "item=id title=app_name brand=developer categories=genres"),
+    Format("RecBole's names", "item=item_id categories=class", between=" "),
+    Format("RecBole's movies", "item=item_id title=movie_title categories=class", between=" "),
+    Format("RecBole's products", "item=item_id", between=" "),
+    Format("MovieLens 100k ratings", "user=1 item=2 time=4", r"\d+\t\d+\t[1-5]\t\d{9,10}", "\t"),
+    Format("MovieLens 1M ratings", "user=1 item=2 time=4", r"\d+::\d+::[\d.]+::\d{9,10}", "::"),
+    Format(
         "MIND behaviors",
+        "user=2 history=4",
+        r"\d+\tU\d+\t\d+/\d+/\d{4} [^\t]*(\t[N\d\- ]*){2}",
         "\t",
-        r"\d+\tU\d+\t\d+/\d+/\d{4} [^\t]*\t[N\d ]*\t[N\d\- ]*",
-        {"user": "2", "history": "4"},
     ),
-    Headerless(
-        "MovieLens 100k items",
-        "|",
-        r"\d+\|[^|]*\|(\d\d-[A-Z][a-z]{2}-\d{4})?\|.*",
-        {"item": "1", "title": "2"},
-    ),
-    Headerless(
-        "MovieLens 1M movies",
-        "::",
-        r"\d+::.*::[^:]*",
-        {"item": "1", "title": "2", "categories": "3"},
-        "|",
-    ),
-    Headerless(
+    Format("MovieLens 100k items", "item=1 title=2", r"\d+\|[^|]*\|(\d\d-\w{3}-\d{4})?\|.*", "|"),
+    Format("MovieLens 1M movies", "item=1 title=2 categories=3", r"\d+::.*::[^:]*", "::", "|"),
+    Format(
         "MIND news",
+        "item=1 categories=2 title=4 description=5",
+        r"N\d+(\t[a-z]+){2}\t[^\t]+\t.*",
         "\t",
-        r"N\d+\t[a-z]+\t[a-z]+\t[^\t]+\t.*",
-        {"item": "1", "categories": "2", "title": "4", "description": "5"},
     ),
 )
 
@@ -149,25 +137,25 @@ class TableLayout:
 
     def __post_init__(self) -> None:
         for own in ("", "items_"):
-            name, text = f"{own}separator", getattr(self, f"{own}separator")
-            valid = text is None or (text and not set(text) & set('"\r\n\0'))
-            check(bool(valid), name, text, "a text such as ',', '::', tab or blanks")
-            object.__setattr__(self, name, _NAMED.get(text, text))
-            name, text = f"{own}quote", getattr(self, f"{own}quote")
-            valid = text in (None, "none") or (len(text) == 1 and text.isprintable())
-            check(valid, name, text, "one character, or none")
-            name, text = f"{own}encoding", getattr(self, f"{own}encoding")
+            separator, quote, encoding = (getattr(self, own + name) for name in _EACH)
+            valid = separator is None or (separator and not set(separator) & set('"\r\n\0'))
+            must = "a text such as ',', '::', tab or blanks"
+            check(bool(valid), f"{own}separator", separator, must)
+            object.__setattr__(self, f"{own}separator", _NAMED.get(separator, separator))
+            valid = quote in (None, "none") or (len(quote) == 1 and quote.isprintable())
+            check(valid, f"{own}quote", quote, "one character, or none")
             try:
-                "".encode(text or "utf-8")
+                "".encode(encoding or "utf-8")
             except (LookupError, ValueError):
-                check(False, name, text, "an encoding that Python knows, such as cp1252")
+                must = "an encoding that Python knows, such as cp1252"
+                check(False, f"{own}encoding", encoding, must)
         form = self.time_format
         check(form in (None, "unix") or "%" in str(form), "time_format", form, "like '%d.%m.%Y'")
-        separator = self.category_separator
-        check(separator != "", "category_separator", separator, "a text such as ',' or '|'")
+        between = self.category_separator
+        check(between != "", "category_separator", between, "a text such as ',' or '|'")
         check_counts(self, "min_interactions")
         for items in (False, True):
-            names = tuple(self.of(items).columns.values())
+            names = [*self.of(items).columns.values()]
             if not all(names) or len(set(names)) < len(names):
                 raise ValueError(
                     f"The columns of a table are named {', '.join(map(repr, names))}, but each "
@@ -176,32 +164,19 @@ class TableLayout:
 
     def of(self, items: bool) -> FileLayout:
         """How one of the two tables is read; a column's number holds in its own table only."""
-        if items:
-            item = self.items_item or ("item" if self.item.isdigit() else self.item)
-            columns = {"item": item, **{role: getattr(self, role) for role in TEXTS}}
-            needed = ["item"]
-        else:
-            columns, needed = {"user": self.user, "item": self.item}, ["user", "item"]
-            if self.history:
-                columns, needed = {"user": self.user, "history": self.history}, ["user", "history"]
-                columns |= {"item": self.item} if self.item != "item" else {}
-            elif not self.file_order:
-                columns["time"], needed = self.time, [*needed, "time"]
-        fields = type(self).__dataclass_fields__
-        renamed = {role: name for role, name in columns.items() if name != fields[role].default}
-        needed += [role for role in renamed if role not in needed]
         own = "items_" if items else ""
-        return FileLayout(
-            items,
-            columns,
-            renamed,
-            needed,
-            separator=getattr(self, f"{own}separator"),
-            encoding=getattr(self, f"{own}encoding"),
-            quote=getattr(self, f"{own}quote"),
-            header=getattr(self, f"{own}header"),
-            between=self.category_separator,
-        )
+        roles = ("user", "item", "time")[: 2 if self.file_order else 3]
+        if self.history:
+            roles = ("user", "history", "item")[: 2 if self.item == "item" else 3]
+        columns = {role: getattr(self, role) for role in (("item", *TEXTS) if items else roles)}
+        if items:
+            columns["item"] = self.items_item or ("item" if self.item.isdigit() else self.item)
+        renamed = {
+            role: name for role, name in columns.items() if name != getattr(TableLayout, role)
+        }
+        needed = [*dict.fromkeys([*(("item",) if items else roles), *renamed])]
+        said = (getattr(self, own + name) for name in (*_EACH, "header"))
+        return FileLayout(items, self, columns, renamed, needed, *said)
 
 
 class FileLayout(NamedTuple):
@@ -209,54 +184,63 @@ class FileLayout(NamedTuple):
 
     Attributes:
         items: whether it is the item table.
+        both: what is said of both tables.
         columns: role (a field of `TableLayout`) → column.
         renamed: those columns that do not have the default name.
         needed: roles that the table must have.
-        separator, encoding, quote, header: as in `TableLayout`.
-        between: what stands between categories.
+        separator, quote, encoding, header: as in `TableLayout`.
     """
 
     items: bool
+    both: TableLayout
     columns: dict[str, str]
     renamed: dict[str, str]
     needed: list[str]
     separator: str | None
-    encoding: str | None
     quote: str | None
+    encoding: str | None
     header: bool | None
-    between: str | None
 
     def option(self, name: str) -> str:
         """The option that says this of the table."""
         own = "items-" * (self.items and name not in TEXTS)
         return f"--no-{own}header" if name == "no-header" else f"--{own}{name}"
 
-    def resolve(self, names: Sequence[str]) -> tuple[dict[str, str], list[str], str, str]:
-        """Role → column, roles that are missing, and the known format with its categories."""
-        known = [("", self.columns, ",")]
-        for name, words in (_ITEMS if self.items else _INTERACTIONS).items():
-            roles = ("item", *TEXTS, "between") if self.items else ("user", "item", "time")
-            columns = dict(zip(roles, words.split(), strict=True))
-            between = columns.pop("between", ",").replace("_", " ")
-            columns = {role: columns[role] for role in self.columns.keys() & columns.keys()}
-            known.append((name, {**self.columns, **columns, **self.renamed}, between))
+    def headerless(self, lines: Sequence[str]) -> Format | None:
+        """The known format without header that all these lines have."""
+        if self.header or self.renamed.keys() & {"user", "item", "title"}:
+            return None
+        for known in self._formats():
+            fits = known.line and self.separator in (None, known.separator)
+            if fits and all(re.fullmatch(known.line, line) for line in lines):
+                return known
+        return None
+
+    def resolve(
+        self, names: Sequence[str], known: Format | None
+    ) -> tuple[dict[str, str], list[str], Format]:
+        """Role → column, the roles that are missing, and the format.
+
+        Args:
+            names: of the table's columns.
+            known: its format; None if it is to be known by these names.
+        """
+        if known:
+            columns = {**known.roles, **self.renamed}
+            return columns, [role for role in columns if columns[role] not in names], known
         answers = []
-        for name, columns, between in known:
+        for form in (Format("", ""), *(form for form in self._formats() if not form.line)):
+            roles = {role: name for role, name in form.roles.items() if role in self.columns}
+            columns = {**self.columns, **roles, **self.renamed}
             present = {role: column for role, column in columns.items() if column in names}
             missing = [role for role in self.needed if role not in present]
             if self.items and not missing and not set(TEXTS) & set(present):
                 missing = ["title"]
-            answers.append((present, missing, name, between))
-        return next((answer for answer in answers if not answer[1]), answers[0])
+            answers.append((present, missing, form))
+        whole = [answer for answer in answers if not answer[1]]
+        if not answers[0][1] or not whole:
+            return answers[0]
+        return max(whole, key=lambda answer: len(answer[0]))
 
-
-def headerless(layout: FileLayout, lines: Sequence[str]) -> Headerless | None:
-    """The known format without header that all these lines have."""
-    if layout.header or layout.renamed.keys() & {"user", "item", "title"}:
-        return None
-    for known in HEADERLESS:
-        fits = layout.separator in (None, known.separator)
-        fits &= ("user" in known.columns) != layout.items
-        if fits and all(re.fullmatch(known.line, line) for line in lines):
-            return known
-    return None
+    def _formats(self) -> list[Format]:
+        return [form for form in FORMATS if ("user=" in form.columns) != self.items]

@@ -69,75 +69,69 @@ class TextFile:
                     self._cut = True
                     return
 
-    def lines(self) -> Iterator[pl.DataFrame]:
-        """Columns line and text, without blank lines."""
+    def lines(self, blank: str = "") -> Iterator[pl.DataFrame]:
+        """Columns line and text, without lines that hold nothing but spaces and `blank`."""
         first = 1
         for text in self._blocks():
             if "\r" in text:
                 text = text.replace("\r\n", "\n").replace("\r", "\n")
             lines = pl.Series("text", [text.removesuffix("\n")]).str.split("\n").explode()
-            frame = lines.to_frame().select(
-                pl.int_range(first, first + pl.len()).alias("line"), "text"
-            )
+            frame = lines.to_frame().with_row_index("line", first)
+            frame = frame.with_columns(pl.col("line").cast(pl.Int64))
             first += frame.height
             short = pl.col("text").str.len_bytes() < LONGEST_LINE
             what = f"it has {LONGEST_LINE:,} characters or more: write one row on a line, as text"
             self.findings.rows(frame.filter(~short).select("line", value=pl.lit(None)), what)
-            yield frame.filter(short & pl.col("text").str.contains(r"\S"))
+            filled = pl.col("text").str.contains(rf"[^\s{re.escape(blank.strip())}]")
+            yield frame.filter(short & filled)
 
     def rows(self) -> tuple[list[str], int, Iterator[pl.DataFrame]]:
         """The first row that is not blank, its line, and all rows as the columns line and cells.
 
         Cells are a list of texts. Raises Unreadable if there is no row.
         """
-        chunks = (chunk for chunk in self._cells() if chunk.height)
+        chunks = self._quoted()
+        if self.quote == "none":
+            text = pl.col("text").str
+            cells = (
+                text.extract_all(r"\S+") if self.separator == " " else text.split(self.separator)
+            )
+            chunks = (
+                lines.select("line", cells=cells) for lines in self.lines(blank=self.separator)
+            )
+        chunks = (chunk for chunk in chunks if chunk.height)
         top = next(chunks, None)
         if top is None:
             no_header = "it holds no header: write the names of the columns on line 1"
             raise Unreadable(*[] if self.findings.has_errors else [no_header])
-        line, cells = top.row(0)
-        return cells, line, chain([top], chunks)
-
-    def _cells(self) -> Iterator[pl.DataFrame]:
-        """Columns line and cells (a list) of the rows that are not blank."""
-        if self.quote == "none":
-            text = pl.col("text")
-            blanks = self.separator == " "
-            split = text.str.extract_all(r"\S+") if blanks else text.str.split(self.separator)
-            chunks: Iterator[pl.DataFrame] = (
-                frame.select("line", split.alias("cells")) for frame in self.lines()
-            )
-        else:
-            chunks = self._quoted()
-        for chunk in chunks:
-            yield chunk.filter(pl.col("cells").list.join("").str.contains(r"\S"))
+        line, first = top.row(0)
+        return first, line, chain([top], chunks)
 
     def _quoted(self) -> Iterator[pl.DataFrame]:
         lines = chain.from_iterable(io.StringIO(text, newline="") for text in self._blocks())
         reader = csv.reader(lines, delimiter=self.separator, quotechar=self.quote, strict=True)
-        rows: list[list[str]] = []
-        starts: list[int] = []
+        rows: list[tuple[int, list[str]]] = []
         schema: dict[str, Any] = {"line": pl.Int64, "cells": pl.List(pl.String)}
-        while True:
-            line = reader.line_num + 1
+        ended = False
+        while not ended:
+            line, cells = reader.line_num + 1, []
             try:
                 cells = next(reader)
             except StopIteration:
-                break
+                ended = True
             except csv.Error as error:
                 if self._cut and line > 1 and "unexpected end" in str(error):
-                    break  # the rest of the cell is behind the problem
-                place = pl.DataFrame({"line": [line], "value": [None]})
-                self.findings.rows(place, self._explanation(error))
-                continue
+                    ended = True  # the rest of the cell is behind the problem
+                else:
+                    place = pl.DataFrame({"line": [line], "value": [None]})
+                    self.findings.rows(place, self._explanation(error))
             if reader.line_num > line and not self.layout.quote:
-                self._check_rows_in_cell(line, cells, len(rows[0]) if rows else 0)
-            rows.append(cells)
-            starts.append(line)
-            if len(rows) == _ROWS:
-                yield pl.DataFrame({"line": starts, "cells": rows}, schema)
-                rows, starts = [], []
-        yield pl.DataFrame({"line": starts, "cells": rows}, schema)
+                self._check_rows_in_cell(line, cells, len(rows[0][1]) if rows else 0)
+            if any(map(str.strip, cells)):
+                rows.append((line, cells))
+            if ended or len(rows) == _ROWS:
+                yield pl.DataFrame(rows, schema, orient="row")
+                rows = []
 
     def _check_rows_in_cell(self, line: int, cells: list[str], width: int) -> None:
         """Refuse a cell that has whole rows in it: its quote is probably text."""
@@ -161,24 +155,21 @@ class TextFile:
         if "unexpected end" in str(error):
             remedy = f'close it, write "" for a quote in a cell, or say {none}'
             return f"a quote is opened here and never closed: {remedy}"
-        remedy = f'write "" for a quote inside it, or say {none}'
-        return f"a quoted cell goes on after its end: {remedy}"
+        return f'a quoted cell goes on after its end: write "" for a quote inside it, or say {none}'
 
     def full_rows(self, chunks: Iterable[pl.DataFrame], width: int) -> Iterator[pl.DataFrame]:
         """The rows of this many cells; the others are noted."""
         cells, bad = pl.col("cells"), []
         for chunk in chunks:
-            right = cells.list.len() == width
-            bad.append(chunk.filter(~right))
-            yield chunk.filter(right)
-        if any(chunk.height for chunk in bad):
+            wrong = chunk["cells"].list.len() != width
+            bad += [chunk.filter(wrong)] if wrong.any() else []
+            yield chunk.filter(~wrong) if wrong.any() else chunk
+        if bad:
             remedy = f'quote cells that contain "{self.separator}", and leave unknown ones empty'
-            many = pl.when(cells.list.len() == 1).then(pl.lit("")).otherwise(pl.lit("s"))
-            what = pl.format(
-                f"has {{}} cell{{}}, but the header has {width}: {remedy}", cells.list.len(), many
-            )
-            value = cells.list.join(self.separator).alias("value")
-            self.findings.rows(pl.concat(bad).select("line", value, what.alias("what")))
+            plural = pl.when(cells.list.len() == 1).then(pl.lit("")).otherwise(pl.lit("s"))
+            text = f"has {{}} cell{{}}, but the header has {width}: {remedy}"
+            value, what = cells.list.join(self.separator), pl.format(text, cells.list.len(), plural)
+            self.findings.rows(pl.concat(bad).select("line", value=value, what=what))
 
     def holds(self, byte: bytes) -> bool:
         """Whether the file has this byte anywhere."""

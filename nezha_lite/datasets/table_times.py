@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -13,15 +14,14 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,9})?")
 _ROUNDED = re.compile(r"[+-]?[0-9](\.[0-9]{0,5})?[eE]\+[0-9]+|[+-]?[0-9]+,[0-9]*[eE][+-]?[0-9]+")
 _DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by their digits
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LIMIT = 2**63
 # Below this size (in its own unit) a number is taken for that unit. A present-day time has 10
 # digits in seconds and three more in each finer unit, so that units cannot be confused after 1973.
-_UNITS = (
-    (10**11, 10**9, "unix seconds"),
-    (10**14, 10**6, "unix milliseconds"),
-    (10**17, 10**3, "unix microseconds"),
-    (10**20, 1, "unix nanoseconds"),
-)
+_UNITS = {
+    10**11: "unix seconds",
+    10**14: "unix milliseconds",
+    10**17: "unix microseconds",
+    10**20: "unix nanoseconds",
+}
 _NAIVE, _ZONED = "ISO 8601 without a time zone", "ISO 8601 with a time zone"
 _ISO = (
     r"^(1[7-9]|2[01])\d\d-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?"
@@ -48,12 +48,12 @@ def read_time(text: str) -> tuple[int, str]:
         raise ValueError(f"is a time that a spreadsheet has rounded: {remedy}")
     if _NUMBER.fullmatch(text):
         number = Decimal(text)
-        for below, nanoseconds, unit in _UNITS:
+        for power, (below, unit) in enumerate(_UNITS.items()):
             if number.adjusted() < 20 and abs(number) < below:
                 if form := _date_form(number):
                     remedy = f"say which by --time-format {form} or unix, or write 2024-01-31"
                     raise ValueError(f"could be a date without dashes or {unit}: {remedy}")
-                return _within(int(number * nanoseconds)), unit
+                return _within(int(number * 1000 ** (3 - power))), unit
         raise ValueError(f"is too large for a time: {VALID}")
     try:
         moment = datetime.fromisoformat(re.sub(" ?UTC$", "Z", text))
@@ -68,25 +68,22 @@ def read_time(text: str) -> tuple[int, str]:
         elif not text:
             what += ", or leave such rows out by --drop-bad-rows"
         raise ValueError(what) from None
-    form = _NAIVE if moment.tzinfo is None else _ZONED
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+    form = _ZONED if moment.tzinfo else _NAIVE
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return _within(1000 * ((moment - _EPOCH) // timedelta(microseconds=1))), form
 
 
 def _date_form(number: Decimal) -> str | None:
     """How it reads as 20240131, with or without a time of day; 20240131.0 does, too."""
-    if abs(number) < 10**7 or number != number.to_integral_value():
-        return None
-    form = _DATES.get(len(digits := str(int(number))), "no date")
-    try:
-        return form if 1900 <= datetime.strptime(digits, form).year < 2100 else None
-    except ValueError:
-        return None
+    if 10**7 <= abs(number) < 10**14 and number == number.to_integral_value():
+        form = _DATES.get(len(digits := str(int(number))), "no date")
+        with suppress(ValueError):
+            return form if 1900 <= datetime.strptime(digits, form).year < 2100 else None
+    return None
 
 
 def _within(nanoseconds: int) -> int:
-    if not -_LIMIT <= nanoseconds < _LIMIT:
+    if not -(2**63) <= nanoseconds < 2**63:
         raise ValueError(f"is outside the years 1678 to 2261: {VALID}")
     return nanoseconds
 
@@ -102,80 +99,73 @@ def read_times(column: pl.Series, time_format: str | None = None) -> pl.DataFram
     Returns:
         Columns ns (int64), form, and what: why it is no time (null where it is one).
     """
-    if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
-        ns = column.cast(pl.Datetime(getattr(column.dtype, "time_unit", "us")))
-        frame = ns.dt.epoch("ns").alias("ns").to_frame()
-        wrong = pl.when(pl.col("ns").is_null()).then(pl.lit(f"is no time: {VALID}"))
-        return frame.with_columns(form=pl.lit("moments"), what=wrong)
-    if (
-        column.dtype.is_float()
-        and (integers := column.cast(pl.Int64, strict=False)).eq(column).all()
-    ):
-        column = integers
-    texts = column.cast(pl.String).fill_null("").str.strip_chars().alias("text").to_frame()
-    text = pl.col("text")
-    if time_format and time_format != "unix":
-        day = re.split(r"[ T,]*%[HIkl]", time_format, maxsplit=1)[0]
-        moments = pl.coalesce(_epoch(text, form) for form in dict.fromkeys((time_format, day)))
-        what = f"does not read as {time_format!r}: correct it, or --time-format"
-        wrong = pl.when(moments.is_null()).then(pl.lit(what))
-        return texts.select(ns=moments, form=pl.lit(time_format), what=wrong)
-    # The usual forms as whole columns; what is left, each text once, one by one.
-    declared = time_format == "unix"
-    numbers = texts.select(
-        _unix(text.cast(pl.Int64, strict=False), pl.lit(0), text, declared)
-    ).unnest("unix")
-    left = texts.filter(numbers["ns"].is_null()).unique()
-    number = r"^([+-]?[0-9]{1,18})\.([0-9]{0,30})$"
-    whole = text.str.extract(number, 1).cast(pl.Int64, strict=False)
-    fraction = text.str.extract(number, 2).str.pad_end(9, "0").str.slice(0, 9).cast(pl.Int64)
-    decimals = left.select("text", _unix(whole, fraction, text, declared)).unnest("unix")
-    usual = left.filter(text.str.contains(_ISO)).select("text", *_iso(text))
-    usual = pl.concat([decimals, usual]).filter(pl.col("ns").is_not_null())
-    usual = usual.with_columns(what=pl.lit(None, pl.String))
-    singles: list[tuple[str, int | None, str | None, str | None]] = []
-    for value in left.join(usual, on="text", how="anti")["text"]:
-        try:
-            singles.append((value, *read_time(value), None))
-        except ValueError as error:
-            singles.append((value, None, None, str(error)))
-    schema = {"text": pl.String, "ns": pl.Int64, "form": pl.String, "what": pl.String}
-    others = pl.concat([usual, pl.DataFrame(singles, schema, orient="row")])
-    others = texts.join(others, on="text", how="left", maintain_order="left")
-    return others.select(
-        pl.coalesce(numbers["ns"], "ns").alias("ns"),
-        pl.coalesce(numbers["form"], "form").alias("form"),
-        "what",
-    )
+    form = time_format
+    if column.dtype in (pl.Date, pl.Datetime):
+        ns, form, wrong = column.cast(pl.Datetime("ns")).dt.epoch("ns"), "moments", None
+    elif form and form != "unix":
+        texts = column.cast(pl.String).str.strip_chars()
+        day = re.split(r"[ T,]*%[HIkl]", form, maxsplit=1)[0]
+        ns = _epoch(texts, form)
+        ns = ns if day == form else ns.fill_null(_epoch(texts, day))
+        wrong = f"does not read as {form!r}: correct it, or --time-format"
+    else:
+        return _usual_forms(column, declared=form == "unix")
+    what = pl.when(pl.col("ns").is_null()).then(pl.lit(wrong or f"is no time: {VALID}"))
+    return ns.to_frame("ns").with_columns(form=pl.lit(form), what=what)
 
 
-def _epoch(text: pl.Expr, form: str) -> pl.Expr:
-    return text.str.to_datetime(form, strict=False, time_unit="ns").dt.epoch("ns")
-
-
-def _unix(whole: pl.Expr, fraction: pl.Expr, text: pl.Expr, declared: bool) -> pl.Expr:
-    """A struct of ns and form, of numbers that are no dates; the fraction is in units of 10^-9."""
-    size = whole.abs()
-    scale, form = pl.lit(None, pl.Int64), pl.lit(None, pl.String)
-    for below, nanoseconds, unit in reversed(_UNITS):
-        fits = size < min(below, _LIMIT - 1)
-        scale = pl.when(fits).then(nanoseconds).otherwise(scale)
+def _usual_forms(column: pl.Series, declared: bool) -> pl.DataFrame:
+    """Whole numbers and ISO 8601 as whole columns; what is left, each text once, one by one."""
+    if column.dtype.is_float():
+        integers = column.cast(pl.Int64, strict=False)
+        column = integers if integers.eq(column).all() else column
+    text = column.cast(pl.String).fill_null("").str.strip_chars().alias("text")
+    whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count():
+        whole = whole.fill_null(text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False))
+    size, scale, form = pl.col("size"), pl.lit(None, pl.Int64), pl.lit(None, pl.String)
+    for power, (below, unit) in reversed([*enumerate(_UNITS.items())]):
+        fits = size < min(below, 2**63 - 1)
+        scale = pl.when(fits).then(1000 ** (3 - power)).otherwise(scale)
         form = pl.when(fits).then(pl.lit(unit)).otherwise(form)
-    usable = size.cast(pl.Float64) * scale < 9.2e18
+    usable = (size * pl.col("scale").cast(pl.Float64)).is_between(0, 9.2e18)
     for digits in () if declared else _DATES:
         usable &= ~size.is_between(10 ** (digits - 1), 10**digits - 1)
-    ns = size * scale + fraction * scale // 10**9
-    ns = pl.when(text.str.starts_with("-")).then(-ns).otherwise(ns)
-    return pl.struct(
-        pl.when(usable).then(ns).alias("ns"), pl.when(usable).then(form).alias("form")
-    ).alias("unix")
+    numbers = pl.DataFrame({"whole": whole, "size": whole.abs()})
+    numbers = numbers.with_columns(scale=scale, form=form).with_columns(usable=usable)
+    numbers = numbers.select(
+        ns=pl.when("usable").then(pl.col("whole") * pl.col("scale")),
+        form=pl.when("usable").then("form"),
+        what=pl.lit(None, pl.String),
+    )
+    if not numbers["ns"].null_count():
+        return numbers
+    texts = text.to_frame()
+    left = texts.filter(numbers["ns"].is_null()).unique()
+    iso = left.filter(pl.col("text").str.contains(_ISO))
+    iso = iso.with_columns(_iso(iso["text"]), what=pl.lit(None, pl.String)).drop_nulls("ns")
+    singles = [(value, *_one(value)) for value in left.join(iso, on="text", how="anti")["text"]]
+    others = pl.concat([iso, pl.DataFrame(singles, iso.schema, orient="row")])
+    others = texts.join(others, on="text", how="left", maintain_order="left")
+    return numbers.select(pl.coalesce(name, others[name]).alias(name) for name in numbers.columns)
 
 
-def _iso(text: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+def _one(text: str) -> tuple[int | None, str | None, str | None]:
+    try:
+        return *read_time(text), None
+    except ValueError as error:
+        return None, None, str(error)
+
+
+def _epoch(texts: pl.Series, form: str) -> pl.Series:
+    return texts.str.to_datetime(form, strict=False, time_unit="ns").dt.epoch("ns")
+
+
+def _iso(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
     """ns and form of texts that match `_ISO`; null for the 30th of February."""
-    full = text.str.replace(" ?UTC$|Z$", "+00:00").str.replace("^(.{10})$", "${1}T00:00")
+    full = texts.str.replace(" ?UTC$|Z$", "+00:00").str.replace("^(.{10})$", "${1}T00:00")
     full = full.str.replace(" ", "T").str.replace(r"(T\d\d:\d\d)([+-]|$)", "${1}:00$2")
     zoned = full.str.contains("[+-]..:..$")
-    full = pl.when(zoned).then(full).otherwise(full + "+00:00")
-    form = pl.when(zoned).then(pl.lit(_ZONED)).otherwise(pl.lit(_NAIVE))
+    form = zoned.replace_strict({True: _ZONED, False: _NAIVE}, return_dtype=pl.String)
+    full = full.zip_with(zoned, full + "+00:00")
     return _epoch(full, "%Y-%m-%dT%H:%M:%S%.f%:z").alias("ns"), form.alias("form")

@@ -3,11 +3,9 @@
 The files are invented, in the shapes that public data sets and exports have.
 """
 
-import bz2
 import gzip
 import io
 import json
-import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -145,8 +143,11 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], Histories]] = {
         {"é€": ["ü"]},
     ),
     "a byte order mark": ("\ufeffuser,item,time\nu,a,1\n", {}, {"u": ["a"]}),
-    "bzip2": (bz2.compress(b"user,item,time\nu,a,1\n"), {}, {"u": ["a"]}),
-    "xz": (lzma.compress(b"user,item,time\nu,a,1\n"), {}, {"u": ["a"]}),
+    "one list of JSON": (
+        ' [\n{"user": "u", "item": "b", "time": 2},\n{"user": "u", "item": "a", "time": 1}]',
+        {},
+        {"u": ["a", "b"]},
+    ),
 }
 
 
@@ -171,7 +172,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "an empty time": (HEADER + "u,a,1\nu,b,\n", "line 3, .*--drop-bad-rows"),
     "cp1252": (HEADER.encode() + b"u,\xe9,1\n", "line 2: byte 0xe9 .*--encoding"),
     "NumPy": (b"\x93NUMPY\1\0", "a NumPy array"),
-    "a list of JSON": ('[{"user": 1}]', "no JSON object"),
+    "half a list of JSON": ('[{"user": 1', "it is damaged"),
+    "bzip2": (b"BZh91AY&SY", "packed by bzip2: save it as CSV"),
     "no JSON": ('{"user": 1, "item": 2, "time": 3}\n{"user": 1,\n', "line 2: .*no JSON object"),
 }
 
@@ -202,6 +204,11 @@ ITEMS: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "{'asin': '1', 'title': 'Mug', 'categories': [['Home', 'Tea, hot']]}\n",
         {},
         "Mug. Home, Tea, hot",
+    ),
+    "Amazon 2018": (
+        '{"asin": "1", "title": "Mug", "brand": "Hob", "category": ["Home", "Tea"]}\n',
+        {},
+        "Mug, Hob. Home, Tea",
     ),
     "Amazon 2023": (
         '{"parent_asin": "1", "title": "Mug", "store": "Hob", "description": ["a", "b"]}\n',

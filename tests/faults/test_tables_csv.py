@@ -39,7 +39,7 @@ ORDERS = [
     fault("a header alone", HEADER, "no rows", "add some"),
     fault("no header", "ann,1,1\nbob,2,2\n", "line 1", "looks like data", "--no-header"),
     fault("slashes", GOOD.replace(",", "/"), "line 1", "is missing", "--separator"),
-    fault("a JSON list", '[{"user": 1, "item": 2, "time": 3}]', "no JSON object", "on each line"),
+    fault("a JSON list of lists", "[[1, 2, 3]]", "damaged"),
     fault("JSON", '{"ann": [1, 2]}', "line 1", "is missing"),
     fault("a column twice", "user,item,time,user\na,1,1,b\n", "'user'", "twice", "rename one"),
     fault("columns in capitals", GOOD.replace("user", "USER"), "'user'", "is missing", "'USER'"),
