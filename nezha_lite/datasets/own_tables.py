@@ -58,15 +58,17 @@ def _polars(frame: Any) -> pl.DataFrame:
     if frame.implementation.is_polars():
         return frame.to_native()
     columns = {}
-    for name in map(str, frame.columns):
-        column = frame[name]
+    for column in frame.iter_columns():
         if column.dtype in (nw.Datetime, nw.Date):
-            values = column.cast(nw.Datetime("ns", getattr(column.dtype, "time_zone", None)))
-            columns[name] = pl.Series(values.dt.timestamp("ns").to_list(), dtype=pl.Int64)
-            columns[name] = columns[name].cast(pl.Datetime("ns"))
+            moments = column.cast(nw.Datetime("ns", getattr(column.dtype, "time_zone", None)))
+            series = pl.Series(moments.dt.timestamp("ns").to_list(), dtype=pl.Int64)
+            columns[str(column.name)] = series.cast(pl.Datetime("ns"))
         else:
             values = (v.tolist() if isinstance(v, np.ndarray) else v for v in column.to_list())
-            columns[name] = pl.Series([None if v != v else v for v in values], strict=False)
+            pairs = zip(values, column.is_null(), strict=True)
+            columns[str(column.name)] = pl.Series(
+                [None if no else v for v, no in pairs], strict=False
+            )
     return pl.DataFrame(columns)
 
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import polars as pl
 
@@ -110,8 +109,8 @@ class TextFile:
     def _quoted(self) -> Iterator[pl.DataFrame]:
         lines = chain.from_iterable(io.StringIO(text, newline="") for text in self._blocks())
         reader = csv.reader(lines, delimiter=self.separator, quotechar=self.quote, strict=True)
-        rows: list[tuple[int, list[str]]] = []
-        schema: dict[str, Any] = {"line": pl.Int64, "cells": pl.List(pl.String)}
+        rows: list[tuple[int, str]] = []  # cells joined by NUL, which no text holds
+        width = 0
         ended = False
         while not ended:
             line, cells = reader.line_num + 1, []
@@ -126,11 +125,13 @@ class TextFile:
                     place = pl.DataFrame({"line": [line], "value": [None]})
                     self.findings.rows(place, self._explanation(error))
             if reader.line_num > line and not self.layout.quote:
-                self._check_rows_in_cell(line, cells, len(rows[0][1]) if rows else 0)
+                self._check_rows_in_cell(line, cells, width)
             if any(map(str.strip, cells)):
-                rows.append((line, cells))
+                rows.append((line, "\0".join(cells)))
+                width = width or len(cells)
             if ended or len(rows) == _ROWS:
-                yield pl.DataFrame(rows, schema, orient="row")
+                chunk = pl.DataFrame(rows, {"line": pl.Int64, "cells": pl.String}, orient="row")
+                yield chunk.with_columns(pl.col("cells").str.split("\0"))
                 rows = []
 
     def _check_rows_in_cell(self, line: int, cells: list[str], width: int) -> None:

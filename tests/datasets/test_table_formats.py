@@ -331,6 +331,14 @@ def test_moments_of_a_frame_are_exact_and_its_rows_are_named() -> None:
         InteractionDataset.from_frame([frame])
 
 
+def test_missing_values_and_numbered_columns_of_pandas() -> None:
+    frame = pd.DataFrame({0: ["a", "a", 7], 1: pd.array([2, 1, None], "Int64"), 2: [2, 1, 5]})
+    layout = TableLayout(user="0", item="1", time="2", drop_bad_rows=True)
+    assert taken(InteractionDataset.from_frame(frame, layout=layout)) == {"a": ["1", "2"]}
+    frame[1] = [2.0, 1.0, 3.0]
+    assert taken(InteractionDataset.from_frame(frame, layout=layout))["7"] == ["3"]
+
+
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=5)
 
 
