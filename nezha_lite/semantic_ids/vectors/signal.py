@@ -11,7 +11,7 @@ from nezha_lite.semantic_ids.vectors.tfidf import unit_rows
 
 WEAK_LIFT = 1.3
 WEAK_COSINE = 0.1
-_ENOUGH_PAIRS = 30  # expected by chance; fewer decide nothing
+_ENOUGH_PAIRS, _ENOUGH_ITEMS = 30, 100  # by chance, and in the catalogue; fewer decide nothing
 _MAX_COSINES = 10**8  # computed at once
 
 
@@ -21,7 +21,7 @@ def text_weakness(dataset: InteractionDataset, vectors: Tensor, seed: int = 0) -
     They are weak if more than half of the items have none, or the same one; if the mean cosine of
     an item and its nearest one is below 0.1; or if the nearest items by text (ten, or a tenth of
     the items) are in the same users' training sequences less than 1.3 times as often as any items,
-    where there are enough interactions to tell.
+    where there are enough items and interactions to tell.
 
     Args:
         vectors: (N, D) float32, of the items' texts.
@@ -45,7 +45,8 @@ def text_weakness(dataset: InteractionDataset, vectors: Tensor, seed: int = 0) -
     if (cosine := float(nearest.values[:, 0].mean())) < WEAK_COSINE:
         return _sentence(f"an item's text has a cosine of {cosine:.2f} with the nearest one")
     near, by_chance = _common_users(dataset, queries, items, items[nearest.indices])
-    if by_chance >= _ENOUGH_PAIRS and near < WEAK_LIFT * by_chance:
+    enough = by_chance >= _ENOUGH_PAIRS and n_items >= _ENOUGH_ITEMS
+    if enough and near < WEAK_LIFT * by_chance:
         return _sentence(
             "the nearest items by text are taken by the same users "
             f"{near / by_chance:.1f} times as often as any items"
