@@ -74,7 +74,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study's folder with the systems of DONE, each job made without interruption; read only."""
     folder = tmp_path_factory.mktemp("study")
     with torch.random.fork_rng(devices=[]):
-        for job in jobs(*DONE):
+        for job in sorted(jobs(*DONE), key=lambda job: job.taught):  # teachers first
             work(job, folder)
     return folder
 

@@ -131,11 +131,13 @@ class _DraftScorer:
         state = self.hidden[:, :1].repeat(1, n_prefixes, 1)  # (B, P, D)
         for level in range(length):
             state = self.head.advance(level, codes[:, level].expand(len(state), -1), state)
+        hidden = self.hidden[:, length + 1, None]
+        if self.head.candidates_of(length) is None:
+            return self.head.log_probs(length, hidden, state)
         strides = torch.tensor(radix_strides(radices)[:length], dtype=torch.int64)
         keys = (codes * strides.to(codes.device)).sum(dim=-1, keepdim=True).mT  # (1, P)
         exists = torch.isin(child_keys(keys, length + 1, radices), existing)  # (1, P, C)
         exists = exists.expand(len(state), -1, -1)
-        hidden = self.hidden[:, length + 1, None]
         return self.head.log_probs(length, hidden, state, keys.expand(len(state), -1), exists)
 
 

@@ -35,6 +35,13 @@ NAMES: Mapping[str, str] = {
     "three-levels, autoregressive": "3-level NEZHA's backbone",
     "three-levels, off": "3-level NEZHA, unchecked",
     "three-levels, parallel-heads": "3-level NEZHA, transition skipped",
+    "blend": "SASRec + item-kNN",
+    "item-memory": "item memory",
+    "candidates": "candidate embeddings",
+    "lists": "a teacher's lists",
+    "strong": "NEZHA, all three",
+    "strong, autoregressive": "NEZHA's backbone, all three",
+    "strong-three-levels": "3-level NEZHA, all three",
 }
 """What the systems of a study are called in figures and tables."""
 QUANTITIES = {

@@ -58,7 +58,7 @@ def load_ids(
             )
         items = _names_of_rows(path, names, len(array))
         codes = torch.from_numpy(array.astype(np.int64))
-    elif path.suffix == ".json" and _is_index(content := read_json(path)):
+    elif path.suffix == ".json" and _is_index(content := _content(path)):
         items = list(content)
         with damage_named(path, _DAMAGED):
             codes = torch.tensor(_parse_index(content), dtype=torch.int64)
@@ -197,6 +197,11 @@ def _array(path: Path) -> Any:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
             raise ValueError(f"it holds {getattr(array, 'dtype', type(array).__name__)}")
         return array
+
+
+def _content(path: Path) -> Any:
+    with damage_named(path, _DAMAGED):
+        return parse_json(path.read_text(encoding="utf-8"))
 
 
 def _is_index(content: Any) -> bool:

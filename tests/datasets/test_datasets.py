@@ -148,7 +148,7 @@ MALFORMED = {
     "fraction": ({"index": {"1": [7.0]}}, "index.json, item '1': the token 7.0 must read <a_183>"),
     "two ways": (
         {"index": {"1": ["<a_1>", 7], "2": [1, 7]}},
-        "the token 1 must read <a_",
+        "the token 7 must read <b_183>",
     ),
     "wrong token": ({"index": {"1": ["<a_x>"]}}, "item '1': the token '<a_x>' must read <a_183>"),
     "trailing text": ({"index": {"1": ["<a_1> "]}}, "item '1': the token '<a_1> '"),

@@ -72,11 +72,12 @@ def test_it_is_nezha_without_a_transition(verification: Verification) -> None:
             heads = ParallelHeadsDecoder(model, verifier, verification).decode(prompts, 6, trace)
             nezha = NezhaDecoder(model, verifier, verification).decode(prompts, 6, trace)
             assert torch.equal(heads.keys, nezha.keys) == equal
-            assert torch.equal(heads.scores, nezha.scores) == equal
+            # One row a prompt or one a beam: some processors round these products differently.
+            assert torch.allclose(heads.scores, nezha.scores, atol=1e-5) == equal
         assert heads.trace is not None
         assert nezha.trace is not None
         first, others = heads.trace.levels[0], nezha.trace.levels[0]
-        assert torch.equal(first.scores, others.scores), "at level 1 there is nothing to forget"
+        assert torch.allclose(first.scores, others.scores), "at level 1 there is nothing to forget"
 
 
 def test_the_codes_are_independent_of_the_beam() -> None:

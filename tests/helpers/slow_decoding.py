@@ -86,6 +86,9 @@ class ScriptedHead:
         self.radices, self.levels = ids.radices, ids.levels
         self.tables = tables
 
+    def candidates_of(self, level: int) -> None:
+        """No level has candidate embeddings."""
+
     def log_probs(self, level: int, hidden: Tensor, state: Tensor) -> Tensor:
         rows = []
         for row, key in state.flatten(0, -2).long().tolist():

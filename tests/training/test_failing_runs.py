@@ -120,6 +120,13 @@ def test_sasrec_stops_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert record["resumed"] is True
 
 
+def small_at(rates: list[str]) -> list[str]:
+    """The small shop's options with this learning rate, and what follows it."""
+    options = list(SMALL)
+    place = options.index("--learning-rate") + 1
+    return [*options[:place], *rates, *options[place + 1 :]]
+
+
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
@@ -134,7 +141,7 @@ def test_sasrec_stops_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_absurd_learning_rate_is_one_sentence(
     shop: Path, tmp_path: Path, cli: Run, rates: list[str], said: str
 ) -> None:
-    answer = cli("train", shop, tmp_path / "run", *SMALL, "--learning-rate", *rates)
+    answer = cli("train", shop, tmp_path / "run", *small_at(rates))
     last = answer.err.splitlines()[-1]
     assert answer.status == 2
     assert last.startswith("nezha-lite: ")

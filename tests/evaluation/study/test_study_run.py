@@ -31,7 +31,7 @@ from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE,
 from nezha_lite.model import NezhaModel
 from tests.helpers.logs import logged
 from tests.helpers.runs import ROOT
-from tests.helpers.studies import CONFIG, DATASET, FakeWork, all_lists, jobs, one_job, work
+from tests.helpers.studies import CONFIG, DATASET, DONE, FakeWork, all_lists, jobs, one_job, work
 from tests.helpers.toys import toy_dataset
 
 pytestmark = [pytest.mark.usefixtures("random_state"), pytest.mark.timeout(600)]
@@ -106,15 +106,15 @@ def test_the_jobs() -> None:
 
 def test_status_counts_and_does_nothing(studied: Path, tmp_path: Path) -> None:
     empty = status(DATASET, CONFIG, tmp_path / "new")
-    assert (len(empty.done), len(empty.left)) == (0, 15)
+    assert (len(empty.done), len(empty.left)) == (0, 25)
     assert not (tmp_path / "new").exists()
-    assert empty.sentence(1).startswith("0 of 15 jobs done, about ")
+    assert empty.sentence(1).startswith("0 of 25 jobs done, about ")
     shutil.copytree(studied, tmp_path / "some")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     some = status(DATASET, CONFIG, tmp_path / "some")
-    assert {job.name for job in some.left} == {"head-only", "no-placeholders", "no-transition"}
-    assert len(some.done) == 9
-    assert some.sentence(2).endswith("(seed 1) and 2 more.")
+    assert {job.name for job in some.left} == set(VARIANTS) - set(DONE)
+    assert len(some.done) == 1 + 2 * (len(DONE) - 1)
+    assert some.sentence(2).endswith(f"(seed 0) and {len(some.left) - 4} more.")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert status(DATASET, CONFIG, studied, ["sasrec"]).sentence(1) == "All 2 jobs are done."
 
@@ -211,7 +211,7 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(
     assert said == []
     assert sorted(study.rglob("*")) == before
     # Other seeds are the same study, longer.
-    assert len(status(DATASET, replace(CONFIG, seeds=(0, 1, 2)), study).left) == 1 + 3 * 3 + 4
+    assert len(status(DATASET, replace(CONFIG, seeds=(0, 1, 2)), study).left) == 1 + 3 * 7 + 5
 
 
 @pytest.mark.slow
