@@ -45,7 +45,7 @@ def test_codes_are_taken_one_by_one(toy: Callable[[str], Notebook]) -> None:
     # With the keyboard: the third likeliest code, and what it changes.
     slide(box, "Next code", "ArrowRight", 2)
     third = box.locator(".xaxislayer-above text").nth(2).text_content().removesuffix(" ×")
-    expect_ready(take, "Next code")
+    expect_ready(box, "Next code", take)
     take.press("Enter")
     expect(title).to_contain_text(f"Code 2, after {third}")
     expect(box.get_by_text(re.compile(rf"^{third} has probability"))).to_be_visible()

@@ -80,10 +80,9 @@ def slide(box: Locator, control: str, key: str, times: int = 1) -> None:
         handle.press(key)
 
 
-def expect_ready(button: Locator, control: str) -> None:
+def expect_ready(box: Locator, control: str, button: Locator) -> None:
     """Wait until the kernel knows the choice: a click may overtake a slider's last change."""
-    row = button.page.locator(".widget-hbox", has=button).last
-    shown = row.locator(".widget-slider", has_text=control).locator(".widget-readout").inner_text()
+    shown = box.locator(".widget-slider", has_text=control).locator(".widget-readout").inner_text()
     expect(button).to_have_attribute("title", re.compile(re.escape(f": {shown}") + "$"))
 
 
