@@ -27,8 +27,8 @@ class NotebookError(Exception):
 
 
 def course() -> list[Path]:
-    """The notebooks NN_*.ipynb by number, then their solutions."""
-    pattern = "[0-9][0-9]_*.ipynb"
+    """The notebooks NN_*.ipynb (or NNb_*.ipynb) by number, then their solutions."""
+    pattern = "[0-9][0-9]*_*.ipynb"
     return sorted(HERE.glob(pattern)) + sorted((HERE / "solutions").glob(pattern))
 
 

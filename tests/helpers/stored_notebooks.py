@@ -12,7 +12,7 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(
     path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
 )
-LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+LESSONS = sorted(FOLDER.glob("[0-9][0-9]*_*.ipynb"))
 
 # What a reader replaces by an answer: `answer = None  # a number`, or a function without a body.
 STUB = re.compile(

@@ -27,8 +27,8 @@ LESSONS = (
     "03_draft_head.ipynb",
     "04_hash_set_verifier.ipynb",
     "05_nezha_decoding.ipynb",
-    "06_speed_and_quality.ipynb",
-    "08_capacity_planning.ipynb",
+    "06_speed.ipynb",
+    "10_capacity_planning.ipynb",
 )
 KEYS = ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft")
 ROUNDS = 2

@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, expect
 from tests.ui.lab import Notebook
 from tests.ui.toy_notebooks import shoot, slide, widget_in
 
-LESSON = "08_capacity_planning.ipynb"
+LESSON = "10_capacity_planning.ipynb"
 
 
 def control(box: Locator, name: str) -> Locator:
@@ -44,7 +44,7 @@ def test_the_planner_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> 
     assert few < many
     assert int(cells(box, "paper: NEZHA")[-1]) < int(cells(box, "paper: before NEZHA")[-1])
     before = lines(box)
-    shoot(box, "lesson-08-first")
+    shoot(box, "lesson-10-first")
 
     slide(box, "Decoder", "ArrowRight", 2)
     expect(readout(box, "Decoder")).to_have_text("generate, constrained")
@@ -71,7 +71,7 @@ def test_the_planner_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> 
             break
         notebook.page.wait_for_timeout(200)
     assert lines(box) == before + 2, "nobody is overloaded any more"
-    shoot(box, "lesson-08-many-servers")
+    shoot(box, "lesson-10-many-servers")
 
     slide(box, "Requests / s", "End")
     slide(box, "Servers", "Home")
@@ -85,4 +85,4 @@ def test_the_planner_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> 
     expect(box.get_by_text(re.compile("^Overloaded: 1.62 times as much arrives"))).to_be_visible()
     batched = int(cells(box, "example")[-1])
     assert batched < alone
-    shoot(box, "lesson-08-batched")
+    shoot(box, "lesson-10-batched")

@@ -1,4 +1,4 @@
-"""Lesson 07 in the browser: the map of semantic IDs can be downloaded, in both front ends."""
+"""Lesson 09 in the browser: the map of semantic IDs can be downloaded, in both front ends."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from tests.ui.test_lessons import drive_decode_explorer, lesson
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("front", ["lab/tree", NOTEBOOK_7])
 def test_the_map_is_downloaded_from_the_link(lab: Lab, front: str, tmp_path: Path) -> None:
-    notebook = lab.open(lesson(7), front)
+    notebook = lab.open(lesson(9), front)
     notebook.run_all(seconds=400)
     link = notebook.page.get_by_role("link", name="Download sid-map.csv")
     link.scroll_into_view_if_needed()
     with notebook.page.expect_download() as waiting:
         link.click()
-    notebook.screenshot(f"lesson-07-{front.partition('/')[0]}")
+    notebook.screenshot(f"lesson-09-{front.partition('/')[0]}")
     assert waiting.value.suggested_filename == "sid-map.csv"
     waiting.value.save_as(tmp_path / "sid-map.csv")
     assert read_sid_map(tmp_path / "sid-map.csv").n_items == 504
     if front == NOTEBOOK_7:
-        drive_decode_explorer(notebook, "lesson-07")
+        drive_decode_explorer(notebook, "lesson-09")
     notebook.close()
