@@ -57,6 +57,7 @@ def train(
     settings: dict[str, Any],
     preset: Preset = "tiny",
     backbone: str | None = None,
+    untied: bool = False,
     ids: str = "auto",
     recipe: Recipe = "scratch",
     dropout: float | None = None,
@@ -77,6 +78,7 @@ def train(
     Args:
         output: folder for the model; must not hold a run yet
         backbone: pretrained backbone instead: a folder or a hub name
+        untied: with a preset: the output layer has weights of its own, not the embeddings'
         ids: auto (released ones where they exist), or as in `tokenize`, or a file or folder of IDs
         recipe: scratch (defaults as shown); strong: 10 epochs with item memory, candidate
             embeddings and the lists of the teacher blend; paper: the authors' settings, for
@@ -93,6 +95,11 @@ def train(
         resume: go on from the newest good checkpoint
     """
     data = load_split(dataset, split, test_from)
+    if backbone and untied:
+        raise ValueError(
+            f"--untied is for a --preset, but --backbone is {backbone!r}, whose configuration says "
+            "whether its embeddings are tied."
+        )
     from_file = ids not in TOKENIZERS and ids not in ("auto", "released")
     if from_file:
         unnamed = Path(ids).suffix in (".json", ".npy")  # these may leave names and radices open
@@ -123,7 +130,7 @@ def train(
     model = (
         NezhaModel.from_backbone(backbone, semantic_ids, **model_settings)
         if backbone
-        else NezhaModel.from_preset(preset, semantic_ids, **model_settings)
+        else NezhaModel.from_preset(preset, semantic_ids, tied=not untied, **model_settings)
     )
     print(f"{data.name}: {data.n_users:,} users, semantic IDs of radices {semantic_ids.radices}")
     if from_file:

@@ -94,6 +94,7 @@ class NezhaModel(PreTrainedModel):
         preset: str,
         semantic_ids: SemanticIds,
         attention_dropout: float = 0.0,
+        tied: bool = True,
         seed: int = 0,
         **settings: Any,
     ) -> NezhaModel:
@@ -103,6 +104,8 @@ class NezhaModel(PreTrainedModel):
             preset: one of `PRESETS`.
             semantic_ids: the catalogue, for its radices.
             attention_dropout: the backbone's own dropout on attention weights.
+            tied: whether the backbone's output layer shares the input embeddings' weights. The
+                draft head has classifiers of its own either way.
             seed: of the initial weights; the global random state is left as it was.
             settings: further fields of `NezhaConfig`.
 
@@ -119,7 +122,7 @@ class NezhaModel(PreTrainedModel):
             bos_token_id=vocabulary.bos,
             eos_token_id=None,
             max_position_embeddings=8192,
-            tie_word_embeddings=True,
+            tie_word_embeddings=tied,
             attention_dropout=attention_dropout,
         )
         config = _config_for(backbone, semantic_ids, **settings)
@@ -212,6 +215,7 @@ class NezhaModel(PreTrainedModel):
             "backbone": backbone.model_type,
             "hidden_size": backbone.hidden_size,
             "layers": backbone.num_hidden_layers,
+            "tied": bool(backbone.tie_word_embeddings),
             "parameters": sum(parameter.numel() for parameter in self.parameters()),
             "radices": list(self.config.radices),
         } | {name: getattr(self.config, name) for name in (*settings, *weights)}

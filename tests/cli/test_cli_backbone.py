@@ -64,3 +64,10 @@ def test_a_missing_backbone_is_one_sentence(shop: Path, tmp_path: Path, cli: Run
     assert "absent" in answer.err
     assert "Traceback" not in answer.err
     assert not (tmp_path / "run").exists()
+
+
+def test_untied_is_refused_with_a_backbone_that_decides_it(tmp_path: Path, cli: Run) -> None:
+    answer = cli("train", "sample", tmp_path / "run", "--backbone", "gpt2", "--untied")
+    assert answer.status == 2
+    assert "--untied is for a --preset, but --backbone is 'gpt2'" in answer.err
+    assert not (tmp_path / "run").exists()

@@ -55,7 +55,7 @@ def test_status_says_what_is_left(shop: Path, tmp_path: Path, cli: Run) -> None:
     study, results = tmp_path / "study", tmp_path / "study.json"
     asked = ("study", shop, study, "--status", "--workers", 2)
     answer = cli(*asked, "--results", results)
-    assert answer.out.startswith("0 of 25 jobs done, about ")
+    assert answer.out.startswith("0 of 29 jobs done, about ")
     assert not study.exists()
     assert not results.exists()
     count(shop, study)

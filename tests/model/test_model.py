@@ -207,6 +207,7 @@ def test_from_preset_passes_its_settings() -> None:
         "backbone": "qwen3",
         "hidden_size": PRESETS["tiny"]["hidden_size"],
         "layers": 2,
+        "tied": True,
         "parameters": len(torch.nn.utils.parameters_to_vector(model.parameters())),
         "radices": [3, 4, 2],
         "max_items": 5,
@@ -216,6 +217,20 @@ def test_from_preset_passes_its_settings() -> None:
         "draft_weight": 1.0,
         "next_code_weight": 1.0,
     }
+
+
+def test_an_untied_output_layer_has_weights_of_its_own_after_loading_too(tmp_path: Path) -> None:
+    sizes = {}
+    for tied in (True, False):
+        model = NezhaModel.from_preset("tiny", IDS, tied=tied)
+        model.save_pretrained(tmp_path / str(tied))
+        loaded = load_model(tmp_path / str(tied))
+        inputs = loaded.backbone.get_input_embeddings().weight
+        outputs = loaded.backbone.get_output_embeddings().weight
+        assert (inputs is outputs) == tied
+        assert torch.equal(outputs, model.backbone.get_output_embeddings().weight)
+        sizes[tied] = sum(parameter.numel() for parameter in loaded.parameters())
+    assert sizes[False] - sizes[True] == inputs.numel()
 
 
 def test_unknown_presets_and_settings_are_named(tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ VARIANTS: Mapping[str, Variant] = {
         settings={"draft_weight": 0.0},
         decoded=(BACKBONE,),
     ),
+    "untied": Variant(
+        "input and output embeddings of the backbone are not shared", {"tied": False}, decoded=BOTH
+    ),
+    "backbone-only-untied": Variant(
+        "code by code alone, embeddings not shared",
+        {"draft_weight": 0.0, "tied": False},
+        decoded=(BACKBONE,),
+    ),
     "head-only": Variant("the draft loss alone (the paper's)", {"next_code_weight": 0.0}),
     "no-placeholders": Variant("the head reads h_0 alone", {"placeholders": False}),
     "no-transition": Variant("parallel heads, trained so", {"transition": "none"}),
@@ -73,8 +81,19 @@ VARIANTS: Mapping[str, Variant] = {
         teacher="blend",
     ),
 }
-PLAIN = tuple(VARIANTS)[:6]  # the paper's method, and what each part of it is good for
-MEMORY = ("nezha", *tuple(VARIANTS)[6:])  # what closes the gap to item-level models
+# The paper's method, and what each part of it is good for.
+PLAIN = (
+    "nezha",
+    "backbone-only",
+    "head-only",
+    "no-placeholders",
+    "no-transition",
+    "three-levels",
+)
+# What closes the gap to item-level models.
+MEMORY = ("nezha", "item-memory", "candidates", "lists", "strong", "strong-three-levels")
+# Whether the head is as good as the backbone, as both are trained longer.
+SACRIFICE = ("nezha", "backbone-only", "untied", "backbone-only-untied")
 
 
 @dataclass(frozen=True)
@@ -161,6 +180,10 @@ PRESETS: Mapping[str, StudyConfig] = {
         beam=50,
         validation_users=3000,
     ),
+    # The head against its backbone, epoch by epoch.
+    "sacrifice": StudyConfig(
+        training=TrainingConfig(epochs=40, learning_rate=4e-3), variants=SACRIFICE
+    ),
     # For the course: the synthetic shop, in two minutes.
     "sample": StudyConfig(
         ids=Identifiers(codes=64),
@@ -222,6 +245,13 @@ COMPARISONS: tuple[tuple[str, System, System], ...] = (
         THREE_LEVELS,
         System("three-levels", "autoregressive"),
     ),
+    ("untied, code by code", System("untied"), System("untied", "autoregressive")),
+    (
+        "untied, a model trained for code by code alone",
+        System("untied"),
+        System("backbone-only-untied", "autoregressive"),
+    ),
+    ("untied embeddings", System("untied"), NEZHA),
     ("the draft loss alone", NEZHA, System("head-only")),
     ("no placeholders", NEZHA, System("no-placeholders")),
     ("no transition, trained so", NEZHA, System("no-transition")),

@@ -29,7 +29,14 @@ from nezha_lite.evaluation.run_folders import (
     save_lists,
     write_object,
 )
-from nezha_lite.evaluation.study.config import COUNTED, VARIANTS, Identifiers, StudyConfig
+from nezha_lite.evaluation.study.config import (
+    BACKBONE,
+    COUNTED,
+    HEAD,
+    VARIANTS,
+    Identifiers,
+    StudyConfig,
+)
 from nezha_lite.evaluation.study.head_agreement import agreement_with_model, hallucinations
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.config import PRESETS
@@ -311,18 +318,27 @@ class Work:
         return make_lists(teacher, rows, path, self.config.list_length, progress=False)
 
     def _validated(self, model: NezhaModel, semantic_ids: SemanticIds) -> dict[str, float]:
-        """NDCG@10, which decides the best epoch, and the share of unchecked drafts that exist."""
+        """NDCG@10, which decides the best epoch, and the share of unchecked drafts that exist.
+
+        For a variant that both head and backbone decode, the backbone's NDCG@10 as well.
+        """
         validation = self.dataset.split("validation")
         users = validation.sample(min(self.config.validation_users, len(validation)), seed=0)
-        decoder = DECODERS[VARIANTS[self.job.name].decoded[0][0]]
-        checked = decoder(model, make_verifier("auto", semantic_ids, model.device))
-        ranked = evaluate(checked, model, semantic_ids, users, self.config.beam)
-        unchecked = decoder(model, None, "off")
-        drafts = evaluate(unchecked, model, semantic_ids, users, self.config.beam)
-        return {
-            "ndcg@10": float(ndcg_at(ranked.ranks, 10).mean()),
-            "valid": drafts.metrics()["valid"],
+        verifier = make_verifier("auto", semantic_ids, model.device)
+        decoded = VARIANTS[self.job.name].decoded
+
+        def lists(name: str, *verification: Any) -> Evaluation:
+            decoder = DECODERS[name](model, *verification)
+            return evaluate(decoder, model, semantic_ids, users, self.config.beam)
+
+        figures = {
+            "ndcg@10": float(ndcg_at(lists(decoded[0][0], verifier).ranks, 10).mean()),
+            "valid": lists(decoded[0][0], None, "off").metrics()["valid"],
         }
+        if {HEAD, BACKBONE} <= set(decoded):
+            ranks = lists(BACKBONE[0], verifier).ranks
+            figures["backbone_ndcg@10"] = float(ndcg_at(ranks, 10).mean())
+        return figures
 
     def _semantic_ids(self) -> SemanticIds:
         ids = identifiers(self.config, self.job.name)

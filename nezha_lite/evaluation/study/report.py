@@ -29,6 +29,12 @@ from nezha_lite.evaluation.study.job_runner import TRAINED_FILE
 from nezha_lite.training.trainer import WATCHED
 
 INTERVALS = ("recall@10", "ndcg@10", "recall@10_unseen", "ndcg@10_unseen")
+# A figure of the rows about learning, and what the Trainer's log calls it.
+LEARNING = {
+    "validation_ndcg@10": "eval_ndcg@10",
+    "valid_unchecked": "eval_valid",
+    "backbone_ndcg@10": "eval_backbone_ndcg@10",
+}
 HISTORY_LENGTHS = ((1, 4), (5, 9), (10, 19), (20, None))
 
 Mask = NDArray[np.bool_]
@@ -116,14 +122,17 @@ class Report:
                 )
 
     def learning(self) -> Iterator[ResultRow]:
-        """After every epoch: NDCG@10 on validation users, and how many unchecked drafts exist."""
+        """After every epoch: NDCG@10 on validation users, and how many unchecked drafts exist.
+
+        Where head and backbone decode a variant, the backbone's NDCG@10 as well.
+        """
         for name, records in self._records(TRAINED_FILE):
             if name not in VARIANTS:
                 continue
             logs = [[e for e in record["log"] if "eval_valid" in e] for record in records]
             for entries in zip(*logs, strict=False):
                 metrics = [
-                    {"validation_ndcg@10": e["eval_ndcg@10"], "valid_unchecked": e["eval_valid"]}
+                    {name: e[logged] for name, logged in LEARNING.items() if logged in e}
                     for e in entries
                 ]
                 system = System(name, *VARIANTS[name].decoded[0])

@@ -198,6 +198,8 @@ def test_learning_and_costs_are_those_of_the_files(rows: list[ResultRow], studie
         logs = [[entry for entry in one["log"] if "eval_valid" in entry] for one in found]
         expected = [log[index]["eval_ndcg@10"] for log in logs]
         assert row.per_seed["validation_ndcg@10"] == pytest.approx(expected, abs=1e-5)
+        expected = [log[index]["eval_backbone_ndcg@10"] for log in logs]
+        assert row.per_seed["backbone_ndcg@10"] == pytest.approx(expected, abs=1e-5)
         assert row.settings["users"] == 20
     costs = {row.settings["system"]: row for row in part(rows, "costs")}
     assert {*costs} == {*DONE} - {"counting"}
