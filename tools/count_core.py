@@ -26,7 +26,6 @@ CORE = {
     "verifiers": (
         "verifiers/base",
         "verifiers/hash_set",
-        "verifiers/incremental",
         "verifiers/trie",
     ),
     "decoding": (

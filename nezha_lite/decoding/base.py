@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -46,8 +46,14 @@ class DecodeResult:
     accepted: Tensor | None = None
 
 
-class Decoder(Protocol):
-    """A pure function of its model, the prompts, its verifier and the beam width."""
+class Decoder(ABC):
+    """A pure function of its model, the prompts, its verifier and the beam width.
+
+    A subclass implements `_decode`. Decoding puts the model into evaluation mode and restores its
+    mode afterwards. Threads that share a model should call `model.eval()` before they start.
+    """
+
+    model: NezhaModel
 
     def decode(
         self,
@@ -68,25 +74,6 @@ class Decoder(Protocol):
             ValueError: for a beam below 1, requests for another number of prompts, or a model
                 whose scores are NaN.
         """
-
-
-class ModelDecoder(ABC):
-    """A decoder of one model: a subclass implements `_decode`.
-
-    Decoding puts the model into evaluation mode and restores its mode afterwards. Threads that
-    share a model should call `model.eval()` before they start.
-    """
-
-    model: NezhaModel
-
-    def decode(
-        self,
-        prompts: Prompts,
-        beam: int,
-        trace: bool = False,
-        requests: RequestFilter | None = None,
-    ) -> DecodeResult:
-        """See `Decoder.decode`."""
         check(beam >= 1, "beam", beam, "at least 1")
         if requests is not None and len(requests) not in (1, len(prompts)):
             raise ValueError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nezha_lite.decoding.base import DecodeResult, ModelDecoder, Verification, check_verifier
+from nezha_lite.decoding.base import Decoder, DecodeResult, Verification, check_verifier
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
@@ -193,7 +193,7 @@ class BeamSearch:
         return (parents + numbers % n_codes * stride).masked_fill(parents < 0, -1)
 
 
-class BeamSearchDecoder(ModelDecoder):
+class BeamSearchDecoder(Decoder):
     """A model, a verifier, and when to use it. A subclass implements `run`.
 
     Setting `on_phase` to a function has it called with "forward", "head", "verify" or "select"

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
-from nezha_lite.decoding.base import DecodeResult, ModelDecoder
+from nezha_lite.decoding.base import Decoder, DecodeResult
 from nezha_lite.decoding.beam_search import BeamSearchDecoder
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.verifiers import HashSetVerifier, IsinVerifier, RequestFilter, Verifier
@@ -48,7 +48,7 @@ class Inputs(NamedTuple):
     catalogue: tuple[Tensor, ...]
 
 
-class CapturedDecoder(ModelDecoder):
+class CapturedDecoder(Decoder):
     """The fast path of a beam-search decoder: the same lists, up to ties (see `DecodeResult`).
 
     The first prompts of a new shape start a compilation in the background, which takes seconds to a

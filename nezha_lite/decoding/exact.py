@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from nezha_lite.common.checks import check
 from nezha_lite.decoding.autoregressive import next_code_log_probs
-from nezha_lite.decoding.base import DecodeResult, ModelDecoder, check_next_code_training
+from nezha_lite.decoding.base import Decoder, DecodeResult, check_next_code_training
 from nezha_lite.decoding.prompt_tree import PromptTree
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
@@ -23,7 +23,7 @@ Under = Literal["draft", "backbone"]
 UNDER: tuple[Under, ...] = get_args(Under)
 
 
-class ExactDecoder(ModelDecoder):
+class ExactDecoder(Decoder):
     """Scores every existing ID, by teacher forcing, and returns the K best.
 
     Under the draft head it returns what `NezhaDecoder` would with a beam as wide as the catalogue,

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nezha_lite.decoding.base import (
+    Decoder,
     DecodeResult,
-    ModelDecoder,
     Verification,
     check_next_code_training,
     check_numbers,
@@ -34,7 +34,7 @@ _LEAST_SCORE = -1e8
 _CHUNK = 4096  # prefixes looked up together while listing the catalogue
 
 
-class GenerateDecoder(ModelDecoder):
+class GenerateDecoder(Decoder):
     """`generate(num_beams=K, num_return_sequences=K)` on the backbone, as a user would call it.
 
     With verification "prefix" a `prefix_allowed_tokens_fn` reads the next tokens from a dict of

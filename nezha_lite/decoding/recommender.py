@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.decoding import CapturedDecoder, Decoder, NezhaDecoder, Verification
+from nezha_lite.decoding.beam_search import BeamSearchDecoder
 from nezha_lite.decoding.item_lists import ranked_items
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.loading import MODEL_FILES, load_model
@@ -28,14 +28,8 @@ from nezha_lite.verifiers.request_filter import (
     sorted_isin,
 )
 
-
-class CatalogueDecoder(Decoder, Protocol):
-    """A decoder that follows a catalogue's changes; `NezhaDecoder` and `CapturedDecoder` do."""
-
-    def with_verifier(self, verifier: Verifier) -> CatalogueDecoder:
-        """The same decoder for another state of the catalogue."""
-
-
+# What follows a catalogue's changes; a factory makes one.
+CatalogueDecoder = BeamSearchDecoder | CapturedDecoder
 DecoderFactory = Callable[[NezhaModel, Verifier, Verification], CatalogueDecoder]
 
 

@@ -39,7 +39,7 @@ class NezhaConfig(PreTrainedConfig):
     Traceback (most recent call last):
     ValueError: dropout is 1.5, but must be in [0, 1).
 
-    Args:
+    Attributes:
         backbone: the backbone's configuration as a dict with its `model_type`, or None for the
             empty configuration that transformers needs internally.
         radices: T_1 … T_L of the semantic IDs.
@@ -73,46 +73,31 @@ class NezhaConfig(PreTrainedConfig):
 
     model_type = "nezha_lite"
 
-    def __init__(
-        self,
-        backbone: dict[str, Any] | None = None,
-        radices: Sequence[int] = (),
-        token_offset: int = 0,
-        max_items: int = 20,
-        transition: str = "rnn",
-        dropout: float = 0.0,
-        placeholders: bool = True,
-        draft_weight: float = 1.0,
-        next_code_weight: float = 1.0,
-        label_smoothing: float = 0.0,
-        item_memory: bool = False,
-        memory_dropout: float = 0.0,
-        candidate_embeddings: int = 0,
-        list_weight: float = 0.6,
-        n_prefixes: Sequence[int] = (),
-        most_children: Sequence[int] = (),
-        max_rows: int = 1 << 24,
-        **kwargs: Any,  # transformers' own fields
-    ) -> None:
-        self.backbone = backbone
-        self.radices = list(radices)
-        self.token_offset = token_offset
-        self.max_items = max_items
-        self.transition = transition
-        self.dropout = dropout
-        self.placeholders = placeholders
-        self.draft_weight = draft_weight
-        self.next_code_weight = next_code_weight
-        self.label_smoothing = label_smoothing
-        self.item_memory = item_memory
-        self.memory_dropout = memory_dropout
-        self.candidate_embeddings = int(candidate_embeddings)
-        self.list_weight = list_weight
-        self.n_prefixes, self.most_children = list(n_prefixes), list(most_children)
-        self.max_rows = max_rows
+    backbone: dict[str, Any] | None = None
+    radices: Sequence[int] = ()
+    token_offset: int = 0
+    max_items: int = 20
+    transition: str = "rnn"
+    dropout: float = 0.0
+    placeholders: bool = True
+    draft_weight: float = 1.0
+    next_code_weight: float = 1.0
+    label_smoothing: float = 0.0
+    item_memory: bool = False
+    memory_dropout: float = 0.0
+    candidate_embeddings: int = 0
+    list_weight: float = 0.6
+    n_prefixes: Sequence[int] = ()
+    most_children: Sequence[int] = ()
+    max_rows: int = 1 << 24
+    tie_word_embeddings: bool = False  # the backbone ties its own
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in ("radices", "n_prefixes", "most_children"):
+            setattr(self, name, list(getattr(self, name)))
+        self.candidate_embeddings = int(self.candidate_embeddings)
         self._check_ranges()
-        kwargs.setdefault("tie_word_embeddings", False)  # the backbone ties its own
-        super().__init__(**kwargs)
+        super().__post_init__(**kwargs)
 
     def _check_ranges(self) -> None:
         check_counts(self, "max_items", "max_rows")
@@ -137,7 +122,7 @@ class NezhaConfig(PreTrainedConfig):
     @classmethod
     def for_backbone(cls, backbone: PreTrainedConfig, **settings: Any) -> NezhaConfig:
         """The configuration around this backbone; TypeError names a misspelt setting."""
-        fields = set(cls.__init__.__annotations__) - {"return", "kwargs", "backbone"}
+        fields = set(cls.__annotations__) - {"backbone", "tie_word_embeddings"}
         for name in sorted(settings.keys() - fields):
             raise TypeError(f"Unknown setting {name!r}; NezhaConfig has {sorted(fields)}.")
         return cls(backbone=backbone.to_dict(), **settings)

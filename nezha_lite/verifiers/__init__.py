@@ -15,7 +15,6 @@ from nezha_lite.verifiers.base import Candidates, Catalogue, CatalogueKeys, Veri
 from nezha_lite.verifiers.bitset import BitsetVerifier
 from nezha_lite.verifiers.hash_set import HashSetVerifier
 from nezha_lite.verifiers.hash_table import HashTableVerifier
-from nezha_lite.verifiers.incremental import IncrementalVerifier
 from nezha_lite.verifiers.request_filter import RequestFilter
 from nezha_lite.verifiers.sorted_keys import IsinVerifier, SortedVerifier
 from nezha_lite.verifiers.trie import TrieVerifier
@@ -28,7 +27,6 @@ __all__ = [
     "CatalogueKeys",
     "HashSetVerifier",
     "HashTableVerifier",
-    "IncrementalVerifier",
     "IsinVerifier",
     "RequestFilter",
     "SortedVerifier",
@@ -38,7 +36,7 @@ __all__ = [
     "make_verifier",
 ]
 
-VERIFIER_KINDS: dict[str, type[IncrementalVerifier]] = {
+VERIFIER_KINDS: dict[str, type[Verifier]] = {
     "hash-set": HashSetVerifier,
     "bitset": BitsetVerifier,
     "sorted": SortedVerifier,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.base import Candidates
-from nezha_lite.verifiers.incremental import IncrementalVerifier
+from nezha_lite.verifiers.base import Candidates, Verifier
 from nezha_lite.verifiers.sorted_ops import gather_1d
 
 # 2^36 bits, 8 GiB: what a large GPU can spare. Larger spaces are almost empty anyway.
 MAX_BYTES = 2**33
 
 
-class BitsetVerifier(IncrementalVerifier):
+class BitsetVerifier(Verifier):
     """One bit for every prefix that can be written: its cost does not depend on the catalogue.
 
     A prefix's continuations are neighbouring bits, so `candidates` reads one short row a beam and

@@ -8,10 +8,10 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import IncrementalVerifier
+from nezha_lite.verifiers.base import Verifier
 
 
-class HashSetVerifier(IncrementalVerifier):
+class HashSetVerifier(Verifier):
     """The definition itself: one Python set of keys per level. Readable, but slow on tensors.
 
     It answers keys on any device, but waits for the device: it cannot be captured.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import IncrementalVerifier
+from nezha_lite.verifiers.base import Verifier
 from nezha_lite.verifiers.sorted_ops import key_type
 
 LOAD = 0.6  # the largest share of a table's slots in use
@@ -13,7 +13,7 @@ SPARE = 2  # slots of a window beyond the longest probe: later keys then rarely 
 EMPTY = -1
 
 
-class HashTableVerifier(IncrementalVerifier):
+class HashTableVerifier(Verifier):
     """Open addressing with linear probing, a table a level, without a loop over keys.
 
     A key is stored in its window: a fixed number of slots that begins at its home, the slot of its

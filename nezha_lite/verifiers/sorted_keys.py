@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.incremental import IncrementalVerifier
+from nezha_lite.verifiers.base import Verifier
 from nezha_lite.verifiers.sorted_ops import (
     deleted,
     fill,
@@ -16,7 +16,7 @@ from nezha_lite.verifiers.sorted_ops import (
 )
 
 
-class SortedVerifier(IncrementalVerifier):
+class SortedVerifier(Verifier):
     """Every level's keys as one sorted tensor, looked up by binary search.
 
     Adding and removing costs one linear pass over the level, in place while there is room.
@@ -78,7 +78,7 @@ class SortedVerifier(IncrementalVerifier):
         return torch.searchsorted(existing, keys.to(existing.dtype).contiguous())
 
 
-class IsinVerifier(IncrementalVerifier):
+class IsinVerifier(Verifier):
     """What the authors' released code does: `torch.isin(keys, existing)`, level by level.
 
     Every query reads the whole catalogue, and on CUDA waits for the device: there it cannot be

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nezha_lite.verifiers.base import Candidates
-from nezha_lite.verifiers.incremental import IncrementalVerifier
+from nezha_lite.verifiers.base import Candidates, Verifier
 from nezha_lite.verifiers.sorted_ops import (
     deleted,
     fill,
@@ -21,7 +20,7 @@ from nezha_lite.verifiers.sorted_ops import (
 WIDEST_BEAM = 4096
 
 
-class TrieVerifier(IncrementalVerifier):
+class TrieVerifier(Verifier):
     """Lists the children that exist instead of testing those that might.
 
     `candidates` is one flat list a prompt, as long as the K prefixes with the most children could

@@ -13,7 +13,6 @@ from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import Verifier
-from nezha_lite.verifiers.incremental import IncrementalVerifier
 from tests.decoding.test_recommender import HISTORIES, items, recommender
 from tests.helpers.toys import N_ITEMS, shared_ids, toy_ids
 
@@ -57,13 +56,13 @@ def test_a_call_finishes_with_the_catalogue_it_began_with(
 def test_changes_made_at_once_are_all_made(
     ids: SemanticIds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = IncrementalVerifier.remove
+    original = Verifier.remove
 
-    def slow(self: IncrementalVerifier, keys: Tensor) -> None:
+    def slow(self: Verifier, keys: Tensor) -> None:
         time.sleep(0.005)  # time for all others to begin
         original(self, keys)
 
-    monkeypatch.setattr(IncrementalVerifier, "remove", slow)
+    monkeypatch.setattr(Verifier, "remove", slow)
     trained = recommender(ids)
     together = threading.Barrier(8)
 
@@ -86,14 +85,14 @@ def test_a_change_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     trained.remove_items([3])
     verifier, before = trained.verifier, trained.recommend(HISTORIES)
 
-    remove = IncrementalVerifier.remove
+    remove = Verifier.remove
 
-    def fail(self: IncrementalVerifier, keys: Tensor) -> None:
+    def fail(self: Verifier, keys: Tensor) -> None:
         remove(self, keys)
         raise MemoryError("too large")
 
     with monkeypatch.context() as patch:
-        patch.setattr(IncrementalVerifier, "remove", fail)  # after the removed ones have left
+        patch.setattr(Verifier, "remove", fail)  # after the removed ones have left
         with pytest.raises(MemoryError, match="too large"):
             trained.remove_items([4, 5])
     assert trained.removed == {3}

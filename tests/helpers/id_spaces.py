@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys
-from nezha_lite.verifiers.incremental import IncrementalVerifier
+from nezha_lite.verifiers.base import Verifier
 
 KINDS = tuple(VERIFIER_KINDS)
 FAST_KINDS = tuple(kind for kind in KINDS if kind != "hash-set")
@@ -38,7 +38,7 @@ def as_keys(keys: Iterable[int]) -> Tensor:
     return torch.tensor(list(keys), dtype=torch.int64)
 
 
-def every_kind(catalogue: CatalogueKeys) -> dict[str, IncrementalVerifier]:
+def every_kind(catalogue: CatalogueKeys) -> dict[str, Verifier]:
     return {kind: structure(catalogue) for kind, structure in VERIFIER_KINDS.items()}
 
 
@@ -50,7 +50,7 @@ def levels(radices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         stride *= radix
 
 
-def check_answers(verifier: IncrementalVerifier, ids: Iterable[int], probes: Iterable[int]) -> None:
+def check_answers(verifier: Verifier, ids: Iterable[int], probes: Iterable[int]) -> None:
     """Everything a verifier can be asked, against plain sets: the IDs, and `probes` beside them."""
     ids, radices = set(ids), verifier.radices
     assert verifier.n_ids == len(ids)
@@ -70,7 +70,7 @@ def check_answers(verifier: IncrementalVerifier, ids: Iterable[int], probes: Ite
 
 
 def check_candidates(
-    verifier: IncrementalVerifier, level: int, prefixes: list[list[int]], existing: set[int]
+    verifier: Verifier, level: int, prefixes: list[list[int]], existing: set[int]
 ) -> None:
     """The candidates are exactly the continuations that exist, each once and in order."""
     stride, radix = verifier.strides[level - 1], verifier.radices[level - 1]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nezha_lite.common.results import ResultRow, read_results
 from nezha_lite.verifiers import VERIFIER_KINDS, Candidates, CatalogueKeys, make_verifier
+from nezha_lite.verifiers.base import Verifier
 from nezha_lite.verifiers.hash_table import HashTableVerifier
-from nezha_lite.verifiers.incremental import IncrementalVerifier
 from tests.stress.membership import bench_membership
 from tests.stress.membership_keys import (
     PATTERNS,
@@ -73,7 +73,7 @@ def test_the_kept_run_asked_for_a_billion_keys() -> None:
 
 # ---- structures that are wrong in one way are caught --------------------------------------------
 
-Contains = Callable[[IncrementalVerifier, int, Tensor], Tensor]
+Contains = Callable[[Verifier, int, Tensor], Tensor]
 
 
 def wrapped(monkeypatch: pytest.MonkeyPatch, wrong: Callable[..., Tensor]) -> None:
@@ -81,7 +81,7 @@ def wrapped(monkeypatch: pytest.MonkeyPatch, wrong: Callable[..., Tensor]) -> No
     bitset = VERIFIER_KINDS["bitset"]
     original = bitset.prefix_contains
 
-    def prefix_contains(self: IncrementalVerifier, level: int, keys: Tensor) -> Tensor:
+    def prefix_contains(self: Verifier, level: int, keys: Tensor) -> Tensor:
         return wrong(self, level, keys, original(self, level, keys))
 
     monkeypatch.setattr(bitset, "prefix_contains", prefix_contains)
@@ -91,7 +91,7 @@ def test_keys_cut_to_32_bits_are_caught(monkeypatch: pytest.MonkeyPatch) -> None
     bitset = VERIFIER_KINDS["bitset"]
     original = bitset.prefix_contains
 
-    def narrow(self: IncrementalVerifier, level: int, keys: Tensor) -> Tensor:
+    def narrow(self: Verifier, level: int, keys: Tensor) -> Tensor:
         return original(self, level, keys.int().long())
 
     monkeypatch.setattr(bitset, "prefix_contains", narrow)
@@ -103,7 +103,7 @@ def test_keys_cut_to_32_bits_are_caught(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_one_wrong_level_is_caught(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(self: IncrementalVerifier, asked: int, keys: Tensor, found: Tensor) -> Tensor:
+    def wrong(self: Verifier, asked: int, keys: Tensor, found: Tensor) -> Tensor:
         return found & (keys % 16 != 3) if asked == level else found
 
     wrapped(monkeypatch, wrong)
@@ -127,7 +127,7 @@ def test_wrong_candidates_are_caught(change: str, monkeypatch: pytest.MonkeyPatc
     trie = VERIFIER_KINDS["trie"]
     original = trie.candidates
 
-    def candidates(self: IncrementalVerifier, level: int, prefixes: Tensor) -> Candidates:
+    def candidates(self: Verifier, level: int, prefixes: Tensor) -> Candidates:
         found = original(self, level, prefixes)
         assert found.exists is not None
         assert found.index is not None
