@@ -34,7 +34,8 @@ def teach(
 
     Args:
         output: folder for the lists, and for SASRec where the teacher needs one
-        teacher: sasrec, item-knn, blend (both), or own: the backbone of `--run`, code by code
+        teacher: sasrec, item-knn, blend (both), own: the backbone of `--run`, code by code; or a
+            Parquet file of scores: columns user, after (the prefix's last item), item, score
         run: folder written by `train`, for the teacher own
         list_length: items a list
         max_items: longest history, in items; as in `train`
@@ -45,7 +46,7 @@ def teach(
     config = TrainingConfig(window_stride=window_stride)
     rows = training_rows(data, config, max_items)
     lists = teacher_lists(data, teacher, output, rows, list_length, run)
-    next_items = [row.items[target] for row in rows.rows for target in row.targets]
+    next_items = rows.next_items
     hits = sum(item in row for item, row in zip(next_items, lists.items.tolist(), strict=True))
     print(
         f"{len(next_items):,} lists of {lists.items.shape[1]} items are in {output / LISTS_FILE}; "
@@ -69,7 +70,8 @@ def teacher_lists(
     run: Path | None = None,
 ) -> TeacherLists:
     """Lists by the teacher's name, made in a folder, or read from a file or folder of `teach`."""
-    if (path := Path(teacher)).exists():
+    path = Path(teacher)
+    if path.exists() and path.suffix != ".parquet":
         return TeacherLists.load(path / LISTS_FILE if path.is_dir() else path).cut(length)
     valid = "a folder written by `nezha-lite teach`, where several processes train"
     check(os.environ.get("WORLD_SIZE", "1") == "1", "teacher", teacher, valid)
@@ -79,8 +81,11 @@ def teacher_lists(
 
 def _teacher(data: InteractionDataset, name: str, folder: Path, run: Path | None) -> Teacher:
     from nezha_lite.decoding.recommender import Recommender
+    from nezha_lite.evaluation.baselines.scores_file import ScoresFileTeacher
     from nezha_lite.evaluation.baselines.teachers import BackboneTeacher, make_teacher
 
+    if Path(name).suffix == ".parquet":
+        return ScoresFileTeacher(name, data)
     if name != "own":
         return make_teacher(name, data, folder, progress=True)
     if run is None:

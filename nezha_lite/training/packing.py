@@ -143,6 +143,11 @@ class TrainingRows(Dataset[TrainingRow]):
             row, user = self[index], int(self.users[index])
             yield from ((user, row.items[:target]) for target in row.targets)
 
+    @property
+    def next_items(self) -> list[int]:
+        """The items to predict, in the order of `prefixes`."""
+        return [row.items[target] for row in self.rows for target in row.targets]
+
     def n_tokens(self, levels: int, placeholders: bool = True) -> list[int]:
         """`TrainingRow.n_tokens` of every row."""
         targets = placeholders * (self._ends - self._firsts)

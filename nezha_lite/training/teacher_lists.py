@@ -50,7 +50,7 @@ class Teacher(Protocol):
 
         Returns:
             items (B, J) int64, best first; weights (B, J) float32, at least 0: 0 where the list is
-            shorter.
+            shorter. Where it is empty, the true next item alone is learnt.
         """
 
 
@@ -142,13 +142,16 @@ def make_lists(
     digest = sha256(json.dumps([about, length]).encode()).hexdigest()[:16]
     folder = path.with_name(f"{path.name}.{digest}.parts")
     folder.mkdir(parents=True, exist_ok=True)
-    prefixes, parts = rows.prefixes(), []
+    prefixes, next_items, parts = rows.prefixes(), torch.tensor(rows.next_items), []
     with tqdm(total=rows.n_targets, desc="Teacher's lists", disable=not progress) as bar:
         for start in range(0, rows.n_targets, PART):
             some = list(islice(prefixes, PART))
             part = folder / f"{start}.safetensors"
             if not part.is_file():
                 items, weights = _asked(teacher, some, length, unseen)
+                empty = weights.sum(dim=1) == 0
+                items[empty, 0] = next_items[start : start + PART][empty].int()
+                weights[empty, 0] = 1
                 write_tensors(part, {"items": items, "weights": weights})
             parts.append(read_tensors(part)[0])
             bar.update(len(some))
@@ -169,7 +172,7 @@ def seldom_repeats(rows: TrainingRows) -> bool:
 def _asked(
     teacher: Teacher, prefixes: Sequence[tuple[int, Sequence[int]]], length: int, unseen: bool
 ) -> tuple[Tensor, Tensor]:
-    """(M, J) int32 items and (M, J) float32 weights of sum 1."""
+    """(M, J) int32 items and (M, J) float32 weights of sum 1, or all 0 for an empty list."""
     items, weights = [], []
     for start in range(0, len(prefixes), _BATCH):
         users, histories = zip(*prefixes[start : start + _BATCH], strict=True)
@@ -182,7 +185,6 @@ def _asked(
 
 
 def _normalized(weights: Tensor) -> Tensor:
-    """Weights of sum 1, equal ones where all are 0."""
+    """Weights of sum 1, but for lists whose weights are all 0."""
     sums = weights.sum(dim=1, keepdim=True)
-    equal = torch.full_like(weights, 1 / weights.shape[1])
-    return torch.where(sums > 0, weights / sums.clamp_min(torch.finfo(sums.dtype).tiny), equal)
+    return weights / sums.clamp_min(torch.finfo(sums.dtype).tiny)

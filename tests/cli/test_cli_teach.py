@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from nezha_lite.datasets import load_dataset
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.training.teacher_lists import TeacherLists
 from tests.helpers.shops import SMALL, Run
@@ -88,3 +90,20 @@ def test_lists_of_other_prefixes_are_refused(shop: Path, tmp_path: Path, cli: Ru
     answer = cli("train", shop, tmp_path / "run", *SMALL, "--teacher", tmp_path / "knn")
     assert answer.status == 2
     assert "teacher's prefixes" in answer.err
+
+
+def test_a_file_of_scores_is_a_teacher(shop: Path, tmp_path: Path, cli: Run) -> None:
+    data = load_dataset(shop)
+    first = data.train_sequences()[0]
+    names = [data.users[0], data.items[first[0]], data.items[first[1]]]
+    frame = pl.DataFrame([[*names, 0.75]], ["user", "after", "item", "score"], orient="row")
+    frame.write_parquet(tmp_path / "scores.parquet")
+    options = ("--teacher", tmp_path / "scores.parquet", "--list-length", "3")
+    made = cli("teach", shop, tmp_path / "lists", *options)
+    assert made.status == 0, made.err
+    lists = TeacherLists.load(tmp_path / "lists" / "lists.safetensors")
+    assert lists.items[0, 0] == first[1]
+    trained = cli("train", shop, tmp_path / "run", *SMALL, *options)
+    assert trained.status == 0, trained.err
+    absent = cli("teach", shop, tmp_path / "none", "--teacher", tmp_path / "absent.parquet")
+    assert (absent.status, "absent.parquet" in absent.err) == (2, True)
