@@ -55,12 +55,12 @@ def test_status_says_what_is_left(shop: Path, tmp_path: Path, cli: Run) -> None:
     study, results = tmp_path / "study", tmp_path / "study.json"
     asked = ("study", shop, study, "--status", "--workers", 2)
     answer = cli(*asked, "--results", results)
-    assert answer.out.startswith("0 of 29 jobs done, about ")
+    assert answer.out.startswith("0 of 31 jobs done, about ")
     assert not study.exists()
     assert not results.exists()
     count(shop, study)
-    assert cli(*asked).out.startswith("1 of 29 jobs done, about ")
-    assert cli(*asked, "--seed", 5).out.startswith("1 of 13 jobs done, about ")
+    assert cli(*asked).out.startswith("1 of 31 jobs done, about ")
+    assert cli(*asked, "--seed", 5).out.startswith("1 of 16 jobs done, about ")
     assert cli(*asked, "--only", "counting").out == "All 1 jobs are done.\n"
     assert cli(*asked, "--only", "sasrec", "--seed", 3, "--seed", 2).out.startswith("0 of 2 jobs")
 

@@ -27,7 +27,9 @@ class Variant:
         settings: fields of `NezhaConfig` that differ.
         ids: fields of `Identifiers` that differ.
         decoded: (decoder, verification) pairs.
-        teacher: one of `TEACHERS`, whose lists the draft head learns; "" is none.
+        teacher: one of `TEACHERS`, whose lists the draft head learns; "" is none. A variant's name
+            is that variant's backbone: then training goes on from its weights, at a quarter of the
+            learning rate.
         head_agreement: whether agreement and hallucination are measured as well.
     """
 
@@ -58,6 +60,12 @@ VARIANTS: Mapping[str, Variant] = {
         "code by code alone, embeddings not shared",
         {"draft_weight": 0.0, "tied": False},
         decoded=(BACKBONE,),
+    ),
+    "self-taught": Variant(
+        "then learns the lists of its own backbone",
+        decoded=BOTH,
+        teacher="nezha",
+        head_agreement=True,
     ),
     "head-only": Variant("the draft loss alone (the paper's)", {"next_code_weight": 0.0}),
     "no-placeholders": Variant("the head reads h_0 alone", {"placeholders": False}),
@@ -93,7 +101,7 @@ PLAIN = (
 # What closes the gap to item-level models.
 MEMORY = ("nezha", "item-memory", "candidates", "lists", "strong", "strong-three-levels")
 # Whether the head is as good as the backbone, as both are trained longer.
-SACRIFICE = ("nezha", "backbone-only", "untied", "backbone-only-untied")
+SACRIFICE = ("nezha", "backbone-only", "untied", "backbone-only-untied", "self-taught")
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,9 @@ PRESETS: Mapping[str, StudyConfig] = {
     ),
     # The head against its backbone, epoch by epoch.
     "sacrifice": StudyConfig(
-        training=TrainingConfig(epochs=40, learning_rate=4e-3), variants=SACRIFICE
+        ids=Identifiers(levels=3, codes=256),
+        training=TrainingConfig(epochs=40, learning_rate=4e-3),
+        variants=SACRIFICE,
     ),
     # For the course: the synthetic shop, in two minutes.
     "sample": StudyConfig(
@@ -252,6 +262,8 @@ COMPARISONS: tuple[tuple[str, System, System], ...] = (
         System("backbone-only-untied", "autoregressive"),
     ),
     ("untied embeddings", System("untied"), NEZHA),
+    ("self-taught, code by code", System("self-taught"), System("self-taught", "autoregressive")),
+    ("its own backbone's lists", System("self-taught"), NEZHA),
     ("the draft loss alone", NEZHA, System("head-only")),
     ("no placeholders", NEZHA, System("no-placeholders")),
     ("no transition, trained so", NEZHA, System("no-transition")),

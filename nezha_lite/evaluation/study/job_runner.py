@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder, ParallelHea
 from nezha_lite.decoding.beam_search import BeamSearchDecoder
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.evaluation.baselines import ItemKnn, ItemScorer, evaluate_scorer, train_sasrec
-from nezha_lite.evaluation.baselines.teachers import Blend, make_teacher
+from nezha_lite.evaluation.baselines.teachers import BackboneTeacher, Blend, make_teacher
 from nezha_lite.evaluation.metrics import Evaluation, evaluate, evaluate_popularity, ndcg_at
 from nezha_lite.evaluation.run_folders import (
     as_json,
@@ -44,7 +44,7 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.tokenizer import ItemTokenizer, TokenizerConfig, default_vectors, named
 from nezha_lite.training import train
 from nezha_lite.training.packing import training_rows
-from nezha_lite.training.teacher_lists import TeacherLists, make_lists
+from nezha_lite.training.teacher_lists import Teacher, TeacherLists, make_lists
 from nezha_lite.verifiers import make_verifier
 
 LISTS = "lists"  # the folder of a job in which users' lists lie
@@ -283,16 +283,21 @@ class Work:
     def _train(self) -> None:
         started = time.perf_counter()
         semantic_ids = self._semantic_ids()
-        settings = {**self.config.settings, **VARIANTS[self.job.name].settings}
-        model = NezhaModel.from_preset(
-            self.config.preset, semantic_ids, seed=self.job.seed, **settings
-        )
+        training = replace(self.config.training, seed=self.job.seed)
+        if self._own_teacher:
+            model = self._own_teacher.model
+            training = replace(training, learning_rate=training.learning_rate / 4)
+        else:
+            settings = {**self.config.settings, **VARIANTS[self.job.name].settings}
+            model = NezhaModel.from_preset(
+                self.config.preset, semantic_ids, seed=self.job.seed, **settings
+            )
         record = train(
             model,
             semantic_ids,
             self.dataset,
             self.folder,
-            replace(self.config.training, seed=self.job.seed),
+            training,
             resume=True,
             progress=False,
             score=lambda: self._validated(model, semantic_ids),
@@ -307,12 +312,24 @@ class Work:
         }
         write_object(self.folder / TRAINED_FILE, trained)
 
+    @cached_property
+    def _own_teacher(self) -> Recommender | None:
+        """The trained variant that teaches this one, if one does."""
+        name = VARIANTS[self.job.name].teacher
+        if name not in VARIANTS:
+            return None
+        return Recommender.load(self.study / name / f"seed-{self.job.seed}")
+
     def _lists(self, max_items: int) -> TeacherLists | None:
         """The teacher's, made once and kept in the job's folder."""
         if not (name := VARIANTS[self.job.name].teacher):
             return None
-        sasrec = self.study / "sasrec" / f"seed-{self.job.seed}"
-        teacher = make_teacher(name, self.dataset, sasrec, self.config.sasrec, self.config.knn)
+        teacher: Teacher
+        if own := self._own_teacher:
+            teacher = BackboneTeacher(own.model, own.semantic_ids, f"the backbone of {name}")
+        else:
+            sasrec = self.study / "sasrec" / f"seed-{self.job.seed}"
+            teacher = make_teacher(name, self.dataset, sasrec, self.config.sasrec, self.config.knn)
         rows = training_rows(self.dataset, self.config.training, max_items)
         path = self.folder / "teacher.safetensors"
         return make_lists(teacher, rows, path, self.config.list_length, progress=False)

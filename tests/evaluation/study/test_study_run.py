@@ -1,5 +1,6 @@
 """Working a study off: alone and several at once, interrupted, failing, killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.utils import parameters_to_vector
 
+from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.evaluation import Evaluation
+from nezha_lite.evaluation.baselines.teachers import BackboneTeacher
 from nezha_lite.evaluation.run_folders import load_lists, save_lists
 from nezha_lite.evaluation.study import (
     PRESETS,
@@ -29,6 +34,8 @@ from nezha_lite.evaluation.study import (
 from nezha_lite.evaluation.study import scheduler as run
 from nezha_lite.evaluation.study.job_runner import AGREEMENT_FILE, TRAINED_FILE, Work, study_jobs
 from nezha_lite.model import NezhaModel
+from nezha_lite.training.packing import training_rows
+from nezha_lite.training.teacher_lists import TeacherLists, make_lists
 from tests.helpers.logs import logged
 from tests.helpers.runs import ROOT
 from tests.helpers.studies import CONFIG, DATASET, DONE, FakeWork, all_lists, jobs, one_job, work
@@ -106,9 +113,10 @@ def test_the_jobs() -> None:
 
 def test_status_counts_and_does_nothing(studied: Path, tmp_path: Path) -> None:
     empty = status(DATASET, CONFIG, tmp_path / "new")
-    assert (len(empty.done), len(empty.left)) == (0, 25)
+    total = len(jobs())
+    assert (len(empty.done), len(empty.left)) == (0, total)
     assert not (tmp_path / "new").exists()
-    assert empty.sentence(1).startswith("0 of 25 jobs done, about ")
+    assert empty.sentence(1).startswith(f"0 of {total} jobs done, about ")
     shutil.copytree(studied, tmp_path / "some")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     some = status(DATASET, CONFIG, tmp_path / "some")
@@ -310,6 +318,34 @@ def wait_until(holds, seconds: float) -> None:
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def test_self_taught_goes_on_from_the_model_whose_backbone_teaches_it(
+    studied: Path, tmp_path: Path
+) -> None:
+    job, config = one_job("self-taught", 1), replace(CONFIG, seeds=(1,))
+    with pytest.raises(FileNotFoundError, match="nezha"):
+        work(job, tmp_path, config)
+    shutil.copytree(studied / "nezha" / "seed-1", tmp_path / "nezha" / "seed-1")
+    work(job, tmp_path, config)
+    lists = TeacherLists.load(job.folder(tmp_path) / "teacher.safetensors")
+    before = Recommender.load(tmp_path / "nezha" / "seed-1")
+    teacher = BackboneTeacher(before.model, before.semantic_ids, "the backbone of nezha")
+    rows = training_rows(DATASET, CONFIG.training, max_items=6)
+    again = make_lists(teacher, rows, tmp_path / "again.safetensors", 4, progress=False)
+    assert torch.equal(lists.items, again.items)
+    record = json.loads((job.folder(tmp_path) / TRAINED_FILE).read_text())
+    assert record["config"]["learning_rate"] == CONFIG.training.learning_rate / 4
+    after = Recommender.load(job.folder(tmp_path)).model
+    fresh = NezhaModel.from_preset("tiny", before.semantic_ids, seed=1, **CONFIG.settings)
+    far, near = (
+        torch.dist(parameters_to_vector(model.parameters()), start)
+        for start in [parameters_to_vector(before.model.parameters())]
+        for model in (fresh, after)
+    )
+    assert 0 < near < far / 2
+    rows = {row.settings["system"] for row in Report(DATASET, config, tmp_path).agreement()}
+    assert rows == {"nezha", "self-taught"}
 
 
 def test_a_shop_without_texts_and_with_few_items_is_studied(tmp_path: Path) -> None:
