@@ -188,7 +188,8 @@ def study(
     Args:
         output: the study's folder
         preset: quick (an hour on two CPU cores), memory (what closes the gap to item-level models:
-            an hour a seed on one core), full (a GPU), or sample
+            an hour a seed on one core), sacrifice (the head against its backbone, epoch by epoch),
+            full (a GPU), or sample
         only: a system such as nezha or sasrec, repeated; by default all
         seed: of the runs, repeated; by default the preset's
         workers: jobs at a time; 0: one a core, or three on a GPU
