@@ -11,8 +11,9 @@
     ExactDecoder            no search: scores every existing ID
     CapturedDecoder         one of the first three as compiled programs
 
-Every decoder has the method `decode`, which returns a `DecodeResult` and on request a
-`DecodeTrace`, the record of every level. Read first `base`, `trace`, `beam_search` and `nezha`.
+Every decoder has the method `decode`, which returns a `DecodeResult`. All but `GenerateDecoder` and
+`ExactDecoder` return a `DecodeTrace` on request, the record of every level. Read first `base`,
+`trace`, `beam_search` and `nezha`.
 """
 
 from nezha_lite.decoding.autoregressive import AutoregressiveDecoder

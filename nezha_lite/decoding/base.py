@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class DecodeResult:
     keys: Tensor
     scores: Tensor
     backbone_calls: int
-    trace: DecodeTrace | None
+    trace: DecodeTrace | None = None
     accepted: Tensor | None = None
 
 
@@ -54,6 +54,8 @@ class Decoder(ABC):
     """
 
     model: NezhaModel
+    records: ClassVar[bool] = True
+    """Whether it can record a `DecodeTrace`."""
 
     def decode(
         self,
@@ -71,10 +73,12 @@ class Decoder(ABC):
             requests: which IDs each prompt may receive; applied at every level.
 
         Raises:
-            ValueError: for a beam below 1, requests for another number of prompts, or a model
-                whose scores are NaN.
+            ValueError: for a beam below 1, requests for another number of prompts, a trace that
+                this decoder cannot record, or a model whose scores are NaN.
         """
         check(beam >= 1, "beam", beam, "at least 1")
+        untraced = f"False, as {type(self).__name__} records none"
+        check(self.records or not trace, "trace", trace, untraced)
         if requests is not None and len(requests) not in (1, len(prompts)):
             raise ValueError(
                 f"requests holds sets for {len(requests)} prompts, but there are {len(prompts)}."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import pairwise
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from nezha_lite.common.checks import check
 from nezha_lite.decoding.autoregressive import next_code_log_probs
 from nezha_lite.decoding.base import Decoder, DecodeResult, check_next_code_training
 from nezha_lite.decoding.prompt_tree import PromptTree
-from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, check_same_space
 from nezha_lite.semantic_ids import SemanticIds, radix_strides
@@ -44,6 +44,8 @@ class ExactDecoder(Decoder):
             or "backbone" with a model trained with next_code_weight 0.
     """
 
+    records: ClassVar[bool] = False
+
     def __init__(
         self, model: NezhaModel, semantic_ids: SemanticIds, under: Under = "draft", chunk: int = 512
     ) -> None:
@@ -61,55 +63,44 @@ class ExactDecoder(Decoder):
     def _decode(
         self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
     ) -> DecodeResult:
-        # A trace keeps all that exists at every level, and the K best at the last. It holds the
-        # log-probabilities of the whole catalogue at once.
         scorer = (_DraftScorer if self.under == "draft" else _BackboneScorer)(self.model, prompts)
-        radices, levels = self.model.head.radices, []
-        start = torch.zeros(len(prompts), 1, device=self.model.device)
-        before = _Ranking(self.prefixes[0], start, start.long())
-        for level, prefixes in enumerate(self.prefixes[1:], start=1):
-            scores, log_probs = self._extended(before, prefixes, scorer, keep=trace)
+        scores = torch.zeros(len(prompts), 1, device=self.model.device)  # of the empty prefix
+        for level, (before, prefixes) in enumerate(pairwise(self.prefixes), start=1):
+            scores = self._extended(scores, before, prefixes, scorer)  # (B, P_l)
             if requests is not None:
                 keys = prefixes.keys.expand(len(prompts), -1)
                 scores = scores.masked_fill(~requests.admits(level, keys), -torch.inf)
-            everything = trace and level < len(radices)
-            width = scores.shape[1] if everything else min(beam, scores.shape[1])
-            after = _Ranking(prefixes, scores, scores.topk(width).indices)
-            if trace:
-                levels.append(before.trace_of(level, radices, after, log_probs))
-            before = after
-        columns = (0, beam - before.order.shape[1])
+        best = scores.topk(min(beam, scores.shape[1]))
+        keys = self.prefixes[-1].keys[best.indices].masked_fill(best.values.isneginf(), -1)
+        columns = (0, beam - keys.shape[1])
         return DecodeResult(
-            pad(before.ordered_keys(), columns, value=-1),
-            pad(before.ordered_scores(), columns, value=-torch.inf),
+            pad(keys, columns, value=-1),
+            pad(best.values, columns, value=-torch.inf),
             scorer.passes,
-            DecodeTrace(tuple(levels), scorer.passes, verified=True) if trace else None,
         )
 
     def _extended(
         self,
-        before: _Ranking,
+        scores: Tensor,
+        before: _Prefixes,
         prefixes: _Prefixes,
         scorer: _DraftScorer | _BackboneScorer,
-        keep: bool,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Scores of these prefixes, (B, P_l), and all log-probabilities (B, P, C) if `keep`."""
-        rows = max(1, self.chunk // len(before.scores))
+    ) -> Tensor:
+        """Scores (B, P_l) of prefixes of l codes, from those (B, P) of the prefixes before."""
+        rows = max(1, self.chunk // len(scores))
         sizes = (prefixes.parents // rows).bincount().tolist()  # each parent has a child
         chunks = zip(
-            before.prefixes.codes.split(rows),
+            before.codes.split(rows),
             prefixes.parents.split(sizes),
             prefixes.codes[:, -1].split(sizes),
             strict=True,
         )
-        scores, all_log_probs = [], []
+        extended = []
         for chunk, (codes, parents, last_codes) in enumerate(chunks):
             log_probs = scorer.log_probs(codes, prefixes.keys)  # (B, P, C)
             added = log_probs[:, parents - chunk * rows, last_codes]
-            scores.append(before.scores[:, parents] + added)
-            if keep:
-                all_log_probs.append(log_probs)
-        return torch.cat(scores, dim=1), all_log_probs
+            extended.append(scores[:, parents] + added)
+        return torch.cat(extended, dim=1)
 
 
 # ---- log-probabilities by teacher forcing -------------------------------------------------------
@@ -192,43 +183,3 @@ class _Prefixes:
         parents = pad(is_next.cumsum(dim=0), (1, 0))
         keys = semantic_ids.keys_of(codes)
         return cls(codes.to(device), keys.to(device), parents.to(device))
-
-
-@dataclass(frozen=True, eq=False)
-class _Ranking:
-    """A batch of prompts' scores of the catalogue's prefixes.
-
-    Attributes:
-        prefixes: P of them.
-        scores: (B, P), -inf where a request refuses them.
-        order: (B, W) int64, positions of the W best, best first.
-    """
-
-    prefixes: _Prefixes
-    scores: Tensor
-    order: Tensor
-
-    def ordered_scores(self) -> Tensor:
-        """(B, W)."""
-        return self.scores.gather(1, self.order)
-
-    def ordered_keys(self) -> Tensor:
-        """(B, W) int64, -1 where refused."""
-        keys = self.prefixes.keys[self.order]
-        return keys.masked_fill(self.ordered_scores().isneginf(), -1)
-
-    def trace_of(
-        self, level: int, radices: tuple[int, ...], after: _Ranking, log_probs: list[Tensor]
-    ) -> LevelTrace:
-        """The record of a beam search whose beams are all these prefixes, and its next step."""
-        prefixes, n_codes = after.prefixes, radices[level - 1]
-        codes = prefixes.codes[:, -1]  # (P_l,)
-        beams = self.order.unsqueeze(-1).expand(-1, -1, n_codes)  # (B, P, C)
-        scores = (self.scores.unsqueeze(-1) + torch.cat(log_probs, dim=1)).gather(1, beams)
-        exists = torch.zeros_like(scores, dtype=torch.bool)
-        exists[:, prefixes.parents, codes] = after.scores.isfinite()
-        beam_of = self.order.argsort(dim=1)  # (B, P): which beam each prefix is
-        numbers = (beam_of[:, prefixes.parents] * n_codes + codes).gather(1, after.order)
-        kept = numbers.masked_fill(after.ordered_scores().isneginf(), -1)
-        keys = child_keys(self.ordered_keys(), level, radices)
-        return LevelTrace(level, scores, keys, exists.gather(1, beams), kept)

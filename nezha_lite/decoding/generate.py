@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,8 +19,6 @@ from nezha_lite.decoding.base import (
     check_numbers,
     check_verifier,
 )
-from nezha_lite.decoding.beam_search import gather_rows
-from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, Vocabulary
 from nezha_lite.semantic_ids import radix_strides
@@ -58,6 +56,8 @@ class GenerateDecoder(Decoder):
             trained with next_code_weight 0.
     """
 
+    records: ClassVar[bool] = False
+
     def __init__(
         self,
         model: NezhaModel,
@@ -78,11 +78,9 @@ class GenerateDecoder(Decoder):
     def _decode(
         self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
     ) -> DecodeResult:
-        # A trace shows the beams that hold codes of the right levels, and the backbone's scores of
-        # the codes after them; beams that hold anything else are padding.
         vocabulary, batch = self.model.vocabulary, len(prompts)
         width = prompts.input_ids.shape[1] - prompts.levels
-        output, running = self._generate(prompts.without_placeholders(), beam, trace, requests)
+        output = self._generate(prompts.without_placeholders(), beam, requests)
         tokens = output.sequences[:, width:]  # (B·K, L)
         scores = output.sequences_scores if beam > 1 else _greedy_scores(output.logits, tokens)
         scores = scores.view(batch, beam)
@@ -91,35 +89,25 @@ class GenerateDecoder(Decoder):
         if self.verifier is not None and self.verification == "final":
             dead |= ~self.verifier.contains(keys)
         order = dead.byte().argsort(dim=1, stable=True)  # padding comes last
-        record = None
-        if trace:
-            last = tokens.view(batch, beam, -1).masked_fill(dead.unsqueeze(-1), -1)
-            hypotheses = [before.view(batch, beam, -1) for before in running[1:]]
-            record = self._rebuilt_trace([*hypotheses, last], output.logits, requests)
         return DecodeResult(
             keys.masked_fill(dead, -1).gather(1, order),
             scores.masked_fill(dead, -torch.inf).gather(1, order),
             vocabulary.levels,
-            record,
         )
 
-    def _generate(
-        self, history: Prompts, beam: int, trace: bool, requests: RequestFilter | None
-    ) -> tuple[Any, list[Tensor]]:
-        """What `generate` returns, and the tokens that it held before each level (B·K, l−1)."""
-        width = history.input_ids.shape[1]
-        watcher = _Watcher(width)
+    def _generate(self, history: Prompts, beam: int, requests: RequestFilter | None) -> Any:
+        """What transformers' `generate` returns."""
         # One beam is greedy search to `generate`: it has no length penalty and returns no score.
         many = {"num_beams": beam, "num_return_sequences": beam, "length_penalty": 0.0}
-        output = self.backbone.generate(
+        return self.backbone.generate(
             history.input_ids,
             # Only the model knows the items that the tokens complete.
             inputs_embeds=None
             if self.model.memory is None
             else self.model.embed(history.input_ids),
             attention_mask=history.attention_mask,
-            prefix_allowed_tokens_fn=self._constraint(width, requests),
-            logits_processor=LogitsProcessorList([watcher]),
+            prefix_allowed_tokens_fn=self._constraint(history.input_ids.shape[1], requests),
+            logits_processor=LogitsProcessorList([_CheckedScores()]),
             generation_config=GenerationConfig(
                 max_new_tokens=self.model.head.levels,
                 do_sample=False,
@@ -127,11 +115,10 @@ class GenerateDecoder(Decoder):
                 pad_token_id=self.model.vocabulary.pad,
                 return_dict_in_generate=True,
                 output_scores=beam > 1,
-                output_logits=beam == 1 or trace,
+                output_logits=beam == 1,
                 **(many if beam > 1 else {}),
             ),
         )
-        return output, watcher.tokens
 
     def _constraint(
         self, width: int, requests: RequestFilter | None
@@ -154,55 +141,12 @@ class GenerateDecoder(Decoder):
 
         return next_tokens
 
-    def _rebuilt_trace(
-        self, hypotheses: Sequence[Tensor], logits: Sequence[Tensor], requests: RequestFilter | None
-    ) -> DecodeTrace:
-        """What a `BeamSearch` would have recorded.
 
-        Its beams are the hypotheses that hold a code of every level so far. Others, and the copies
-        that `generate` fills up with, are padding from the level on where they first occur.
-
-        Args:
-            hypotheses: after level l = 1 … L, (B, K, l) int64 tokens, best first.
-            logits: before level l, (B·K, V), of the token after each hypothesis.
-            requests: for `exists`, where there is a verifier.
-        """
-        vocabulary, batch = self.model.vocabulary, len(hypotheses[0])
-        radices = vocabulary.radices
-        keys = hypotheses[0].new_zeros(batch, 1)  # of the live beams, (B, W)
-        scores = torch.zeros(batch, 1, device=keys.device)  # (B, W)
-        sources = keys  # (B, W), the hypothesis that each beam is
-        levels = []
-        for level, tokens in enumerate(hypotheses, start=1):
-            codes = vocabulary.level_tokens(level - 1)
-            log_probs = logits[level - 1].log_softmax(dim=-1)[:, codes.start : codes.stop]
-            log_probs = gather_rows(log_probs.view(batch, -1, radices[level - 1]), sources)
-            totals = scores.unsqueeze(-1) + log_probs  # (B, W, C)
-            grid = child_keys(keys, level, radices)  # (B, W, C)
-            width = min(tokens.shape[1], grid[0].numel())
-            sources, kept = _survivors(tokens, keys, vocabulary, width)
-            exists = torch.ones_like(grid, dtype=torch.bool)
-            if self.verifier is not None:
-                exists = self.verifier.prefix_contains(level, grid)
-                if requests is not None:
-                    exists &= requests.admits(level, grid.flatten(1)).view_as(exists)
-            levels.append(LevelTrace(level, totals, grid, exists, kept))
-            dead, numbers = kept < 0, kept.clamp_min(0)
-            scores = totals.flatten(1).gather(1, numbers).masked_fill(dead, -torch.inf)
-            keys = grid.flatten(1).gather(1, numbers).masked_fill(dead, -1)
-        return DecodeTrace(tuple(levels), len(levels), verified=self.verifier is not None)
-
-
-class _Watcher(LogitsProcessor):
-    """Checks the scores, and keeps the tokens that `generate` holds before every step."""
-
-    def __init__(self, width: int) -> None:
-        self.width = width  # T, of the prompts
-        self.tokens: list[Tensor] = []  # before level 1 … L: (B·K, l−1) int64, best first
+class _CheckedScores(LogitsProcessor):
+    """Raises ValueError where a score is NaN, of which `generate` would make a list."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         check_numbers(scores)
-        self.tokens.append(input_ids[:, self.width :].clone())
         return scores
 
 
@@ -216,32 +160,6 @@ def _keys_of(tokens: Tensor, vocabulary: Vocabulary) -> Tensor:
     codes = tokens - offsets
     valid = ((codes >= 0) & (codes < radices)).all(dim=-1)
     return (codes * strides).sum(dim=-1).masked_fill(~valid, -1)
-
-
-def _survivors(
-    tokens: Tensor, beams: Tensor, vocabulary: Vocabulary, width: int
-) -> tuple[Tensor, Tensor]:
-    """Which hypotheses are the next live beams.
-
-    Args:
-        tokens: (B, K, l) int64, the hypotheses, best first.
-        beams: (B, W) int64, keys of the live beams before, padded with -1.
-        vocabulary: token layout.
-        width: how many to return.
-
-    Returns:
-        Their positions among the hypotheses and their numbers among the candidates, both (B, width)
-        int64; numbers are padded with -1.
-    """
-    keys, level = _keys_of(tokens, vocabulary), tokens.shape[-1]
-    stride, n_codes = radix_strides(vocabulary.radices)[level - 1], vocabulary.radices[level - 1]
-    parents = keys % stride  # (B, K)
-    same = parents.unsqueeze(2) == beams.unsqueeze(1)  # (B, K, W)
-    copies = (keys.unsqueeze(2) == keys.unsqueeze(1)).tril(-1).any(dim=2)
-    lost = (keys < 0) | ~same.any(dim=2) | copies
-    numbers = same.byte().argmax(dim=2) * n_codes + keys // stride
-    order = lost.byte().argsort(dim=1, stable=True)[:, :width]
-    return order, numbers.masked_fill(lost, -1).gather(1, order)
 
 
 def _greedy_scores(logits: tuple[Tensor, ...], tokens: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -37,6 +38,8 @@ class NezhaDecoder(BeamSearchDecoder):
     The other arguments and errors are `BeamSearchDecoder`'s.
     """
 
+    has_transition: ClassVar[bool] = True
+
     def __init__(
         self,
         model: NezhaModel,
@@ -60,13 +63,13 @@ class NezhaDecoder(BeamSearchDecoder):
                 log_probs = (log_probs / self.temperature).log_softmax(-1)
             self.on_phase("head")
             step = search.step(log_probs)
-            if level + 1 < head.levels:
+            if self.has_transition and level + 1 < head.levels:
                 parents = gather_rows(state, step.parents)  # (B, W, D)
                 state = head.advance(level, step.codes, parents)  # (B, W, D)
         return 1
 
 
-class ParallelHeadsDecoder(BeamSearchDecoder):
+class ParallelHeadsDecoder(NezhaDecoder):
     """Drafts every code independently of the codes before it. The backbone runs once.
 
         p_l = softmax(W_l (h_l + h_0))        the same for every beam
@@ -76,16 +79,7 @@ class ParallelHeadsDecoder(BeamSearchDecoder):
     both return the same lists. Independent heads are Medusa's idea (arXiv 2401.10774).
     """
 
-    def run(self, prompts: Prompts, search: BeamSearch) -> int:
-        """See `BeamSearchDecoder.run`."""
-        head = self.model.head
-        hidden = self.model.draft_states(prompts)  # (B, L+1, D)
-        self.on_phase("forward")
-        for level in range(head.levels):
-            log_probs = next_log_probs(self.model, level, hidden, hidden[:, :1], search)
-            self.on_phase("head")
-            search.step(log_probs)  # of (B, 1, C)
-        return 1
+    has_transition: ClassVar[bool] = False
 
 
 def next_log_probs(

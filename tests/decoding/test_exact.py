@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nezha_lite.decoding import AutoregressiveDecoder, DecodeTrace, NezhaDecoder
+from nezha_lite.decoding import AutoregressiveDecoder, NezhaDecoder
 from nezha_lite.decoding.exact import ExactDecoder, Under
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Vocabulary, build_prompts
@@ -26,7 +26,6 @@ from tests.helpers.slow_decoding import (
     best_first,
     check_list,
     check_shape,
-    key_of,
 )
 
 IDS = catalogue(9, seed=2)
@@ -89,17 +88,15 @@ def test_a_search_with_a_beam_as_wide_as_the_catalogue_finds_the_same(
 def test_the_chunk_changes_nothing_but_the_passes(under: Under) -> None:
     model = tiny_model(IDS, max_items=4).double()
     prompts = model.build_prompts(HISTORIES, IDS)
-    whole = ExactDecoder(model, IDS, under, chunk=10_000).decode(prompts, 9, trace=True)
+    whole = ExactDecoder(model, IDS, under, chunk=10_000).decode(prompts, 9)
     prefixes = [len(IDS.prefix_keys(level)) for level in (1, 2)]
     for chunk in (1, 4, 8, 11, 12, 100):
-        result = ExactDecoder(model, IDS, under, chunk).decode(prompts, 9, trace=True)
+        result = ExactDecoder(model, IDS, under, chunk).decode(prompts, 9)
         assert torch.equal(result.keys, whole.keys)
         torch.testing.assert_close(result.scores, whole.scores)
         at_once = max(1, chunk // len(HISTORIES))
         further = sum(math.ceil(count / at_once) for count in prefixes)
         assert result.backbone_calls == 1 + (further if under == "backbone" else 0)
-        assert result.trace is not None
-        assert result.trace.backbone_calls == result.backbone_calls
 
 
 @pytest.mark.parametrize("under", UNDER)
@@ -124,7 +121,7 @@ def test_small_catalogues(under: Under) -> None:
         histories = [[0], []]
         for beam in (1, 4):
             result = ExactDecoder(model, ids, under, chunk=1).decode(
-                model.build_prompts(histories, ids), beam, trace=True
+                model.build_prompts(histories, ids), beam
             )
             check_shape(result, 2, beam)
             for row, history in enumerate(histories):
@@ -141,7 +138,7 @@ def test_other_transitions(transition: str) -> None:
         check_list(result, row, brute_force(nezha_log_probs(model, history, IDS), IDS), IDS)
 
 
-# ---- any catalogue, any requests, and the trace --------------------------------------------------
+# ---- any catalogue, any requests --------------------------------------------------------------
 
 
 class ScriptedNezha(ScriptedModel):
@@ -172,16 +169,11 @@ def worlds(draw: st.DrawFn) -> tuple[SemanticIds, list[set[int] | None], list[se
     return SemanticIds.from_codes(codes, radices), draw(pair), draw(pair)
 
 
-def kept(trace: DecodeTrace, level: int, row: int) -> list[Prefix]:
-    codes = trace.prefixes(level)[row]
-    return [tuple(prefix) for prefix in codes.tolist() if min(prefix) >= 0]
-
-
 @given(
     world=worlds(), seed=st.integers(0, 10_000), beam=st.integers(1, 14), chunk=st.integers(1, 20)
 )
 @settings(max_examples=100)
-def test_any_catalogue_with_requests_and_its_trace(
+def test_any_catalogue_with_requests(
     world: tuple[SemanticIds, list[set[int] | None], list[set[int] | None]],
     seed: int,
     beam: int,
@@ -192,9 +184,8 @@ def test_any_catalogue_with_requests_and_its_trace(
     model = ScriptedNezha(ids, tables)
     prompts = build_prompts([[], []], ids, model.vocabulary, 1)
     requests = RequestFilter.build(ids, SortedVerifier(ids), allow, deny)
-    result = ExactDecoder(model, ids, chunk=chunk).decode(prompts, beam, True, requests)
+    result = ExactDecoder(model, ids, chunk=chunk).decode(prompts, beam, requests=requests)
     check_shape(result, 2, beam)
-    assert result.trace is not None
     for row, table in enumerate(tables):
         allowed, denied = allow[row], deny[row] or set()
         remaining = {
@@ -204,44 +195,6 @@ def test_any_catalogue_with_requests_and_its_trace(
         }
         expected = brute_force(table, ids, remaining)
         check_list(result, row, expected[:beam], ids)
-
-        before: list[Prefix] = [()]
-        for number, level in enumerate(result.trace.levels, start=1):
-            alive = kept(result.trace, number, row)
-            existing = {codes[:number] for codes in remaining}
-            if number < ids.levels:
-                assert set(alive) == existing, "before the last level all that exists is kept"
-            else:
-                assert alive == [codes for codes, _ in expected[:beam]]
-            assert len(set(alive)) == len(alive)
-            assert (level.scores[row, len(before) :] == -torch.inf).all()
-            assert (level.keys[row, len(before) :] == -1).all()
-            assert not level.exists[row, len(before) :].any()
-            scores = {}
-            for beam_number, prefix in enumerate(before):
-                for code in range(level.n_codes):
-                    codes = (*prefix, code)
-                    scores[codes] = sum(
-                        table(codes[:candidate])[codes[candidate]] for candidate in range(number)
-                    )
-                    candidate = (row, beam_number, code)
-                    assert float(level.scores[candidate]) == pytest.approx(scores[codes], abs=1e-4)
-                    assert int(level.keys[candidate]) == key_of(codes, ids.radices)
-                    assert bool(level.exists[candidate]) == (codes in existing)
-            assert [scores[codes] for codes in alive] == sorted(
-                (scores[codes] for codes in alive), reverse=True
-            )
-            proposed = level.proposed[row][level.proposed_live[row]].tolist()
-            names = [
-                (*before[number_ // level.n_codes], number_ % level.n_codes) for number_ in proposed
-            ]
-            assert names == best_first(scores)[: len(names)]
-            before = alive
-
-    untraced = ExactDecoder(model, ids, chunk=chunk).decode(prompts, beam, requests=requests)
-    assert untraced.trace is None
-    assert torch.equal(untraced.keys, result.keys)
-    assert torch.equal(untraced.scores, result.scores)
 
 
 @pytest.mark.parametrize("under", UNDER)
@@ -259,12 +212,13 @@ def test_decoding_is_pure(under: Under) -> None:
     model = tiny_model(IDS)
     prompts = model.build_prompts(HISTORIES, IDS)
     decoder = ExactDecoder(model, IDS, under, chunk=6)
-    results = [decoder.decode(prompts, 5, trace=trace) for trace in (False, True, False)]
+    results = [decoder.decode(prompts, 5) for _ in range(2)]
+    with pytest.raises(ValueError, match="trace is True, but must be False, as ExactDecoder"):
+        decoder.decode(prompts, 5, trace=True)
     for result in results:
         assert torch.equal(result.keys, results[0].keys)
         assert torch.equal(result.scores, results[0].scores)
         assert not result.scores.requires_grad
-    assert [result.trace is None for result in results] == [True, False, True]
 
 
 @pytest.mark.parametrize("under", UNDER)

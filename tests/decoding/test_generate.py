@@ -147,11 +147,10 @@ def test_requests_are_obeyed_inside(
     expected = AutoregressiveDecoder(model, verifier, verification).decode(
         prompts, beam, requests=requests
     )
-    for trace in (False, True):
-        result = decoder.decode(prompts, beam, trace, requests)
-        check_shape(result, len(HISTORIES), beam)
-        check_same(result, expected)
-        assert (result.keys[3] == -1).all(), "this prompt may be given nothing"
+    result = decoder.decode(prompts, beam, requests=requests)
+    check_shape(result, len(HISTORIES), beam)
+    check_same(result, expected)
+    assert (result.keys[3] == -1).all(), "this prompt may be given nothing"
 
 
 def test_one_row_of_requests_serves_all_prompts(model: NezhaModel) -> None:
@@ -173,14 +172,11 @@ def test_one_row_of_requests_serves_all_prompts(model: NezhaModel) -> None:
 # ---- unconstrained -------------------------------------------------------------------------------
 
 
-def slow_tokens(
-    model: NezhaModel, history: Sequence[int], beam: int
-) -> list[list[tuple[Prefix, float]]]:
-    """Beam search over the whole vocabulary, without a cache: per level the beams, best first."""
+def slow_tokens(model: NezhaModel, history: Sequence[int], beam: int) -> list[tuple[Prefix, float]]:
+    """Beam search over the whole vocabulary, without a cache: the last beams, best first."""
     prompt = build_prompts([history], IDS, model.vocabulary, model.config.max_items)
     start = prompt.input_ids[0, : -IDS.levels].tolist()
     beams: dict[Prefix, float] = {(): 0.0}
-    levels = []
     for _ in range(IDS.levels):
         inputs = torch.tensor([[*start, *prefix] for prefix in beams])
         output = model.backbone(inputs, attention_mask=torch.ones_like(inputs), use_cache=False)
@@ -191,8 +187,7 @@ def slow_tokens(
             for token, log_prob in enumerate(row)
         }
         beams = {prefix: scores[prefix] for prefix in best_first(scores)[:beam]}
-        levels.append(list(beams.items()))
-    return levels
+    return list(beams.items())
 
 
 def only_codes(
@@ -218,88 +213,49 @@ def test_unconstrained_generate_against_a_slow_search(model: NezhaModel, beam: i
     existing = {tuple(row) for row in IDS.codes.tolist()}
     results = {
         verification: GenerateDecoder(model, SortedVerifier(IDS), verification).decode(
-            prompts, beam, trace=True
+            prompts, beam
         )
         for verification in ("off", "final")
     }
     holes = 0
     for row, history in enumerate(HISTORIES):
-        levels = [only_codes(model, level) for level in slow_tokens(model, history, beam)]
-        drafts = levels[-1]
+        drafts = only_codes(model, slow_tokens(model, history, beam))
         holes += beam - len(drafts)
         check_list(results["off"], row, drafts, IDS)
         accepted = [pair for pair in drafts if pair[0] in existing]
         check_list(results["final"], row, accepted, IDS)
-        for verification, result in results.items():
+        for result in results.values():
             check_shape(result, len(HISTORIES), beam)
-            assert result.trace is not None
-            for level, beams in enumerate(levels, start=1):
-                last = level == IDS.levels and verification == "final"
-                prefixes = result.trace.prefixes(level)[row].tolist()
-                expected = [list(codes) for codes, _ in (accepted if last else beams)]
-                assert prefixes[: len(expected)] == expected
-                assert all(codes == [-1] * level for codes in prefixes[len(expected) :])
     assert holes > 0, "some hypotheses must be no IDs, or this shows nothing"
 
 
 def test_off_needs_no_verifier_and_ignores_one(model: NezhaModel) -> None:
     prompts = model.build_prompts(HISTORIES, IDS)
-    without = GenerateDecoder(model, None, "off").decode(prompts, 40, trace=True)
-    beside = GenerateDecoder(model, HashSetVerifier(IDS), "off").decode(prompts, 40, trace=True)
+    without = GenerateDecoder(model, None, "off").decode(prompts, 40)
+    beside = GenerateDecoder(model, HashSetVerifier(IDS), "off").decode(prompts, 40)
     assert torch.equal(without.keys, beside.keys)
-    assert without.trace is not None
-    assert beside.trace is not None
-    with pytest.raises(ValueError, match="needs a verifier"):
-        without.trace.acceptance()
-    assert min(beside.trace.acceptance()) < 1
 
 
-# ---- the trace -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("requested", [False, True])
-@pytest.mark.parametrize("beam", BEAMS)
-def test_the_rebuilt_trace_is_a_beam_searchs(model: NezhaModel, beam: int, requested: bool) -> None:
-    verifier = SortedVerifier(IDS)
-    requests = some_requests(verifier) if requested else None
+def test_it_says_that_it_records_no_trace(model: NezhaModel) -> None:
     prompts = model.build_prompts(HISTORIES, IDS)
-    result = GenerateDecoder(model, verifier).decode(prompts, beam, True, requests)
-    expected = AutoregressiveDecoder(model, verifier).decode(prompts, beam, True, requests)
-    assert result.trace is not None
-    assert expected.trace is not None
-    assert result.trace.backbone_calls == result.backbone_calls
-    assert result.trace.acceptance() == pytest.approx(expected.trace.acceptance())
-    for level, expected_level in zip(result.trace.levels, expected.trace.levels, strict=True):
-        assert level.level == expected_level.level
-        for name in ("keys", "exists", "kept", "proposed_live", "proposed_exists"):
-            assert torch.equal(getattr(level, name), getattr(expected_level, name)), name
-        live = level.proposed_live
-        assert torch.equal(level.proposed[live], expected_level.proposed[live])
-        torch.testing.assert_close(
-            level.scores, expected_level.scores.float(), rtol=1e-5, atol=1e-5
-        )
-    final = IDS.keys_of(result.trace.prefixes(3)).masked_fill(result.trace.levels[-1].kept < 0, -1)
-    assert torch.equal(final, result.keys[:, : final.shape[1]])
-    assert (result.keys[:, final.shape[1] :] == -1).all()
+    with pytest.raises(ValueError, match="trace is True, but must be False, as GenerateDecoder"):
+        GenerateDecoder(model, None, "off").decode(prompts, 4, trace=True)
 
 
 @pytest.mark.parametrize("verification", VERIFICATIONS)
 @pytest.mark.parametrize("beam", [1, 5])
-def test_tracing_changes_nothing_and_decoding_is_pure(
-    verification: Verification, beam: int
-) -> None:
+def test_decoding_is_pure(verification: Verification, beam: int) -> None:
     model = tiny_model(IDS)
     prompts = model.build_prompts(HISTORIES, IDS)
     before = prompts.input_ids.clone(), prompts.attention_mask.clone()
     decoder = GenerateDecoder(model, SortedVerifier(IDS), verification)
-    results = [decoder.decode(prompts, beam, trace=trace) for trace in (False, True, False)]
+    results = [decoder.decode(prompts, beam) for _ in range(2)]
     for result in results:
         assert torch.equal(result.keys, results[0].keys)
         assert torch.equal(result.scores, results[0].scores)
         assert not result.scores.requires_grad
     assert torch.equal(prompts.input_ids, before[0])
     assert torch.equal(prompts.attention_mask, before[1])
-    assert [result.trace is None for result in results] == [True, False, True]
 
 
 # ---- how generate is called ----------------------------------------------------------------------
