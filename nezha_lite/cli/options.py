@@ -74,7 +74,9 @@ def options_of(
         flags: other fields, and the option's name for each.
     """
     definition = source if callable(source) else type(source)
-    hints, fields = get_type_hints(definition), inspect.signature(definition).parameters
+    # The base class of transformers' configurations names torch without importing it.
+    hints = get_type_hints(definition, localns={"torch": torch})
+    fields = inspect.signature(definition).parameters
     help_texts = _help_texts(definition)
     options = []
     for name, flag in {**dict.fromkeys(names, ""), **flags}.items():

@@ -22,7 +22,7 @@ from nezha_lite.cli.options import (
     tokenizer_config,
 )
 from nezha_lite.cli.teach import teacher_lists
-from nezha_lite.model import NezhaModel
+from nezha_lite.model import NezhaConfig, NezhaModel
 from nezha_lite.semantic_ids.quality import id_quality
 from nezha_lite.semantic_ids.tokenizer import TOKENIZERS, ids_and_tokenizer
 from nezha_lite.training import PAPER_RECIPE, TrainingConfig
@@ -45,6 +45,12 @@ RECIPES: Mapping[Recipe, tuple[TrainingConfig, dict[str, Any]]] = {
 @oom_hint("--batch-rows", "--max-items")
 @options_of("shape", tokenizer_config, *ID_OPTIONS)
 @options_of(
+    "model_settings",
+    NezhaConfig(**RECIPES["scratch"][1]),
+    *("dropout", "label_smoothing", "next_code_weight", "item_memory", "candidate_embeddings"),
+    *("list_weight", "max_items"),
+)
+@options_of(
     "settings",
     RECIPES["scratch"][0],
     *("epochs", "batch_rows", "learning_rate", "embedding_lr", "transition_lr", "window_stride"),
@@ -54,21 +60,15 @@ def train(
     dataset: Data,
     output: Path,
     shape: dict[str, Any],
+    model_settings: dict[str, Any],
     settings: dict[str, Any],
     preset: Preset = "tiny",
     backbone: str | None = None,
     untied: bool = False,
     ids: str = "auto",
     recipe: Recipe = "scratch",
-    dropout: float | None = None,
-    label_smoothing: float = 0.0,
-    next_code_weight: float | None = None,
-    item_memory: bool | None = None,
-    candidate_embeddings: int | None = None,
     teacher: str | None = None,
     list_length: int = 8,
-    list_weight: float = 0.6,
-    max_items: int = 20,
     resume: bool = False,
     split: SplitBy = "leave-one-out",
     test_from: TestFrom = None,
@@ -83,15 +83,8 @@ def train(
         recipe: scratch (defaults as shown); strong: 10 epochs with item memory, candidate
             embeddings and the lists of the teacher blend; paper: the authors' settings, for
             `--backbone`
-        dropout: embeddings, residuals and head
-        label_smoothing: of all losses
-        next_code_weight: weight of the autoregressive loss; 0: the head's alone
-        item_memory: an embedding for each item of the history, beside those of its codes
-        candidate_embeddings: last levels at which the head chooses among what exists
         teacher: whose lists the head learns: sasrec, item-knn, blend, none, or a file of `teach`
         list_length: items of a teacher's list
-        list_weight: of the lists in the head's loss; the true next item has the rest
-        max_items: longest history, in items
         resume: go on from the newest good checkpoint
     """
     data = load_split(dataset, split, test_from)
@@ -105,7 +98,7 @@ def train(
         unnamed = Path(ids).suffix in (".json", ".npy")  # these may leave names and radices open
         applicable = ("cache", "codes", "names") if unnamed else ("cache",)
         refuse(ids, [option for option in shape if option not in applicable])
-    training, model_settings = RECIPES[recipe]
+    training, recipe_settings = RECIPES[recipe]
     config = replace(training, **settings)
     vectors = own_vectors(data, shape)
     outside: dict[str, Any] = {}
@@ -113,20 +106,7 @@ def train(
         outside = {"names": shape.pop("names", None), "radices": shape.pop("codes", None)}
     shape_config = tokenizer_config(data, **shape, seed=config.seed)
     semantic_ids, tokenizer = ids_and_tokenizer(data, ids, shape_config, vectors, **outside)
-    given = {
-        "dropout": dropout,
-        "next_code_weight": next_code_weight,
-        "item_memory": item_memory,
-        "candidate_embeddings": candidate_embeddings,
-    }
-    model_settings = {
-        **model_settings,
-        **{name: value for name, value in given.items() if value is not None},
-        "max_items": max_items,
-        "label_smoothing": label_smoothing,
-        "list_weight": list_weight,
-        "seed": config.seed,
-    }
+    model_settings = recipe_settings | model_settings | {"seed": config.seed}
     model = (
         NezhaModel.from_backbone(backbone, semantic_ids, **model_settings)
         if backbone
@@ -141,7 +121,7 @@ def train(
     named = teacher or ("blend" if recipe == "strong" else "none")
     lists = None
     if named != "none":
-        rows = training_rows(data, config, max_items)
+        rows = training_rows(data, config, model.config.max_items)
         lists = teacher_lists(data, named, output / "teacher", rows, list_length)
     record = train_model(
         model, semantic_ids, data, output, config, resume, lists=lists, tokenizer=tokenizer
