@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from nezha_lite.decoding.base import Verification, check_next_code_training
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder
 from nezha_lite.decoding.prompt_tree import PromptTree, extend
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.draft_head import at_least_float32
 from nezha_lite.model.prompts import Prompts
-from nezha_lite.verifiers import Verifier
 
 
 class AutoregressiveDecoder(BeamSearchDecoder):
@@ -26,20 +26,9 @@ class AutoregressiveDecoder(BeamSearchDecoder):
     >>> decoder = AutoregressiveDecoder(model, verification="off")
     >>> decoder.decode(model.build_prompts([[0, 2]], ids), beam=4).backbone_calls
     2
-
-    Raises:
-        ValueError: also if the model was trained with next_code_weight 0, so that its backbone
-            never learned to predict codes.
     """
 
-    def __init__(
-        self,
-        model: NezhaModel,
-        verifier: Verifier | None = None,
-        verification: Verification = "prefix",
-    ) -> None:
-        check_next_code_training(model)
-        super().__init__(model, verifier, verification)
+    backbone_predicts: ClassVar[bool] = True
 
     def run(self, prompts: Prompts, search: BeamSearch) -> int:
         """See `BeamSearchDecoder.run`."""

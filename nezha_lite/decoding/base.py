@@ -51,11 +51,33 @@ class Decoder(ABC):
 
     A subclass implements `_decode`. Decoding puts the model into evaluation mode and restores its
     mode afterwards. Threads that share a model should call `model.eval()` before they start.
+
+    Args:
+        model: a trained `NezhaModel`.
+        verifier: the catalogue; may be None with verification "off".
+        verification: "off" does not check the drafts, "final" rejects finished drafts that do not
+            exist (the list gets shorter), "prefix" never extends a prefix that no item has.
+
+    Raises:
+        ValueError: for an unknown mode, a missing verifier, one of other radices, or a model whose
+            backbone never learned to predict codes (next_code_weight 0), if it has to.
     """
 
-    model: NezhaModel
     records: ClassVar[bool] = True
     """Whether it can record a `DecodeTrace`."""
+    backbone_predicts: ClassVar[bool] = False
+    """Whether the backbone predicts the codes, and not the draft head."""
+
+    def __init__(
+        self,
+        model: NezhaModel,
+        verifier: Verifier | None = None,
+        verification: Verification = "prefix",
+    ) -> None:
+        if self.backbone_predicts:
+            check_next_code_training(model)
+        check_verifier(model.head.radices, verifier, verification)
+        self.model, self.verifier, self.verification = model, verifier, verification
 
     def decode(
         self,

@@ -14,7 +14,6 @@ from torch.nn.functional import pad
 
 from nezha_lite.decoding.base import Decoder, DecodeResult, Verification, check_verifier
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
-from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import Candidates, RequestFilter, Verifier, child_keys
@@ -197,30 +196,14 @@ class BeamSearchDecoder(Decoder):
     """A model, a verifier, and when to use it. A subclass implements `run`.
 
     Setting `on_phase` to a function has it called with "forward", "head", "verify" or "select"
-    whenever such a phase ends: `bench` measures the phases so.
-
-    Args:
-        model: a trained `NezhaModel`.
-        verifier: the catalogue; may be None with verification "off".
-        verification: "off" does not check the drafts, "final" rejects finished drafts that do not
-            exist (the list gets shorter), "prefix" never extends a prefix that no item has.
-
-    Raises:
-        ValueError: for an unknown mode, a missing verifier, or one of other radices.
+    whenever such a phase ends: `bench` measures the phases so. Arguments and errors are those of
+    `Decoder`.
     """
 
     static: ClassVar[bool] = True
     """Whether its operations depend on shapes alone, so that `CapturedDecoder` can run it."""
 
-    def __init__(
-        self,
-        model: NezhaModel,
-        verifier: Verifier | None = None,
-        verification: Verification = "prefix",
-    ) -> None:
-        check_verifier(model.head.radices, verifier, verification)
-        self.model, self.verifier, self.verification = model, verifier, verification
-        self.on_phase: PhaseCallback = ignore_phase
+    on_phase: PhaseCallback = staticmethod(ignore_phase)
 
     def with_verifier(self, verifier: Verifier) -> Self:
         """The same decoder for another catalogue, such as a changed copy of this one."""

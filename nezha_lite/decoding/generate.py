@@ -15,9 +15,7 @@ from nezha_lite.decoding.base import (
     Decoder,
     DecodeResult,
     Verification,
-    check_next_code_training,
     check_numbers,
-    check_verifier,
 )
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, Vocabulary
@@ -46,17 +44,11 @@ class GenerateDecoder(Decoder):
     the prefix function is called once per beam and level. Settings of the model's own
     `generation_config` (an end token, a repetition penalty) are not used.
 
-    Args:
-        model: a trained `NezhaModel`.
-        verifier: the catalogue; may be None with verification "off".
-        verification: "off", "final" or "prefix"; see `BeamSearchDecoder`.
-
-    Raises:
-        ValueError: for an unknown mode, a missing verifier, one of other radices, or a model
-            trained with next_code_weight 0.
+    Arguments and errors are `Decoder`'s.
     """
 
     records: ClassVar[bool] = False
+    backbone_predicts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -64,9 +56,7 @@ class GenerateDecoder(Decoder):
         verifier: Verifier | None = None,
         verification: Verification = "prefix",
     ) -> None:
-        check_next_code_training(model)
-        check_verifier(model.head.radices, verifier, verification)
-        self.model, self.verifier, self.verification = model, verifier, verification
+        super().__init__(model, verifier, verification)
         # `generate` takes every setting that it is not given from the model's generation_config,
         # and None cannot be given. This copy shares all weights, and has an empty one.
         self.backbone = copy.copy(model.backbone)

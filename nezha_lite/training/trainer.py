@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler, StackDataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 
@@ -97,9 +97,9 @@ class ValidatedTrainer(Trainer):
 
         super().__init__(
             model=model,
-            train_dataset=_Numbered(rows),
+            train_dataset=_numbered(rows),
             # With a score the Trainer needs one too, but does not read it.
-            eval_dataset=_Numbered(eval_rows),
+            eval_dataset=_numbered(eval_rows),
             data_collator=collate_numbered,
             **arguments,
         )
@@ -222,17 +222,10 @@ class ValidatedTrainer(Trainer):
         )
 
 
-class _Numbered(Dataset[tuple[int, Any]]):
+def _numbered(rows: Any) -> StackDataset[Any]:
     """Each row with its number."""
-
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[int, Any]:
-        return index, self.rows[index]
+    numbers: Any = range(len(rows))
+    return StackDataset(numbers, rows)
 
 
 class _BestCheckpointHere(TrainerCallback):

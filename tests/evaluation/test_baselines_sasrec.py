@@ -21,7 +21,7 @@ from nezha_lite.evaluation.baselines import (
     sasrec,
     train_sasrec,
 )
-from nezha_lite.evaluation.baselines.sasrec import _arguments, _collate, _Rows
+from nezha_lite.evaluation.baselines.sasrec import _arguments, _collate, _rows
 from tests.helpers.toys import N_ITEMS, toy_dataset
 
 pytestmark = pytest.mark.usefixtures("random_state")
@@ -149,9 +149,9 @@ def test_every_target_is_trained_exactly_once(lengths: list[int], max_items: int
     sequences = [[100 * user + place for place in range(n)] for user, n in enumerate(lengths)]
     if max(lengths) < 2:
         with pytest.raises(ValueError, match="nothing to predict"):
-            _Rows(sequences, max_items)
+            _rows(sequences, max_items)
         return
-    rows = _Rows(sequences, max_items)
+    rows, _ = _rows(sequences, max_items)
     batch = _collate([rows[index] for index in range(len(rows))], pad=-1)
     targets = Counter(batch["labels"][batch["labels"] != -100].tolist())
     assert targets == Counter(item for sequence in sequences for item in sequence[1:])
@@ -164,7 +164,7 @@ def test_every_target_is_trained_exactly_once(lengths: list[int], max_items: int
 
 
 def test_the_newest_targets_have_the_longest_histories() -> None:
-    assert _Rows([range(8)], 3).rows == [[4, 5, 6, 7], [1, 2, 3, 4], [0, 1]]
+    assert _rows([range(8)], 3)[0] == [[4, 5, 6, 7], [1, 2, 3, 4], [0, 1]]
 
 
 def test_one_batch_is_learnt_by_heart() -> None:

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
 from nezha_lite.common.checks import check, check_counts
@@ -133,27 +132,19 @@ class SasRec(nn.Module):
         return F.linear(hidden, self.transformer.wte.weight[: self.n_items])
 
 
-class _Rows(Dataset[list[int]]):
-    """Users' training items; a long sequence becomes several rows, so that no target is lost."""
-
-    def __init__(self, sequences: Sequence[Sequence[int]], max_items: int) -> None:
-        self.rows: list[list[int]] = []
-        self.users: list[int] = []
-        for user, sequence in enumerate(sequences):
-            end = len(sequence)
-            while end > 1:
-                start = max(0, end - max_items - 1)
-                self.rows.append(list(sequence[start:end]))
-                self.users.append(user)
-                end = start + 1  # the first item of this row is the last target of the one before
-        if not self.rows:
-            raise ValueError("No training sequence has two items or more: nothing to predict.")
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> list[int]:
-        return self.rows[index]
+def _rows(sequences: Sequence[Sequence[int]], max_items: int) -> tuple[list[list[int]], list[int]]:
+    """Rows of training items and each one's user; long sequences are cut, and no target is lost."""
+    rows, users = [], []
+    for user, sequence in enumerate(sequences):
+        end = len(sequence)
+        while end > 1:
+            start = max(0, end - max_items - 1)
+            rows.append(list(sequence[start:end]))
+            users.append(user)
+            end = start + 1  # the first item of this row is the last target of the one before
+    if not rows:
+        raise ValueError("No training sequence has two items or more: nothing to predict.")
+    return rows, users
 
 
 def train_sasrec(
@@ -185,14 +176,14 @@ def train_sasrec(
         scored = evaluate_scorer(model, validation, min(10, dataset.n_items))
         return {"ndcg@10": float(ndcg_at(scored.ranks, 10).mean())}
 
-    rows = _Rows(dataset.train_sequences(), config.max_items)
+    rows, users = _rows(dataset.train_sequences(), config.max_items)
     trainer = ValidatedTrainer(
         model,
         rows,
         score,
         config.patience,
         collate=lambda rows: _collate(rows, dataset.n_items),
-        users=[dataset.users[user] for user in rows.users],
+        users=[dataset.users[user] for user in users],
         args=_arguments(config, output / "checkpoints", progress),
     )
     last = trainer.resume_point()
