@@ -22,8 +22,7 @@ from nezha_lite.decoding import (
     DecodeTrace,
     NezhaDecoder,
 )
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.config import NezhaConfig
+from nezha_lite.model import NezhaConfig, NezhaModel
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.verifiers import (
     HashSetVerifier,

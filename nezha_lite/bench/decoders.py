@@ -20,8 +20,7 @@ from nezha_lite.decoding import (
     Verification,
 )
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts
+from nezha_lite.model import NezhaModel, Prompts
 from nezha_lite.verifiers import Verifier
 
 

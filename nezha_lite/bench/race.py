@@ -16,8 +16,7 @@ from nezha_lite.common.checks import check
 from nezha_lite.common.memory import out_of_memory
 from nezha_lite.decoding import Decoder, DecodeResult, ExactDecoder, Verification
 from nezha_lite.decoding.exact import Under
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts
+from nezha_lite.model import NezhaModel, Prompts
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import Verifier
 

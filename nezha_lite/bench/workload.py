@@ -11,8 +11,7 @@ from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.datasets import InteractionDataset
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts, build_prompts
+from nezha_lite.model import NezhaModel, Prompts, build_prompts
 from nezha_lite.semantic_ids import SemanticIds, radix_strides
 
 ENOUGH = 32  # users with long histories; with fewer, short histories are repeated as well

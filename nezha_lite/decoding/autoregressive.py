@@ -8,9 +8,8 @@ from torch import Tensor
 
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder
 from nezha_lite.decoding.prompt_tree import PromptTree, extend
-from nezha_lite.model import NezhaModel
+from nezha_lite.model import NezhaModel, Prompts
 from nezha_lite.model.draft_head import at_least_float32
-from nezha_lite.model.prompts import Prompts
 
 
 class AutoregressiveDecoder(BeamSearchDecoder):

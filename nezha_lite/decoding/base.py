@@ -12,8 +12,7 @@ from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.decoding.trace import DecodeTrace
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts
+from nezha_lite.model import NezhaModel, Prompts
 from nezha_lite.verifiers import RequestFilter, Verifier
 
 Verification = Literal["off", "final", "prefix"]

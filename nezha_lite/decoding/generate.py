@@ -17,8 +17,7 @@ from nezha_lite.decoding.base import (
     Verification,
     check_numbers,
 )
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts, Vocabulary
+from nezha_lite.model import NezhaModel, Prompts, Vocabulary
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import RequestFilter, Verifier, child_keys
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from nezha_lite.common.checks import check
 from nezha_lite.decoding.base import Verification
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder, gather_rows
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts
+from nezha_lite.model import NezhaModel, Prompts
 from nezha_lite.verifiers import Verifier
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.decoding.beam_search import gather_rows
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts
+from nezha_lite.model import NezhaModel, Prompts
 
 
 class PromptTree:

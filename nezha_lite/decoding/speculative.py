@@ -16,8 +16,7 @@ from nezha_lite.decoding.base import Verification
 from nezha_lite.decoding.beam_search import BeamSearch, gather_rows
 from nezha_lite.decoding.nezha import next_log_probs
 from nezha_lite.decoding.prompt_tree import PromptTree, extend
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.prompts import Prompts
+from nezha_lite.model import NezhaModel, Prompts
 from nezha_lite.verifiers import Verifier
 
 

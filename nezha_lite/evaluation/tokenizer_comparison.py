@@ -36,8 +36,7 @@ from nezha_lite.semantic_ids.tokenizer import (
     default_vectors,
 )
 from nezha_lite.semantic_ids.vectors.item_vectors import VectorConfig
-from nezha_lite.training import train
-from nezha_lite.training.config import TrainingConfig
+from nezha_lite.training import TrainingConfig, train
 from nezha_lite.verifiers import SortedVerifier
 
 MEASURED_FILE = "measured.json"
