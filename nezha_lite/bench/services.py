@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Checked, Count, Valid, check
 from nezha_lite.common.results import ResultRow
 
 _P95 = 1.6449  # standard deviations from a normal distribution's median to its 95th percentile
@@ -110,7 +111,7 @@ def services_from_rows(rows: Sequence[ResultRow]) -> tuple[Service, ...]:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(Checked):
     """Servers behind one queue, and how they batch.
 
     Args:
@@ -122,14 +123,9 @@ class Cluster:
         ValueError: naming the field, its value and what would be valid.
     """
 
-    servers: int = 1
-    max_batch: int = 1
-    max_wait_ms: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_counts(self, "servers", "max_batch")
-        valid = 0 <= self.max_wait_ms < math.inf
-        check(valid, "max_wait_ms", self.max_wait_ms, "0 or a finite time")
+    servers: Count = 1
+    max_batch: Count = 1
+    max_wait_ms: Annotated[float, Valid(lambda ms: 0 <= ms < math.inf, "0 or a finite time")] = 0.0
 
     def load(self, service: Service, requests_per_second: float) -> float:
         """What arrives over what the servers can answer in full batches; from 1 on too much."""

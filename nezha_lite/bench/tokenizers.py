@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Checked, Count, Valid, check
 from nezha_lite.common.memory import peak_memory
 from nezha_lite.common.results import ResultRow
 from nezha_lite.semantic_ids import SemanticIds
@@ -27,7 +27,7 @@ from nezha_lite.semantic_ids.quantizers import make_quantizer
 
 
 @dataclass(frozen=True)
-class SyntheticVectors:
+class SyntheticVectors(Checked):
     """Vectors with clusters to find: a mixture of Gaussians, made anew from `seed` where needed.
 
     Cluster sizes fall as 1 / rank, as popularity does.
@@ -43,15 +43,11 @@ class SyntheticVectors:
         ValueError: for numbers below 1 or a spread of 0.
     """
 
-    items: int = 1_000_000
-    width: int = 64
-    clusters: int = 1000
-    spread: float = 0.3
+    items: Count = 1_000_000
+    width: Count = 64
+    clusters: Count = 1000
+    spread: Annotated[float, Valid(lambda spread: spread > 0, "positive")] = 0.3
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_counts(self, "items", "width", "clusters")
-        check(self.spread > 0, "spread", self.spread, "positive")
 
     def make(self) -> Tensor:
         """The vectors: float32 (items, width), the same for the same fields."""

@@ -25,7 +25,7 @@ from nezha_lite.bench.workload import (
     random_keys,
     synthetic_ids,
 )
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Checked, Count, CountOrZero, check
 from nezha_lite.common.memory import free_memory, out_of_memory
 from nezha_lite.common.results import ResultRow
 from nezha_lite.decoding import CapturedDecoder, NezhaDecoder
@@ -83,7 +83,7 @@ class BeamStep:
 
 
 @dataclass(frozen=True)
-class VerifierBench:
+class VerifierBench(Checked):
     """What is measured: every structure on the same catalogues and beams.
 
     Attributes:
@@ -104,19 +104,18 @@ class VerifierBench:
     sizes: Sequence[int] = (10_000, 100_000, 1_000_000, 10_000_000)
     radices: Sequence[int] = (512, 512, 512)
     structures: Sequence[str] = STRUCTURES
-    beam: int = 512
-    repeats: int = 30
-    seed: int = 0
+    beam: Count = 512
+    repeats: Count = 30
+    seed: CountOrZero = 0
     decode: bool = True
     compile: bool | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("sizes", "structures"):
             check(bool(getattr(self, name)), name, (), "one or more")
         for size in self.sizes:
             check_fits("size", size, self.radices)
-        check_counts(self, "beam", "repeats")
-        check_counts(self, "seed", low=0)
         for kind in self.structures:
             check(kind in VERIFIER_KINDS, "structure", kind, f"one of {', '.join(VERIFIER_KINDS)}")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
+from typing import Annotated, Any, get_type_hints
 
 
 def check(valid: bool, name: str, value: object, must_be: str) -> None:
@@ -18,12 +22,55 @@ def check(valid: bool, name: str, value: object, must_be: str) -> None:
         raise ValueError(f"{name} is {shown}, but must be {must_be}.")
 
 
+@dataclass(frozen=True)
+class Valid:
+    """What a field's value must be: `Annotated[float, Valid(lambda x: x < 1, "below 1")]`."""
+
+    test: Callable[[Any], bool]
+    must_be: str
+
+
+def _at_least(low: int) -> Valid:
+    def whole(value: Any) -> bool:
+        number = isinstance(value, Integral) and not isinstance(value, bool)
+        return number and bool(value >= low)
+
+    return Valid(whole, f"a whole number of at least {low}")
+
+
+Count = Annotated[int, _at_least(1)]
+CountOrZero = Annotated[int, _at_least(0)]
+BelowOne = Annotated[float, Valid(lambda share: 0 <= share < 1, "in [0, 1)")]
+
+
+class Checked:
+    """Base of a dataclass that checks its fields by the `Valid` in their annotations.
+
+    >>> @dataclass
+    ... class Config(Checked):
+    ...     beam: Count = 10
+    >>> Config(beam=0)
+    Traceback (most recent call last):
+    ValueError: beam is 0, but must be a whole number of at least 1.
+    """
+
+    def __post_init__(self) -> None:
+        config: Any = type(self)
+        for name, valid in _valid_fields(config):
+            check(valid.test(getattr(self, name)), name, getattr(self, name), valid.must_be)
+
+
+@cache
+def _valid_fields(config: Any) -> list[tuple[str, Valid]]:
+    hints = get_type_hints(config, include_extras=True).items()
+    return [(name, valid) for name, hint in hints for valid in getattr(hint, "__metadata__", ())]
+
+
 def check_counts(config: object, *names: str, low: int = 1) -> None:
     """Raise ValueError unless each named attribute is a whole number of at least `low`."""
+    valid = _at_least(low)
     for name in names:
-        value = getattr(config, name)
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        check(whole and value >= low, name, value, f"a whole number of at least {low}")
+        check(valid.test(getattr(config, name)), name, getattr(config, name), valid.must_be)
 
 
 def check_shares(config: object, *names: str) -> None:

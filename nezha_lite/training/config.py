@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import BelowOne, Checked, Count, Valid
 
 # Of a rate or a multiplier: AdamW multiplies three of them, and float32 can hold the product.
-MAX_LEARNING_RATE = 1e9
+MAX_RATE = 1e9
+Rate = Annotated[
+    float, Valid(lambda rate: 0 < rate <= MAX_RATE, f"above 0 and at most {MAX_RATE:g}")
+]
+RateOrZero = Annotated[
+    float, Valid(lambda rate: 0 <= rate <= MAX_RATE, f"at least 0 and at most {MAX_RATE:g}")
+]
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """How to train. The defaults suit a model from scratch; `PAPER_RECIPE` is the authors'.
 
     >>> TrainingConfig(epochs=3).learning_rate
@@ -43,38 +50,22 @@ class TrainingConfig:
         ValueError: for a setting outside its range.
     """
 
-    epochs: int = 20
-    batch_rows: int = 64
-    learning_rate: float = 2e-3
-    embedding_lr: float = 1.0
-    transition_lr: float = 1.0
-    weight_decay: float = 0.05
-    id_weight_decay: float = 0.05
-    warmup: float = 0.05
-    window_stride: int = 10
+    epochs: Count = 20
+    batch_rows: Count = 64
+    learning_rate: Rate = 2e-3
+    embedding_lr: Rate = 1.0
+    transition_lr: Rate = 1.0
+    weight_decay: RateOrZero = 0.05
+    id_weight_decay: RateOrZero = 0.05
+    warmup: BelowOne = 0.05
+    window_stride: Count = 10
     packed: bool = True
     grouped: bool = True
     seed: int = 0
     bf16: bool | None = None
     checkpoints: bool = True
     validate: bool = False
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        check_counts(self, "epochs", "batch_rows", "window_stride")
-        for name in ("learning_rate", "embedding_lr", "transition_lr"):
-            check_rate(name, getattr(self, name))
-        for name in ("weight_decay", "id_weight_decay"):
-            check_rate(name, getattr(self, name), zero=True)
-        check(0 <= self.warmup < 1, "warmup", self.warmup, "in [0, 1)")
-        check(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1")
-
-
-def check_rate(name: str, rate: float, zero: bool = False) -> None:
-    """Raise ValueError unless a rate or a multiplier is above 0 (or is 0) and not too large."""
-    valid = 0 < rate <= MAX_LEARNING_RATE or (zero and rate == 0)  # False for NaN
-    least = "at least 0" if zero else "above 0"
-    check(valid, name, rate, f"{least} and at most {MAX_LEARNING_RATE:g}")
+    patience: Annotated[int | None, Valid(lambda n: n is None or n >= 1, "at least 1")] = None
 
 
 # The authors' released settings, for a pretrained backbone.

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Checked, Count, Valid
 from nezha_lite.datasets import Sequences
 
 
 @dataclass(frozen=True)
-class ItemKnnConfig:
+class ItemKnnConfig(Checked):
     """Settings of `ItemKnn`; the defaults were best on validation users of Beauty and Toys.
 
     Attributes:
@@ -30,15 +30,10 @@ class ItemKnnConfig:
         decay: the n-th last item of a history has the weight decay^(n-1); in (0, 1].
     """
 
-    neighbours: int = 200
-    window: int = 10
-    shrinkage: float = 100.0
-    decay: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_counts(self, "neighbours", "window")
-        check(self.shrinkage >= 0, "shrinkage", self.shrinkage, "0 or more")
-        check(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
+    neighbours: Count = 200
+    window: Count = 10
+    shrinkage: Annotated[float, Valid(lambda value: value >= 0, "0 or more")] = 100.0
+    decay: Annotated[float, Valid(lambda value: 0 < value <= 1, "in (0, 1]")] = 0.5
 
 
 class ItemKnn:

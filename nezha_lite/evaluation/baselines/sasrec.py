@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GPT2Config, GPT2Model, TrainingArguments
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import BelowOne, Checked, Count, check
 from nezha_lite.common.files import damage_named, read_tensors, write_tensors
 from nezha_lite.common.progress import without_progress_bar
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.evaluation.baselines.scorer import evaluate_scorer
 from nezha_lite.evaluation.metrics import ndcg_at
 from nezha_lite.evaluation.run_folders import read_object, write_object
-from nezha_lite.training.config import check_rate
+from nezha_lite.training.config import Rate, RateOrZero
 from nezha_lite.training.trainer import (
     WATCHED,
     ValidatedTrainer,
@@ -40,7 +40,7 @@ RECORD_FILE, WEIGHTS_FILE = "sasrec.json", "sasrec.safetensors"
 
 
 @dataclass(frozen=True)
-class SasRecConfig:
+class SasRecConfig(Checked):
     """Shape and training of the baseline, to be tuned on validation users.
 
     Attributes:
@@ -57,27 +57,23 @@ class SasRecConfig:
         seed: of weights, order and dropout.
     """
 
-    width: int = 64
-    layers: int = 2
-    heads: int = 2
-    dropout: float = 0.3
-    max_items: int = 20
-    epochs: int = 30
-    patience: int = 3
-    batch_users: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.0
-    validation_users: int = 4000
+    width: Count = 64
+    layers: Count = 2
+    heads: Count = 2
+    dropout: BelowOne = 0.3
+    max_items: Count = 20
+    epochs: Count = 30
+    patience: Count = 3
+    batch_users: Count = 128
+    learning_rate: Rate = 2e-3
+    weight_decay: RateOrZero = 0.0
+    validation_users: Count = 4000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_counts(self, "width", "layers", "heads", "max_items", "epochs", "patience")
-        check_counts(self, "batch_users", "validation_users")
+        super().__post_init__()
         whole_heads = self.width % self.heads == 0
         check(whole_heads, "width", self.width, f"a multiple of {self.heads} heads")
-        check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        check_rate("learning_rate", self.learning_rate)
-        check_rate("weight_decay", self.weight_decay, zero=True)
 
 
 class SasRec(nn.Module):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Checked, Count, Valid, check
 from nezha_lite.decoding import Verification
 from nezha_lite.evaluation.baselines import ItemKnnConfig, SasRecConfig
 from nezha_lite.model.config import PRESETS as BACKBONES
@@ -115,7 +115,7 @@ class Identifiers:
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(Checked):
     """All settings that affect a study's figures.
 
     Attributes:
@@ -144,22 +144,21 @@ class StudyConfig:
     sasrec: SasRecConfig = field(default_factory=lambda: SasRecConfig(epochs=14))
     knn: ItemKnnConfig = field(default_factory=ItemKnnConfig)
     variants: tuple[str, ...] = PLAIN
-    list_length: int = 8
+    list_length: Count = 8
     seeds: tuple[int, ...] = (0, 1, 2)
-    beam: int = 20
-    validation_users: int = 1500
-    closer_users: int = 1000
-    exact_users: int = 200
+    beam: Annotated[int, Valid(lambda beam: beam >= 10, "at least 10, which Recall@10 needs")] = 20
+    validation_users: Count = 1500
+    closer_users: Count = 1000
+    exact_users: Count = 200
     beams: tuple[int, ...] = (10, 20, 50, 128)
     removed: tuple[float, ...] = (0.1, 0.2, 0.5)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         different = len(self.seeds) == len(set(self.seeds)) > 0
         check(different, "seeds", list(self.seeds), "one or more different numbers")
         unknown = sorted(set(self.variants) - set(VARIANTS))
         check(not unknown, "variants", unknown, f"names out of {', '.join(VARIANTS)}")
-        check(self.beam >= 10, "beam", self.beam, "at least 10, which Recall@10 needs")
-        check_counts(self, "validation_users", "closer_users", "exact_users", "list_length")
         # Otherwise these would fail after hours of training.
         check(self.preset in BACKBONES, "preset", self.preset, f"one of {sorted(BACKBONES)}")
         check(min(self.beams, default=1) >= 1, "beams", list(self.beams), "numbers of at least 1")

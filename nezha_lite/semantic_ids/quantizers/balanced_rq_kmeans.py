@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nezha_lite.common.checks import check_counts
+from nezha_lite.common.checks import Count
 from nezha_lite.semantic_ids.quantizers.base import (
     QuantizerConfig,
     by_level,
@@ -44,12 +44,8 @@ class BalancedRQKMeansConfig(QuantizerConfig):
         ValueError: naming the field that is out of range.
     """
 
-    rounds: int = 6
-    sample: int = 30_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_counts(self, "rounds", "sample")
+    rounds: Count = 6
+    sample: Count = 30_000
 
 
 class BalancedRQKMeans(ResidualQuantizer):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Checked, Count, CountOrZero, check
 from nezha_lite.common.files import damage_named, parse_json, read_tensors, write_tensors
 from nezha_lite.semantic_ids.files import without_lists
 
@@ -26,7 +26,7 @@ _MAX_LEVELS = 64  # checked before `radices` is built: a damaged file may ask fo
 
 
 @dataclass(frozen=True)
-class QuantizerConfig:
+class QuantizerConfig(Checked):
     """The settings that all quantizers have.
 
     Attributes:
@@ -39,13 +39,12 @@ class QuantizerConfig:
         ValueError: naming the field that is out of range.
     """
 
-    levels: int = 3
+    levels: Count = 3
     codes: int | tuple[int, ...] = 64
-    seed: int = 0
+    seed: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        check_counts(self, "levels")
-        check_counts(self, "seed", low=0)
+        super().__post_init__()
         check(self.levels <= _MAX_LEVELS, "levels", self.levels, f"at most {_MAX_LEVELS}")
         check(self.seed < 2**32, "seed", self.seed, "below 2**32")
         shape = f"one number, or one per level ({self.levels})"

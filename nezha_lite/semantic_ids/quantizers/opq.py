@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from nezha_lite.common.checks import check_counts
+from nezha_lite.common.checks import Count
 from nezha_lite.semantic_ids.quantizers.base import (
     CodebookQuantizer,
     QuantizerConfig,
@@ -42,13 +42,9 @@ class OPQConfig(QuantizerConfig):
         ValueError: naming the field that is out of range.
     """
 
-    rounds: int = 20
-    iterations: int = 100
-    sample: int = 100_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_counts(self, "rounds", "iterations", "sample")
+    rounds: Count = 20
+    iterations: Count = 100
+    sample: Count = 100_000
 
 
 class OPQ(CodebookQuantizer):

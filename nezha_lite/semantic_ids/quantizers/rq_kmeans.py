@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from nezha_lite.common.checks import check_counts
+from nezha_lite.common.checks import Count
 from nezha_lite.semantic_ids.quantizers.base import QuantizerConfig, by_level, check_rows
 from nezha_lite.semantic_ids.quantizers.numerics import cluster
 from nezha_lite.semantic_ids.quantizers.residual import ResidualQuantizer, nearest_codes
@@ -30,13 +30,9 @@ class RQKMeansConfig(QuantizerConfig):
         ValueError: naming the field that is out of range.
     """
 
-    iterations: int = 100
-    restarts: int = 2
-    minibatch_above: int = 100_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_counts(self, "iterations", "restarts", "minibatch_above")
+    iterations: Count = 100
+    restarts: Count = 2
+    minibatch_above: Count = 100_000
 
 
 class RQKMeans(ResidualQuantizer):

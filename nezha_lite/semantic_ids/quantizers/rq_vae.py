@@ -6,12 +6,12 @@ the codebooks, a commitment loss keeps latents near their codes, and unused code
 onto the data again.
 """
 
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from math import inf, isfinite
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from tqdm import tqdm
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Count, CountOrZero, Valid
 from nezha_lite.semantic_ids.quantizers.base import (
     QuantizerConfig,
     check_rows,
@@ -28,6 +28,11 @@ from nezha_lite.semantic_ids.quantizers.base import (
 )
 from nezha_lite.semantic_ids.quantizers.residual import ResidualQuantizer, nearest_codes
 from nezha_lite.semantic_ids.quantizers.rq_kmeans import RQKMeans, RQKMeansConfig
+
+_WIDTHS = Valid(
+    lambda widths: all(type(width) is int and width >= 1 for width in widths),
+    "whole numbers of at least 1",
+)
 
 
 @dataclass(frozen=True)
@@ -46,22 +51,13 @@ class RQVAEConfig(QuantizerConfig):
         ValueError: naming the field that is out of range.
     """
 
-    hidden: tuple[int, ...] = (128,)
-    latent: int = 32
-    epochs: int = 200
-    batch_size: int = 256
-    lr: float = 1e-3
-    beta: float = 0.25
-    revive_every: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_counts(self, "latent", "epochs", "batch_size")
-        check_counts(self, "revive_every", low=0)
-        whole = all(type(width) is int and width >= 1 for width in self.hidden)
-        check(whole, "hidden", self.hidden, "whole numbers of at least 1")
-        check(0 < self.lr < math.inf, "lr", self.lr, "a finite number above 0")
-        check(0 <= self.beta < math.inf, "beta", self.beta, "a finite number of at least 0")
+    hidden: Annotated[tuple[int, ...], _WIDTHS] = (128,)
+    latent: Count = 32
+    epochs: Count = 200
+    batch_size: Count = 256
+    lr: Annotated[float, Valid(lambda lr: 0 < lr < inf, "a finite number above 0")] = 1e-3
+    beta: Annotated[float, Valid(lambda b: 0 <= b < inf, "a finite number of at least 0")] = 0.25
+    revive_every: CountOrZero = 10
 
 
 class RQVAE(ResidualQuantizer):
@@ -97,7 +93,7 @@ class RQVAE(ResidualQuantizer):
             bar = tqdm(range(1, config.epochs + 1), "RQ-VAE", unit="epoch", disable=not progress)
             for epoch in bar:
                 total = network.train_epoch(vectors, optimizer, generator)
-                if not math.isfinite(total):
+                if not isfinite(total):
                     raise FloatingPointError(
                         f"RQ-VAE diverged in epoch {epoch} (loss {total}): "
                         f"use a learning rate below lr={config.lr}"

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import Checked, Count, CountOrZero, check
 from nezha_lite.common.files import damage_named, parse_json, read_tensors, write_tensors
 from nezha_lite.datasets import InteractionDataset, ItemText
 from nezha_lite.semantic_ids.files import without_lists
@@ -26,7 +26,7 @@ _FILE = "vectors.safetensors"
 
 
 @dataclass(frozen=True)
-class VectorConfig:
+class VectorConfig(Checked):
     """The sources of item vectors and their settings.
 
     Attributes:
@@ -44,11 +44,11 @@ class VectorConfig:
     """
 
     sources: tuple[Source, ...] = ("tfidf",)
-    dim: int = 64
+    dim: Count = 64
     weights: tuple[float, ...] | None = None
     encoder: str | None = None
-    max_length: int = 64
-    seed: int = 0
+    max_length: Count = 64
+    seed: CountOrZero = 0
     cache: str | None = None
 
     def __post_init__(self) -> None:
@@ -59,8 +59,7 @@ class VectorConfig:
         )
         distinct = {*self.sources} & {*names}
         check(len(distinct) == len(self.sources), "sources", self.sources, valid)
-        check_counts(self, "dim", "max_length")
-        check_counts(self, "seed", low=0)
+        super().__post_init__()
         positive = all(isinstance(w, int | float) and w > 0 for w in self._ratios)
         valid = f"one positive number for each of {self.sources}"
         fits = positive and len(self._ratios) == len(self.sources)
