@@ -15,7 +15,6 @@ import html
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 from unicodedata import category
 
@@ -80,36 +79,20 @@ def best_terms(texts: Sequence[str]) -> tuple[Terms, str]:
     )
 
 
-@dataclass(frozen=True)
-class TextReport:
-    """How many items of a catalogue have which defect in their text.
+class TextReport(dict[str, int]):
+    """How many items of a catalogue have which defect in their text, by the defect's name.
 
-    Attributes:
-        items: N, the size of the catalogue.
-        missing_titles, missing_brands, missing_categories: the field is empty.
-        placeholder_titles, placeholder_brands: it holds only what an export writes for an unknown
-            value, such as "title_495" or "Unknown"; left out of the sentence.
-        titles_with_entities: titles in which HTML entities were resolved,
-        titles_escaped_twice: and those of them that needed it twice ("&amp;#39;").
-        duplicate_sentences: items whose sentence an earlier item has, so that their text vectors
-            are equal.
-        without_words: items whose sentence holds no word: their text vector is zero.
+    `items` is the size of the catalogue. A title, a brand or the categories are missing where the
+    field is empty; a placeholder is what an export writes for an unknown value, such as "title_495"
+    or "Unknown", and is left out of the sentence. Titles with entities are those in which HTML
+    entities were resolved; those escaped twice needed it twice ("&amp;#39;"). A duplicate sentence
+    is one that an earlier item has, so that their text vectors are equal. Items without words have
+    a text vector of zero.
     """
-
-    items: int
-    missing_titles: int
-    placeholder_titles: int
-    missing_brands: int
-    placeholder_brands: int
-    missing_categories: int
-    titles_with_entities: int
-    titles_escaped_twice: int
-    duplicate_sentences: int
-    without_words: int
 
     def __str__(self) -> str:
         """One line of all counts above zero."""
-        (_, items), *counts = asdict(self).items()
+        (_, items), *counts = self.items()
         parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts if count]
         return f"{items:,} items: {', '.join(parts) or 'nothing missing, nothing repeated'}"
 
