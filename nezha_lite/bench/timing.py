@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from nezha_lite.common.checks import check
+from nezha_lite.common.memory import without_garbage_collection
 
 MIN_CALLS = 3
 
@@ -65,9 +65,7 @@ def time_calls(
     for index in range(warmup):
         call(index)
     times: list[float] = []
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with without_garbage_collection():
         while len(times) < repeats:
             synchronise(device)
             start = time.perf_counter()
@@ -76,9 +74,6 @@ def time_calls(
             times.append(1e3 * (time.perf_counter() - start))
             if seconds is not None and len(times) >= least and sum(times) >= 1e3 * seconds:
                 break
-    finally:
-        if collecting:
-            gc.enable()
     return times
 
 
