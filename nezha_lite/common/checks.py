@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from inspect import get_annotations
+from math import inf
 from numbers import Integral, Real
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 
 def check(valid: bool, name: str, value: object, must_be: str) -> None:
@@ -30,17 +32,24 @@ class Valid:
     must_be: str
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _at_least(low: int) -> Valid:
     def whole(value: Any) -> bool:
-        number = isinstance(value, Integral) and not isinstance(value, bool)
-        return number and bool(value >= low)
+        integral = isinstance(value, Integral) and _number(value)
+        return integral and bool(value >= low)
 
     return Valid(whole, f"a whole number of at least {low}")
 
 
 Count = Annotated[int, _at_least(1)]
 CountOrZero = Annotated[int, _at_least(0)]
-BelowOne = Annotated[float, Valid(lambda share: 0 <= share < 1, "in [0, 1)")]
+BelowOne = Annotated[float, Valid(lambda share: _number(share) and 0 <= share < 1, "in [0, 1)")]
+Share = Annotated[float, Valid(lambda share: _number(share) and 0 <= share <= 1, "in [0, 1]")]
+Weight = Annotated[float, Valid(lambda x: _number(x) and 0 <= x < inf, "in [0, inf)")]
+Flag = Annotated[bool, Valid(lambda value: isinstance(value, bool), "True or False")]
 
 
 class Checked:
@@ -62,7 +71,9 @@ class Checked:
 
 @cache
 def _valid_fields(config: Any) -> list[tuple[str, Valid]]:
-    hints = get_type_hints(config, include_extras=True).items()
+    # A foreign base, such as transformers', may have annotations that cannot be evaluated.
+    own = [base for base in config.__mro__ if issubclass(base, Checked)]
+    hints = [item for base in own for item in get_annotations(base, eval_str=True).items()]
     return [(name, valid) for name, hint in hints for valid in getattr(hint, "__metadata__", ())]
 
 
@@ -77,5 +88,4 @@ def check_shares(config: object, *names: str) -> None:
     """Raise ValueError unless each named attribute is a number from 0 to 1."""
     for name in names:
         value = getattr(config, name)
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        check(number and 0 <= value <= 1, name, value, "between 0 and 1")
+        check(_number(value) and 0 <= value <= 1, name, value, "between 0 and 1")

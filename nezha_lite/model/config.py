@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from nezha_lite.common.checks import check, check_counts
+from nezha_lite.common.checks import (
+    BelowOne,
+    Checked,
+    Count,
+    CountOrZero,
+    Flag,
+    Share,
+    Weight,
+    check,
+)
 from nezha_lite.model.prompts import Vocabulary
 
 _SIZES = (
@@ -30,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class NezhaConfig(PreTrainedConfig):
+class NezhaConfig(Checked, PreTrainedConfig):
     """All settings that decide the shapes of the weights and the loss.
 
     >>> NezhaConfig(radices=[3, 4, 2], max_items=5).vocabulary.size
@@ -75,42 +83,28 @@ class NezhaConfig(PreTrainedConfig):
 
     backbone: dict[str, Any] | None = None
     radices: Sequence[int] = ()
-    token_offset: int = 0
-    max_items: int = 20
+    token_offset: CountOrZero = 0
+    max_items: Count = 20
     transition: str = "rnn"
-    dropout: float = 0.0
-    placeholders: bool = True
-    draft_weight: float = 1.0
-    next_code_weight: float = 1.0
-    label_smoothing: float = 0.0
-    item_memory: bool = False
-    memory_dropout: float = 0.0
-    candidate_embeddings: int = 0
-    list_weight: float = 0.6
+    dropout: BelowOne = 0.0
+    placeholders: Flag = True
+    draft_weight: Weight = 1.0
+    next_code_weight: Weight = 1.0
+    label_smoothing: BelowOne = 0.0
+    item_memory: Flag = False
+    memory_dropout: BelowOne = 0.0
+    candidate_embeddings: CountOrZero = 0
+    list_weight: Share = 0.6
     n_prefixes: Sequence[int] = ()
     most_children: Sequence[int] = ()
-    max_rows: int = 1 << 24
+    max_rows: Count = 1 << 24
     tie_word_embeddings: bool = False  # the backbone ties its own
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in ("radices", "n_prefixes", "most_children"):
             setattr(self, name, list(getattr(self, name)))
         self.candidate_embeddings = int(self.candidate_embeddings)
-        self._check_ranges()
-        super().__post_init__(**kwargs)
-
-    def _check_ranges(self) -> None:
-        check_counts(self, "max_items", "max_rows")
-        check_counts(self, "token_offset", "candidate_embeddings", low=0)
-        limits = {"draft_weight": inf, "next_code_weight": inf, "dropout": 1, "label_smoothing": 1}
-        limits |= {"memory_dropout": 1, "list_weight": 1 + 1e-9}
-        for name, limit in limits.items():
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            check(number and 0 <= value < limit, name, value, f"in [0, {limit})")
-        for name in ("placeholders", "item_memory"):
-            value = getattr(self, name)
-            check(isinstance(value, bool), name, value, "True or False")
+        Checked.__post_init__(self)
         levels, most = self.candidate_embeddings, max(0, len(self.radices) - 1)
         check(levels <= most or not self.radices, "candidate_embeddings", levels, f"at most {most}")
         for level, radix in enumerate(self.radices):
@@ -118,6 +112,7 @@ class NezhaConfig(PreTrainedConfig):
             check(whole, f"radices[{level}]", radix, "a whole number of at least 1")
         if self.draft_weight == self.next_code_weight == 0:
             raise ValueError("draft_weight and next_code_weight are both 0: nothing is trained.")
+        PreTrainedConfig.__post_init__(self, **kwargs)
 
     @classmethod
     def for_backbone(cls, backbone: PreTrainedConfig, **settings: Any) -> NezhaConfig:
