@@ -73,8 +73,8 @@ def tokenizers_figure(tokenizers: Mapping[str, IdQuality]) -> Figure:
     )
     caption = (
         f"Fewest collisions: {fewest}, {_percent(tokenizers[fewest].collision_rate)} of the items. "
-        f"Least even level: level {weakest[1].level} of {weakest[0]}, at "
-        f"{_percent(weakest[1].attained)} of what its items would allow."
+        f"Codes are used least evenly at level {weakest[1].level} of {weakest[0]}: "
+        f"{_percent(weakest[1].attained)} of the effective codes that its items allow."
     ) + _left_out(depth)
     x_title = "effective codes (% of attainable)"
     figure = _dots(shares, x_title, "Tokenizers compared", caption, tokenizers)
