@@ -38,13 +38,11 @@ class Box(NamedTuple):
     half: float = 0.3
 
 
-def _diagram(
-    boxes: Sequence[Box],
-    arrows: Sequence[tuple[draw.Segment, str]],
-    title: str,
-    caption: str,
-    height: int,
-) -> Figure:
+Boxes = Sequence[Box]
+Arrows = Sequence[tuple[draw.Segment, str]]
+
+
+def _diagram(boxes: Boxes, arrows: Arrows, title: str, caption: str, height: int) -> Figure:
     """Boxes, and arrows in their colours with a dot at the end, without axes."""
     traces = []
     for colour in dict.fromkeys(colour for _, colour in arrows):

@@ -16,8 +16,8 @@ from nezha_lite.plots.method_figures import (
 from nezha_lite.plots.static_svg import plain
 from tests.plots.test_static_layout import assert_readable
 
-DRAFTS = [[(1,), (2,), (3,)], [(1, 2), (1, 3), (2, 2), (3, 1)]]
-BEAMS = [[(2,), (1,)], [(2, 9), (1, 2)]]
+DRAFTS: list[list[tuple[int, ...]]] = [[(1,), (2,), (3,)], [(1, 2), (1, 3), (2, 2), (3, 1)]]
+BEAMS: list[list[tuple[int, ...]]] = [[(2,), (1,)], [(2, 9), (1, 2)]]
 BEFORE = [(4, 7), (4, 7)]
 
 

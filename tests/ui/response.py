@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LESSONS = (
     "00_tour.ipynb",
     "01_semantic_ids.ipynb",
+    "01b_tokenizer_contest.ipynb",
     "03_draft_head.ipynb",
     "04_hash_set_verifier.ipynb",
     "05_nezha_decoding.ipynb",

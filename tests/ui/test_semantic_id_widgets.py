@@ -1,6 +1,6 @@
-"""The widgets of the lesson on semantic IDs, driven with the keyboard in JupyterLab.
+"""The widgets of the lessons on semantic IDs, driven with the keyboard in JupyterLab.
 
-First on a throwaway notebook whose item titles are hostile, then in the lesson itself.
+First on a throwaway notebook whose item titles are hostile, then in the lessons themselves.
 """
 
 import re
@@ -39,7 +39,6 @@ CALLS = {
     "explorer.ipynb": "CodebookExplorer(dataset, ids, vectors)",
     "simulator.ipynb": "CollisionSimulator(vectors.repeat(3, 1), codes=16)",
 }
-LESSON = "01_semantic_ids.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +142,13 @@ def test_simulator_on_a_small_catalogue(toy: Callable[[str], Notebook]) -> None:
     drive_simulator(notebook, "toy-simulator")
 
 
-def test_the_lesson(open_notebook: Callable[[str], Notebook]) -> None:
-    notebook = open_notebook(LESSON)
+def test_the_explorer_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> None:
+    notebook = open_notebook("01_semantic_ids.ipynb")
     notebook.run_all()
     drive_explorer(notebook, "lesson-01-explorer")
-    drive_simulator(notebook, "lesson-01-simulator")
+
+
+def test_the_simulator_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> None:
+    notebook = open_notebook("01b_tokenizer_contest.ipynb")
+    notebook.run_all()
+    drive_simulator(notebook, "lesson-01b-simulator")
