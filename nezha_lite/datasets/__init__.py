@@ -20,7 +20,7 @@ from nezha_lite.datasets.json_folder import load_folder, part_file, write_folder
 from nezha_lite.datasets.own_tables import OwnTables, check_tables
 from nezha_lite.datasets.sequences import Sequences
 from nezha_lite.datasets.table_layout import TableLayout
-from nezha_lite.datasets.table_problems import Problem, TableReport
+from nezha_lite.datasets.table_report import Problem, TableReport
 from nezha_lite.datasets.time_split import TimeSplit
 
 __all__ = [

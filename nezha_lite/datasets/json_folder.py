@@ -23,7 +23,7 @@ from nezha_lite.common.memory import without_garbage_collection
 from nezha_lite.datasets.dataset import InteractionDataset
 from nezha_lite.datasets.id_tokens import IdParser
 from nezha_lite.datasets.item_text import ItemText
-from nezha_lite.datasets.names import in_order
+from nezha_lite.datasets.own_tables import in_order
 from nezha_lite.datasets.sequences import Sequences, offsets_of
 
 Parsed = TypeVar("Parsed")

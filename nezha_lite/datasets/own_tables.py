@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,12 @@ import numpy as np
 import polars as pl
 
 from nezha_lite.datasets.item_text import ItemText
-from nezha_lite.datasets.names import in_order
 from nezha_lite.datasets.sequences import Sequences, offsets_of
 from nezha_lite.datasets.table_json import listed_in, tokens, words
 from nezha_lite.datasets.table_layout import TEXTS, TableLayout
-from nezha_lite.datasets.table_problems import TableReport, counted, listed
+from nezha_lite.datasets.table_report import Table, TableReport, counted, listed
 from nezha_lite.datasets.table_times import read_times
-from nezha_lite.datasets.tables import Table, read_frame, read_table
+from nezha_lite.datasets.tables import read_frame, read_table
 
 LONG_HISTORY = 10_000
 _EMPTY = "is empty: name one, delete the row, or leave such rows out by --drop-bad-rows"
@@ -33,11 +33,18 @@ _NO_TEXT = "is not in the item table: it is read without a text"
 _UNUSED = "is in no interaction: it can be recommended, but no user is known to have taken it"
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in numeric order if all are decimal integers, else in alphabetical order."""
+    names = sorted(names)
+    numbered = all(name.isdecimal() and name.isascii() and len(name) <= 4000 for name in names)
+    return sorted(names, key=int) if numbered else names
+
+
 def read_items(path: str | Path, layout: TableLayout | None = None) -> dict[str, ItemText]:
     """The items of an item table alone; ValueError for its first error, see `read_tables`."""
     table = read_table(Path(path), (layout or TableLayout()).of(items=True))
     texts = _checked_texts(table)
-    TableReport(tuple(table.findings.in_order()), 0, len(texts), 0).check()
+    TableReport.of([table]).check()
     return texts
 
 
@@ -52,26 +59,6 @@ def check_tables(
     return OwnTables.of_files(interactions, items, layout).report
 
 
-def _polars(frame: Any) -> pl.DataFrame:
-    """Any eager frame as one of polars; no library is needed but the frame's own."""
-    frame = nw.from_native(frame, eager_only=True)
-    if frame.implementation.is_polars():
-        return frame.to_native()
-    columns = {}
-    for column in frame.iter_columns():
-        if column.dtype in (nw.Datetime, nw.Date):
-            moments = column.cast(nw.Datetime("ns", getattr(column.dtype, "time_zone", None)))
-            series = pl.Series(moments.dt.timestamp("ns").to_list(), dtype=pl.Int64)
-            columns[str(column.name)] = series.cast(pl.Datetime("ns"))
-        else:
-            values = (v.tolist() if isinstance(v, np.ndarray) else v for v in column.to_list())
-            pairs = zip(values, column.is_null(), strict=True)
-            columns[str(column.name)] = pl.Series(
-                [None if no else v for v, no in pairs], strict=False
-            )
-    return pl.DataFrame(columns)
-
-
 class OwnTables:
     """The tables as they were read and checked; `fields` are those of their data set.
 
@@ -81,27 +68,23 @@ class OwnTables:
 
     def __init__(self, interactions: Table, items: Table | None = None) -> None:
         self._table = table = interactions
-        rows, self._timed = _checked(table), "time" in table.columns
-        self._texts = None if items is None else _checked_texts(items)
-        names, texts = rows["item"].unique(), self._texts or {}
-        self._users = pl.Series(in_order(rows["user"].unique()), dtype=pl.String)
-        self._items = pl.Series(in_order({*names, *texts}), dtype=pl.String)
-        users, catalogue = _code("user", self._users), _code("item", self._items)
-        self._rows = rows.select("line", "time", user=users, item=catalogue)
-        repeated = self._left_out() if rows.height else self._rows
+        rows, texts = _checked(table), _checked_texts(items) if items else {}
+        self._texts = texts if items else None
+        named = {"user": {*rows["user"].unique()}, "item": {*rows["item"].unique(), *texts}}
+        self._names = {role: pl.Series(in_order(named[role]), dtype=pl.String) for role in named}
+        codes = {
+            role: pl.col(role).cast(pl.Enum(names)).to_physical().cast(pl.Int64)
+            for role, names in self._names.items()
+        }
+        rows, repeated = self._left_out(rows.with_columns(**codes))
+        self._rows = rows.sort("user", "time", maintain_order=True)
         tables = [table, items] if items else [table]
-        if items and not any(each.findings.has_errors for each in tables):
-            self._match(items, names)
-        self._sorted = self._rows.sort("user", "time", maintain_order=True)
-        if not table.findings.has_errors:
+        if items and not any(each.has_errors for each in tables):
+            self._match(items)
+        if not table.has_errors:
             self._remark(repeated)
-        self.report = TableReport(
-            tuple(problem for each in tables for problem in each.findings.in_order()),
-            len(self._users),
-            len(self._items),
-            self._rows.height,
-            tuple(each.reading for each in tables if each.reading),
-        )
+        counts = (len(self._names["user"]), len(self._names["item"]), rows.height)
+        self.report = TableReport.of(tables, *counts)
 
     @classmethod
     def of_files(
@@ -123,105 +106,118 @@ class OwnTables:
     def fields(self) -> dict[str, Any]:
         """Of the `InteractionDataset` in these tables; ValueError for the first error in them."""
         self.report.check()
-        texts, no_text, rows = self._texts, ItemText(""), self._sorted
-        lengths = np.bincount(rows["user"].to_numpy(), minlength=len(self._users))
-        offsets = offsets_of(lengths)
+        users, items = map(tuple, self._names.values())
+        offsets = offsets_of(np.bincount(self._rows["user"].to_numpy(), minlength=len(users)))
+        items_in_time, times = (Sequences(offsets, self._rows[role]) for role in ("item", "time"))
+        texts = self._texts
         return {
-            "items": tuple(self._items),
-            "users": tuple(self._users),
-            "sequences": Sequences(offsets, rows["item"].to_numpy()),
-            "texts": None
-            if texts is None
-            else tuple(texts.get(item, no_text) for item in self._items),
-            "times": Sequences(offsets, rows["time"].to_numpy()) if self._timed else None,
+            "items": items,
+            "users": users,
+            "sequences": items_in_time,
+            "texts": None if texts is None else tuple(texts.get(i, ItemText("")) for i in items),
+            "times": times if "time" in self._table.columns else None,
         }
 
-    def _left_out(self) -> pl.DataFrame:
-        """Drop what the layout says to drop; the rows that repeat another one."""
-        layout, rows = self._table.layout.both, self._rows
-        first = rows.select(pl.struct("user", "item", "time").is_first_distinct()).to_series()
+    def _left_out(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Without what the layout says to drop; and the rows that repeat another one."""
+        layout, before = self._table.layout.both, rows
+        first = pl.struct("user", "item", "time").is_first_distinct()
         again = rows.filter(~first)
         if layout.drop_repeats:
-            rows = rows.filter(first)
             self._count(again.height, "repeated row", "--drop-repeats")
-            again = again.clear()
+            rows, again = rows.filter(first), again.clear()
         if (least := layout.min_interactions) > 1:
             height, option = None, f"--min-interactions {least}"
             while rows.height != height:
                 height = rows.height
-                for role in ("user", "item"):
+                for role in self._names:
                     rows = rows.filter(pl.len().over(role) >= least)
-            for role in ("user", "item"):
+            for role, names in self._names.items():
                 kept = rows[role].unique().sort()
-                self._count(self._rows[role].n_unique() - len(kept), role, option)
+                self._count(before[role].n_unique() - len(kept), role, option)
                 rows = rows.with_columns(kept.search_sorted(rows[role]).cast(pl.Int64).alias(role))
-                setattr(self, f"_{role}s", getattr(self, f"_{role}s")[kept])
-            if not rows.height and not self._table.findings.has_errors:
-                self._table.findings.error(f"nothing is left by {option}: say a smaller number")
-        self._rows = rows
-        return again
+                self._names[role] = names[kept]
+            if not rows.height and not self._table.has_errors:
+                self._table.error(f"nothing is left by {option}: say a smaller number")
+        return rows, again
 
     def _count(self, number: int, noun: str, option: str) -> None:
         if number:
-            what = f"{option} leaves out {counted(number, noun)}"
-            self._table.findings.error(what, is_error=False)
+            self._table.error(f"{option} leaves out {counted(number, noun)}", is_error=False)
 
-    def _match(self, items: Table, names: pl.Series) -> None:
+    def _first(self, rows: pl.DataFrame, role: str) -> pl.DataFrame:
+        """Each different name in a column, as value, its first line, and its number of rows."""
+        rows = rows.group_by(role).agg(pl.col("line").min(), pl.len())
+        return rows.with_columns(value=self._names[role][rows[role]])
+
+    def _match(self, items: Table) -> None:
         """Note the items that one table lacks; an error if that is all of them."""
-        table, theirs = self._table, items.frame["item"]
-        if names.is_in(theirs.implode()).any():
-            firsts = self._rows.group_by("item").agg(pl.col("line").min())
-            firsts = firsts.select("line", value=self._items[firsts["item"]])
-            lacking = firsts.filter(~pl.col("value").is_in(theirs.implode()))
-            table.findings.remark(lacking, _NO_TEXT, table.columns.get("item"))
-            unused = items.frame.select("line", value="item").unique("value", keep="first")
-            if table.layout.both.min_interactions == 1:
-                unused = unused.filter(~pl.col("value").is_in(names.implode()))
-                items.findings.remark(unused, _UNUSED, items.columns["item"])
-        elif len(theirs):
-            ours, others = (listed(some[:3].to_list()) for some in (names.sort(), theirs))
+        ours = self._first(self._rows, "item").sort("item")
+        theirs = items.frame.select("line", value="item")
+        lacking = ours.join(theirs, on="value", how="anti")
+        if lacking.height < ours.height:
+            self._table.rows(lacking, _NO_TEXT, "item", is_error=False)
+            if self._table.layout.both.min_interactions == 1:
+                unused = theirs.unique("value", keep="first").join(ours, on="value", how="anti")
+                items.rows(unused, _UNUSED, "item", is_error=False)
+        elif theirs.height:
+            here, there = (listed(some["value"][:3].to_list()) for some in (ours, theirs))
             what = (
-                f"no item is in the item table {items.findings.file}: here are {ours}, there "
-                f"{others}; name the right columns by --item and --items-item"
+                f"no item is in the item table {items.file}: here are {here}, there {there}; name "
+                "the right columns by --item and --items-item"
             )
-            table.findings.error(what, column=table.columns.get("item"))
+            self._table.error(what, column=self._table.columns.get("item"))
 
     def _remark(self, repeated: pl.DataFrame) -> None:
         """Short and long histories, repeated rows, and times that do not order what they should."""
-        rows, findings, columns = self._sorted, self._table.findings, self._table.columns
-        per_user = rows.group_by("user").agg(pl.col("line").min(), pl.len())
-        per_user = per_user.with_columns(value=self._users[per_user["user"]])
-        findings.remark(per_user.filter(pl.col("len") < 4), _SHORT, columns["user"])
-        findings.remark(per_user.filter(pl.col("len") >= LONG_HISTORY), _LONG, columns["user"])
-        if self._timed:
-            again = repeated.select("line", value=self._items[repeated["item"]])
-            findings.remark(again, _AGAIN, columns["item"])
+        rows, table, timed = self._rows, self._table, "time" in self._table.columns
+        users, length = self._first(rows, "user"), pl.col("len")
+        table.rows(users.filter(length < 4), _SHORT, "user", is_error=False)
+        table.rows(users.filter(length >= LONG_HISTORY), _LONG, "user", is_error=False)
+        if timed:
+            again = repeated.select("line", value=self._names["item"][repeated["item"]])
+            table.rows(again, _AGAIN, "item", is_error=False)
         item, earlier = pl.col("item"), pl.col("item").shift()
         same = pl.all_horizontal(pl.col(role) == pl.col(role).shift() for role in ("user", "time"))
-        rows = rows.with_columns(
-            differ=(same & (item != earlier)).fill_null(False), up=item > earlier
-        )
-        pairs = int(rows["differ"].sum())
-        if self._timed and rows.height > 1 and rows["time"].n_unique() == 1:
+        differ = (same & (item != earlier)).fill_null(False)
+        rows = rows.with_columns(differ=differ, rises=differ & (item > earlier))
+        pairs, rising = (int(rows[name].sum()) for name in ("differ", "rises"))
+        if timed and rows.height > 1 and rows["time"].n_unique() == 1:
             value = pl.col("time").cast(pl.String)
-            first = self._table.frame.select("line", value=value).head(1)
-            findings.remark(first, _ALL_EQUAL, columns["time"])
-        elif self._timed and pairs:
+            first = table.frame.select("line", value=value).head(1)
+            table.rows(first, _ALL_EQUAL, "time", is_error=False)
+        elif timed and pairs:
             tied = rows.filter(pl.col("differ") | pl.col("differ").shift(-1))
             what = (
                 "has interactions of equal time: they are kept in the order of the file, so that "
                 f"the order of {tied.height / rows.height:.1%} of all rows is unknown"
             )
-            users = per_user.filter(pl.col("user").is_in(tied["user"].implode()))
-            findings.remark(users, what, columns["user"])
-        rising = rows.filter("differ", "up").height
+            table.rows(users.join(tied, on="user", how="semi"), what, "user", is_error=False)
         if pairs >= 20 and rising > 0.95 * pairs:
             what = (
                 f"it seems sorted by item: of {pairs:,} neighbours in a history that only the "
                 f"order of the file puts in order, {rising:,} have the larger item last, which "
                 "says nothing of time: give finer times, or the rows in their true order"
             )
-            findings.error(what, is_error=False)
+            table.error(what, is_error=False)
+
+
+def _polars(frame: Any) -> pl.DataFrame:
+    """Any eager frame as one of polars; no library is needed but the frame's own."""
+    frame = nw.from_native(frame, eager_only=True)
+    if frame.implementation.is_polars():
+        return frame.to_native()
+    return pl.DataFrame({str(column.name): _series(column) for column in frame.iter_columns()})
+
+
+def _series(column: Any) -> pl.Series:
+    if column.dtype in (nw.Datetime, nw.Date):
+        moments = column.cast(nw.Datetime("ns", getattr(column.dtype, "time_zone", None)))
+        values = moments.dt.timestamp("ns").to_list()
+        return pl.Series(values, dtype=pl.Int64).cast(pl.Datetime("ns"))
+    cells = (cell.tolist() if isinstance(cell, np.ndarray) else cell for cell in column.to_list())
+    pairs = zip(cells, column.is_null(), strict=True)
+    return pl.Series([None if missing else cell for cell, missing in pairs], strict=False)
 
 
 def _checked(table: Table) -> pl.DataFrame:
@@ -231,28 +227,27 @@ def _checked(table: Table) -> pl.DataFrame:
         return pl.DataFrame(schema=schema)
     frame = _in_rows(table) if "history" in table.columns else table.frame
     frame = frame.with_columns(_names(table, frame, role) for role in ("user", "item"))
-    good = pl.all_horizontal(pl.col("user", "item") != "")
-    if "time" not in table.columns:
-        return frame.filter(good).select("line", "user", "item", time=pl.lit(0, pl.Int64))
-    times = read_times(frame["time"], table.layout.both.time_format)
-    frame = frame.with_columns(times)
-    right = frame.filter(pl.col("what").is_null())[:1]
-    for line, form, ns in right.select("line", "form", "ns").iter_rows():
-        has = f"is {{}}, {table.findings.unit} {line} has {form}"
+    if "time" in table.columns:
+        frame = frame.with_columns(time=_times(table))
+    else:
+        frame = frame.with_columns(time=pl.lit(0, pl.Int64))
+    return frame.filter(pl.col("user", "item") != "", pl.col("time").is_not_null()).select(*schema)
+
+
+def _times(table: Table) -> pl.Series:
+    """Of each row in nanoseconds, or null; what is no time, or of another format, is noted."""
+    times = read_times(table.frame["time"], table.layout.both.time_format)
+    times = times.with_columns(table.frame["line"])
+    for line, form, ns in times.filter(pl.col("what").is_null())["line", "form", "ns"][:1].rows():
+        has = f"is {{}}, {table.unit} {line} has {form}"
         other = pl.format(f"{has}: write all times of the column in one format", "form")
         other = pl.when(pl.col("form") != form).then(other)
-        frame = frame.with_columns(what=pl.coalesce("what", other))
+        times = times.with_columns(what=pl.coalesce("what", other))
         moment = str(np.datetime64(ns, "ns")).rstrip("0").rstrip(".")
         table.reading += f" Times are {form}, the first is {moment} UTC."
-    value = pl.col("time").cast(pl.String).fill_null("").str.strip_chars()
-    bad = frame.filter(pl.col("what").is_not_null()).select("line", "what", value=value)
-    table.findings.rows(bad, None, table.columns["time"])
-    return frame.filter(good, pl.col("what").is_null()).select("line", "user", "item", time="ns")
-
-
-def _code(role: str, names: pl.Series) -> pl.Expr:
-    """The index of each name, as int64."""
-    return pl.col(role).cast(pl.Enum(names)).to_physical().cast(pl.Int64)
+    bad = pl.col("what").is_not_null()
+    table.rows(times.filter(bad).select("line", "what", value="text"), None, "time")
+    return times.select(pl.when(~bad).then("ns")).to_series()
 
 
 def _names(table: Table, frame: pl.DataFrame, role: str) -> pl.Series:
@@ -261,10 +256,9 @@ def _names(table: Table, frame: pl.DataFrame, role: str) -> pl.Series:
     if column[:1].str.ends_with(".0").all() and column.str.contains(r"^-?\d+\.0$").all():
         first = frame.select("line", value=column).head(1)
         what = "is written as a fraction, like all others here: each is read without its .0"
-        table.findings.remark(first, what, table.columns.get(role))
+        table.rows(first, what, role, is_error=False)
         column = column.str.strip_suffix(".0")
-    empty = frame.select("line", value=column).filter(pl.col("value") == "")
-    table.findings.rows(empty, _EMPTY, table.columns.get(role))
+    table.rows(frame.select("line", value=column).filter(pl.col("value") == ""), _EMPTY, role)
     return column.alias(role)
 
 
@@ -293,7 +287,7 @@ def _checked_texts(table: Table) -> dict[str, ItemText]:
         return texts
     table.frame = frame = table.frame.with_columns(_names(table, table.frame, "item"))
     lacking = [pl.lit(None).alias(role) for role in TEXTS if role not in frame.columns]
-    again: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
+    again = []
     for line, name, title, brand, path, about in (
         frame.with_columns(lacking).select("line", "item", *TEXTS).iter_rows()
     ):
@@ -301,9 +295,9 @@ def _checked_texts(table: Table) -> dict[str, ItemText]:
         categories = tuple(part.strip() for part in parts if part.strip())
         text = ItemText(words(title) or "", words(brand) or "", categories, words(about) or "")
         if name and texts.setdefault(name, text) is not text:
-            again[texts[name] == text].append((line, name))
-    places = {"line": pl.Int64, "value": pl.String}
-    differ, same = (pl.DataFrame(again[alike], places, orient="row") for alike in (False, True))
-    table.findings.rows(differ, _TWO_ROWS, table.columns["item"])
-    table.findings.remark(same, _SAME_ROW, table.columns["item"])
+            again.append((line, name, texts[name] == text))
+    schema = {"line": pl.Int64, "value": pl.String, "same": pl.Boolean}
+    repeated = pl.DataFrame(again, schema, orient="row")
+    table.rows(repeated.filter(~pl.col("same")), _TWO_ROWS, "item")
+    table.rows(repeated.filter("same"), _SAME_ROW, "item", is_error=False)
     return texts

@@ -4,47 +4,39 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import polars as pl
 
 from nezha_lite.common.files import parse_json
-from nezha_lite.datasets.table_problems import Findings
+from nezha_lite.datasets.table_report import Table
 
 _TOKEN = re.compile(r"""'[^']*'|"[^"]*"|[^\s,|;\[\]()'"]+""")
+_LISTS = ("history", "categories")
 
 
-def columns_of(lines: pl.DataFrame, columns: Mapping[str, str], findings: Findings) -> pl.DataFrame:
-    """The columns (role → name) of lines of text; what is no object is noted.
-
-    Args:
-        lines: columns line and text.
-        columns: which to read.
-        findings: where problems are noted.
-    """
-    lists = dict.fromkeys(("history", "categories"), pl.List(pl.String))
-    types: dict[str, Any] = {role: lists.get(role, pl.String) for role in columns}
-    if "user" in columns:  # all cells are texts or numbers
+def columns_of(lines: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """The table's columns in lines of text (columns line and text); what is no object is noted."""
+    types: dict[str, Any] = dict.fromkeys(table.columns, pl.String)
+    types |= {role: pl.List(pl.String) for role in _LISTS if role in types}
+    if "user" in types:  # all cells are texts or numbers
         # If it does not succeed: line by line, to name the one that is wrong.
         with suppress(pl.exceptions.PolarsError):
-            schema = pl.Struct({name: types[role] for role, name in columns.items()})
+            schema = pl.Struct({name: types[role] for role, name in table.columns.items()})
             fields = lines["text"].str.json_decode(schema).struct.unnest()
-            roles = [fields[name].alias(role) for role, name in columns.items()]
-            return lines.select("line", *roles)
+            columns = {role: fields[name] for role, name in table.columns.items()}
+            return lines.select("line", **columns)
     rows, bad = [], []
-    for line, text in lines.iter_rows():
+    for line, text in lines.select("line", "text").iter_rows():
         entry = parsed(text)
         if isinstance(entry, dict):
-            cells = ((role, entry.get(name)) for role, name in columns.items())
-            rows.append(
-                (line, *(listed_in(cell) if role in lists else words(cell) for role, cell in cells))
-            )
+            cells = [(role, entry.get(name)) for role, name in table.columns.items()]
+            rows.append((line, *((listed_in if r in _LISTS else words)(cell) for r, cell in cells)))
         else:
             bad.append((line, text))
     places = pl.DataFrame(bad, {"line": pl.Int64, "value": pl.String}, orient="row")
-    findings.rows(places, "is no JSON object: write one on each line")
+    table.rows(places, "is no JSON object: write one on each line")
     return pl.DataFrame(rows, {"line": pl.Int64, **types}, orient="row")
 
 
@@ -67,8 +59,7 @@ def listed_in(value: Any) -> list[str]:
     """The texts in a list, however nested."""
     if isinstance(value, list | tuple):
         return [text for part in value for text in listed_in(part)]
-    text = words(value)
-    return [text] if text else []
+    return [text] if (text := words(value)) else []
 
 
 def tokens(cell: str) -> list[str]:

@@ -164,22 +164,16 @@ class TableLayout:
 
     def of(self, items: bool) -> FileLayout:
         """How one of the two tables is read; a column's number holds in its own table only."""
-        own = "items_" if items else ""
         roles = ("user", "item", "time")[: 2 if self.file_order else 3]
         if self.history:
             roles = ("user", "history", "item")[: 2 if self.item == "item" else 3]
         columns = {role: getattr(self, role) for role in (("item", *TEXTS) if items else roles)}
         if items:
             columns["item"] = self.items_item or ("item" if self.item.isdigit() else self.item)
-        renamed = {
-            role: name for role, name in columns.items() if name != getattr(TableLayout, role)
-        }
-        needed = [*dict.fromkeys([*(("item",) if items else roles), *renamed])]
-        said = (getattr(self, own + name) for name in (*_EACH, "header"))
-        return FileLayout(items, self, columns, renamed, needed, *said)
+        return FileLayout(items, self, columns)
 
 
-class FileLayout(NamedTuple):
+class FileLayout:
     """How one of the tables is read.
 
     Attributes:
@@ -191,15 +185,13 @@ class FileLayout(NamedTuple):
         separator, quote, encoding, header: as in `TableLayout`.
     """
 
-    items: bool
-    both: TableLayout
-    columns: dict[str, str]
-    renamed: dict[str, str]
-    needed: list[str]
-    separator: str | None
-    quote: str | None
-    encoding: str | None
-    header: bool | None
+    def __init__(self, items: bool, both: TableLayout, columns: dict[str, str]) -> None:
+        self.items, self.both, self.columns = items, both, columns
+        default = vars(TableLayout)
+        self.renamed = {role: name for role, name in columns.items() if name != default[role]}
+        self.needed = [*dict.fromkeys(["item", *self.renamed] if items else columns)]
+        own = (getattr(both, "items_" * items + name) for name in (*_EACH, "header"))
+        self.separator, self.quote, self.encoding, self.header = own
 
     def option(self, name: str) -> str:
         """The option that says this of the table."""
@@ -210,10 +202,10 @@ class FileLayout(NamedTuple):
         """The known format without header that all these lines have."""
         if self.header or self.renamed.keys() & {"user", "item", "title"}:
             return None
-        for known in self._formats():
-            fits = known.line and self.separator in (None, known.separator)
-            if fits and all(re.fullmatch(known.line, line) for line in lines):
-                return known
+        for form in self._formats(headers=False):
+            fits = self.separator in (None, form.separator)
+            if fits and all(re.fullmatch(form.line, line) for line in lines):
+                return form
         return None
 
     def resolve(
@@ -225,22 +217,21 @@ class FileLayout(NamedTuple):
             names: of the table's columns.
             known: its format; None if it is to be known by these names.
         """
-        if known:
-            columns = {**known.roles, **self.renamed}
-            return columns, [role for role in columns if columns[role] not in names], known
         answers = []
-        for form in (Format("", ""), *(form for form in self._formats() if not form.line)):
-            roles = {role: name for role, name in form.roles.items() if role in self.columns}
+        for form in [known] if known else [Format("", ""), *self._formats(headers=True)]:
+            said = {*self.columns, "history"}  # with --file-order there is no time
+            roles = {role: name for role, name in form.roles.items() if role in said}
             columns = {**self.columns, **roles, **self.renamed}
             present = {role: column for role, column in columns.items() if column in names}
-            missing = [role for role in self.needed if role not in present]
-            if self.items and not missing and not set(TEXTS) & set(present):
+            needed = {**roles, **self.renamed} if known else self.needed
+            missing = [role for role in needed if role not in present]
+            if self.items and not missing and not present.keys() & {*TEXTS}:
                 missing = ["title"]
             answers.append((present, missing, form))
-        whole = [answer for answer in answers if not answer[1]]
-        if not answers[0][1] or not whole:
-            return answers[0]
-        return max(whole, key=lambda answer: len(answer[0]))
+        # The default names first, then the format that names most columns.
+        return max(answers, key=lambda each: (not each[1], not each[2].name, len(each[0])))
 
-    def _formats(self) -> list[Format]:
-        return [form for form in FORMATS if ("user=" in form.columns) != self.items]
+    def _formats(self, headers: bool) -> list[Format]:
+        """Of this table, with or without a header."""
+        formats = (form for form in FORMATS if bool(form.line) != headers)
+        return [form for form in formats if ("user=" in form.columns) != self.items]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,15 +14,10 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,9})?")
 # A spreadsheet writes 1.70412E+12 for whatever has more digits; a program writes all it has.
 _ROUNDED = re.compile(r"[+-]?[0-9](\.[0-9]{0,5})?[eE]\+[0-9]+|[+-]?[0-9]+,[0-9]*[eE][+-]?[0-9]+")
 _DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by their digits
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Below this size (in its own unit) a number is taken for that unit. A present-day time has 10
 # digits in seconds and three more in each finer unit, so that units cannot be confused after 1973.
-_UNITS = {
-    10**11: "unix seconds",
-    10**14: "unix milliseconds",
-    10**17: "unix microseconds",
-    10**20: "unix nanoseconds",
-}
+_BELOW = (10**11, 10**14, 10**17, 10**20)
+_UNITS = ("unix seconds", "unix milliseconds", "unix microseconds", "unix nanoseconds")
 _NAIVE, _ZONED = "ISO 8601 without a time zone", "ISO 8601 with a time zone"
 _ISO = (
     r"^(1[7-9]|2[01])\d\d-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?"
@@ -48,44 +44,50 @@ def read_time(text: str) -> tuple[int, str]:
         raise ValueError(f"is a time that a spreadsheet has rounded: {remedy}")
     if _NUMBER.fullmatch(text):
         number = Decimal(text)
-        for power, (below, unit) in enumerate(_UNITS.items()):
-            if number.adjusted() < 20 and abs(number) < below:
-                if form := _date_form(number):
-                    remedy = f"say which by --time-format {form} or unix, or write 2024-01-31"
-                    raise ValueError(f"could be a date without dashes or {unit}: {remedy}")
-                return _within(int(number * 1000 ** (3 - power))), unit
-        raise ValueError(f"is too large for a time: {VALID}")
+        unit = bisect(_BELOW, number.copy_abs())
+        if unit == len(_UNITS):
+            raise ValueError(f"is too large for a time: {VALID}")
+        if form := _date_form(number):
+            remedy = f"say which by --time-format {form} or unix, or write 2024-01-31"
+            raise ValueError(f"could be a date without dashes or {_UNITS[unit]}: {remedy}")
+        return _within(int(number * 1000 ** (3 - unit))), _UNITS[unit]
     try:
         moment = datetime.fromisoformat(re.sub(" ?UTC$", "Z", text))
     except ValueError:
-        what = f"is no time: {VALID}"
-        if parts := re.match(r"\d\d?([/.-])\d\d?\1\d\d", text):
-            day, month = (form.replace(" ", parts[1]) for form in ("%d %m %Y", "%m %d %Y"))
-            what = (
-                f"may have the day or the month first: say --time-format '{day}' or '{month}', "
-                "and the time of day such as %H:%M or %I:%M %p"
-            )
-        elif not text:
-            what += ", or leave such rows out by --drop-bad-rows"
-        raise ValueError(what) from None
-    form = _ZONED if moment.tzinfo else _NAIVE
+        raise ValueError(_remedy(text)) from None
+    return _within(nanoseconds(moment)), _ZONED if moment.tzinfo else _NAIVE
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Since 1970, in UTC where the moment names no zone."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return _within(1000 * ((moment - _EPOCH) // timedelta(microseconds=1))), form
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return 1000 * (since // timedelta(microseconds=1))
 
 
 def _date_form(number: Decimal) -> str | None:
     """How it reads as 20240131, with or without a time of day; 20240131.0 does, too."""
-    if 10**7 <= abs(number) < 10**14 and number == number.to_integral_value():
-        form = _DATES.get(len(digits := str(int(number))), "no date")
+    digits = str(int(number))
+    if (form := _DATES.get(len(digits))) and number == int(number):
         with suppress(ValueError):
             return form if 1900 <= datetime.strptime(digits, form).year < 2100 else None
     return None
 
 
-def _within(nanoseconds: int) -> int:
-    if not -(2**63) <= nanoseconds < 2**63:
+def _remedy(text: str) -> str:
+    if parts := re.match(r"\d\d?([/.-])\d\d?\1\d\d", text):
+        day, month = (form.replace(" ", parts[1]) for form in ("%d %m %Y", "%m %d %Y"))
+        return (
+            f"may have the day or the month first: say --time-format '{day}' or '{month}', "
+            "and the time of day such as %H:%M or %I:%M %p"
+        )
+    return f"is no time: {VALID}" + ", or leave such rows out by --drop-bad-rows" * (not text)
+
+
+def _within(number: int) -> int:
+    if not -(2**63) <= number < 2**63:
         raise ValueError(f"is outside the years 1678 to 2261: {VALID}")
-    return nanoseconds
+    return number
 
 
 def read_times(column: pl.Series, time_format: str | None = None) -> pl.DataFrame:
@@ -97,60 +99,51 @@ def read_times(column: pl.Series, time_format: str | None = None) -> pl.DataFram
             or "unix", for numbers that are never dates.
 
     Returns:
-        Columns ns (int64), form, and what: why it is no time (null where it is one).
+        Columns text, ns (int64), form, and what: why it is no time (null where it is one).
     """
-    form = time_format
+    texts = column.cast(pl.String).fill_null("").str.strip_chars().alias("text")
     if column.dtype in (pl.Date, pl.Datetime):
-        ns, form, wrong = column.cast(pl.Datetime("ns")).dt.epoch("ns"), "moments", None
-    elif form and form != "unix":
-        texts = column.cast(pl.String).str.strip_chars()
-        day = re.split(r"[ T,]*%[HIkl]", form, maxsplit=1)[0]
-        ns = _epoch(texts, form)
-        ns = ns if day == form else ns.fill_null(_epoch(texts, day))
-        wrong = f"does not read as {form!r}: correct it, or --time-format"
+        ns, form = column.cast(pl.Datetime("ns")).dt.epoch("ns"), "moments"
+        wrong = f"is no time: {VALID}"
+    elif time_format in (None, "unix"):
+        return _usual_forms(texts, declared=time_format == "unix")
     else:
-        return _usual_forms(column, declared=form == "unix")
-    what = pl.when(pl.col("ns").is_null()).then(pl.lit(wrong or f"is no time: {VALID}"))
-    return ns.to_frame("ns").with_columns(form=pl.lit(form), what=what)
+        form, wrong = time_format, f"does not read as {time_format!r}: correct it, or --time-format"
+        day = re.split(r"[ T,]*%[HIkl]", time_format, maxsplit=1)[0]
+        ns = _epoch(texts, time_format).fill_null(_epoch(texts, day))
+    frame = texts.to_frame().with_columns(ns=ns, form=pl.lit(form))
+    return frame.with_columns(what=pl.when(pl.col("ns").is_null()).then(pl.lit(wrong)))
 
 
-def _usual_forms(column: pl.Series, declared: bool) -> pl.DataFrame:
+def _usual_forms(texts: pl.Series, declared: bool) -> pl.DataFrame:
     """Whole numbers and ISO 8601 as whole columns; what is left, each text once, one by one."""
-    if column.dtype.is_float():
-        integers = column.cast(pl.Int64, strict=False)
-        column = integers if integers.eq(column).all() else column
-    text = column.cast(pl.String).fill_null("").str.strip_chars().alias("text")
-    whole = text.cast(pl.Int64, strict=False)
+    whole = texts.cast(pl.Int64, strict=False)
     if whole.null_count():
-        whole = whole.fill_null(text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False))
-    size, scale, form = pl.col("size"), pl.lit(None, pl.Int64), pl.lit(None, pl.String)
-    for power, (below, unit) in reversed([*enumerate(_UNITS.items())]):
-        fits = size < min(below, 2**63 - 1)
-        scale = pl.when(fits).then(1000 ** (3 - power)).otherwise(scale)
-        form = pl.when(fits).then(pl.lit(unit)).otherwise(form)
-    usable = (size * pl.col("scale").cast(pl.Float64)).is_between(0, 9.2e18)
+        whole = whole.fill_null(texts.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False))
+    size = pl.col("whole").abs()
+    unit = pl.sum_horizontal(size >= below for below in _BELOW[:3])
+    scale = pl.lit(1000, pl.Int64).pow(3 - unit)
+    usable = (size >= 0) & (size <= (2**63 - 1) // scale)  # the smallest of all has no size
     for digits in () if declared else _DATES:
         usable &= ~size.is_between(10 ** (digits - 1), 10**digits - 1)
-    numbers = pl.DataFrame({"whole": whole, "size": whole.abs()})
-    numbers = numbers.with_columns(scale=scale, form=form).with_columns(usable=usable)
-    numbers = numbers.select(
-        ns=pl.when("usable").then(pl.col("whole") * pl.col("scale")),
-        form=pl.when("usable").then("form"),
-        what=pl.lit(None, pl.String),
+    read = texts.to_frame().with_columns(whole=whole, what=pl.lit(None, pl.String))
+    read = read.select(
+        "text",
+        "what",
+        ns=pl.when(usable).then(pl.col("whole") * scale),
+        form=pl.when(usable).then(unit.replace_strict(dict(enumerate(_UNITS)))),
     )
-    if not numbers["ns"].null_count():
-        return numbers
-    texts = text.to_frame()
-    left = texts.filter(numbers["ns"].is_null()).unique()
-    iso = left.filter(pl.col("text").str.contains(_ISO))
-    iso = iso.with_columns(_iso(iso["text"]), what=pl.lit(None, pl.String)).drop_nulls("ns")
-    singles = [(value, *_one(value)) for value in left.join(iso, on="text", how="anti")["text"]]
-    others = pl.concat([iso, pl.DataFrame(singles, iso.schema, orient="row")])
-    others = texts.join(others, on="text", how="left", maintain_order="left")
-    return numbers.select(pl.coalesce(name, others[name]).alias(name) for name in numbers.columns)
+    left = read.filter(pl.col("ns").is_null()).select(pl.col("text").unique())
+    if left.height:
+        iso = left.filter(pl.col("text").str.contains(_ISO)).with_columns(*_iso()).drop_nulls("ns")
+        others = [(text, *_single(text)) for text in left.join(iso, on="text", how="anti")["text"]]
+        schema = {"text": pl.String, "ns": pl.Int64, "form": pl.String, "what": pl.String}
+        single = pl.DataFrame(others, schema, orient="row")
+        read = read.update(pl.concat([iso, single], how="diagonal"), on="text")
+    return read
 
 
-def _one(text: str) -> tuple[int | None, str | None, str | None]:
+def _single(text: str) -> tuple[int | None, str | None, str | None]:
     try:
         return *read_time(text), None
     except ValueError as error:
@@ -161,11 +154,12 @@ def _epoch(texts: pl.Series, form: str) -> pl.Series:
     return texts.str.to_datetime(form, strict=False, time_unit="ns").dt.epoch("ns")
 
 
-def _iso(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+def _iso() -> tuple[pl.Expr, pl.Expr]:
     """ns and form of texts that match `_ISO`; null for the 30th of February."""
-    full = texts.str.replace(" ?UTC$|Z$", "+00:00").str.replace("^(.{10})$", "${1}T00:00")
+    full = pl.col("text").str.replace(" ?UTC$|Z$", "+00:00").str.replace("^(.{10})$", "${1}T00:00")
     full = full.str.replace(" ", "T").str.replace(r"(T\d\d:\d\d)([+-]|$)", "${1}:00$2")
     zoned = full.str.contains("[+-]..:..$")
-    form = zoned.replace_strict({True: _ZONED, False: _NAIVE}, return_dtype=pl.String)
-    full = full.zip_with(zoned, full + "+00:00")
-    return _epoch(full, "%Y-%m-%dT%H:%M:%S%.f%:z").alias("ns"), form.alias("form")
+    full = pl.when(zoned).then(full).otherwise(full + "+00:00")
+    moment = full.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="ns")
+    form = pl.when(zoned).then(pl.lit(_ZONED)).otherwise(pl.lit(_NAIVE))
+    return moment.dt.epoch("ns").alias("ns"), form.alias("form")

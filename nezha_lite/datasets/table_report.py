@@ -1,11 +1,15 @@
-"""What is wrong with a table, or worth knowing: problems of one kind are counted together."""
+"""What is read of a table, and what is wrong with it: problems of one kind are counted together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Self
 
 import polars as pl
+
+from nezha_lite.datasets.table_layout import FileLayout
 
 _PLACES = 5  # of each kind of problem, the first places are stored
 
@@ -76,6 +80,14 @@ class TableReport:
     interactions: int = 0
     readings: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, tables: Iterable[Table], users: int = 0, items: int = 0, rows: int = 0) -> Self:
+        """The report on tables, of which so many users, items and interactions are readable."""
+        tables = [*tables]
+        problems = (sorted(table.problems, key=lambda each: each.line or 0) for table in tables)
+        readings = tuple(table.reading for table in tables if table.reading)
+        return cls(tuple(chain.from_iterable(problems)), users, items, rows, readings)
+
     @property
     def errors(self) -> tuple[Problem, ...]:
         """Problems that must be corrected before the tables can be read."""
@@ -108,11 +120,29 @@ class TableReport:
             raise ValueError(f"{errors[0].sentence()}{rest}.")
 
 
-class Findings:
-    """Collects the problems of one file; `drop` makes errors of single rows remarks."""
+class Unreadable(Exception):
+    """A table cannot be read at all; the arguments are those of `Table.error`."""
 
-    def __init__(self, file: str, unit: str = "line", drop: bool = False) -> None:
-        self.file, self.unit, self.drop = file, unit, drop
+
+class Table:
+    """What was read of a table, and what is wrong with it.
+
+    Attributes:
+        file: as it was named.
+        layout: what is said of it.
+        unit: what a place in it is called.
+        columns: role → name in the header.
+        frame: a row's line, and a column for each role.
+        reading: how it was read, for people.
+        between: what stands between categories.
+        problems: found so far.
+    """
+
+    def __init__(self, file: str, layout: FileLayout) -> None:
+        self.file, self.layout = file, layout
+        self.unit, self.reading, self.between = "line", "", ","
+        self.columns: dict[str, str] = {}
+        self.frame = pl.DataFrame()
         self.problems: list[Problem] = []
 
     def error(
@@ -127,29 +157,21 @@ class Findings:
         places = ((line, value),)
         self.problems.append(Problem(is_error, self.file, column, what, places, 1, self.unit))
 
-    def rows(self, bad: pl.DataFrame, what: str | None = None, column: str | None = None) -> None:
-        """Errors of rows with the columns line, value and, if it differs, what; to be dropped."""
-        if what is not None:
-            bad = bad.with_columns(what=pl.lit(what))
-        dropped = ". The row is dropped" if self.drop else ""
-        for (kind,), group in bad.group_by("what", maintain_order=True):
-            self.remark(group, f"{kind}{dropped}", column, not self.drop)
-
-    def remark(
-        self, rows: pl.DataFrame, what: str, column: str | None = None, is_error: bool = False
+    def rows(
+        self, bad: pl.DataFrame, what: str | None, role: str = "", is_error: bool = True
     ) -> None:
-        """Note what rows with the columns line and value have in common, if there are any."""
-        if rows.height:
-            places = tuple(
-                rows.select("line", "value").bottom_k(_PLACES, by="line").sort("line").iter_rows()
-            )
-            self.problems.append(
-                Problem(is_error, self.file, column, what, places, rows.height, self.unit)
-            )
+        """Note rows with the columns line, value and, if they differ, what; of one kind together.
 
-    def in_order(self) -> list[Problem]:
-        """All problems by their first lines."""
-        return sorted(self.problems, key=lambda problem: problem.line or 0)
+        Errors become remarks where the layout says to drop such rows.
+        """
+        bad = bad if what is None else bad.with_columns(what=pl.lit(what))
+        dropped = is_error and self.layout.both.drop_bad_rows
+        for (kind,), group in bad.group_by("what", maintain_order=True):
+            first = group.select("line", "value").bottom_k(_PLACES, by="line").sort("line")
+            kind = f"{kind}. The row is dropped" if dropped else str(kind)
+            column, places = self.columns.get(role), tuple(first.iter_rows())
+            fatal, number = is_error and not dropped, group.height
+            self.problems.append(Problem(fatal, self.file, column, kind, places, number, self.unit))
 
     @property
     def has_errors(self) -> bool:
