@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +17,8 @@ from nezha_lite.cli.options import (
     oom_hint,
     options_of,
 )
-from nezha_lite.common.files import atomic_write
 from nezha_lite.datasets import InteractionDataset, Sequences, TableLayout, load_dataset
-from nezha_lite.datasets.growth import over_catalogue
+from nezha_lite.datasets.json_folder import write_texts
 from nezha_lite.datasets.own_tables import read_items
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.semantic_ids import SemanticIds
@@ -81,8 +78,7 @@ def add_items(
     grown = fitted.add(list(new), list(new.values()), own, ids)
     kept = {**new_texts(folder), **new}
     # In this order: texts without IDs change nothing, and the IDs are replaced in one step.
-    content = {name: asdict(text) for name, text in kept.items()}
-    atomic_write(folder / NEW_ITEMS_FILE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    write_texts(folder / NEW_ITEMS_FILE, kept)
     grown.semantic_ids.save(folder / SEMANTIC_IDS_FILE)
     print(grown.sentence())
     print(f"{folder} now recommends {grown.semantic_ids.n_items:,} items.")
@@ -95,7 +91,7 @@ def add_items(
     if not {*data.items} <= {*everything}:
         print(f"Data set {data.name!r} has items that {folder} does not: no lists are reported.")
         return
-    data = over_catalogue(split_as_trained(data, folder), everything, kept)
+    data = split_as_trained(data, folder).over(everything, kept)
     after = Recommender(trained.model, grown.semantic_ids)
     print(_report(data, trained, after, users, beam))
 
@@ -127,24 +123,20 @@ def _report(
     """How often the new items are in the test users' lists, and what that does to the old ones."""
     split = data.split("test")
     split = split.sample(users, seed=0) if 0 < users < len(split) else split
-    n_old, n_all = before.semantic_ids.n_items, after.semantic_ids.n_items
-    popularity = data.popularity()
-    lists, hits = [], []
-    for trained, counts in ((before, popularity[:n_old]), (after, popularity)):
-        ranked = []
-        histories = [[item for item in past if item < len(counts)] for past in split.histories]
+    popularity, n_old, hits = data.popularity(), before.semantic_ids.n_items, []
+    for trained in (before, after):
+        n_items, lists = trained.semantic_ids.n_items, []
+        histories = [[item for item in past if item < n_items] for past in split.histories]
         for first in range(0, len(histories), 64):
-            ranked += trained.recommend(
-                histories[first : first + 64], _LIST, beam, "prefix", counts
-            )
-        items = [[best.item for best in row] for row in ranked]
-        lists.append(items)
-        hits.append(_share(t in row for t, row in zip(split.targets, items, strict=True)))
+            batch, counts = histories[first : first + 64], popularity[:n_items]
+            for ranked in trained.recommend(batch, _LIST, beam, "prefix", counts):
+                lists.append([best.item for best in ranked])
+        hits.append(_share(t in row for t, row in zip(split.targets, lists, strict=True)))
     return (
         f"In the lists of {_LIST} of {len(split):,} test users: new items take "
-        f"{_share(item >= n_old for row in lists[1] for item in row):.1%} of the entries (before "
-        f"0.0%; all items alike would give them {1 - n_old / n_all:.1%}) and are in "
-        f"{_share(any(item >= n_old for item in row) for row in lists[1]):.1%} of the lists; "
+        f"{_share(item >= n_old for row in lists for item in row):.1%} of the entries (before "
+        f"0.0%; all items alike would give them {1 - n_old / n_items:.1%}) and are in "
+        f"{_share(any(item >= n_old for item in row) for row in lists):.1%} of the lists; "
         f"Recall@{_LIST} {hits[0]:.4f} before, {hits[1]:.4f} after."
     )
 

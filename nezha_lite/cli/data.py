@@ -68,7 +68,7 @@ def import_tables(
     if str(folder) in ("sample", *REGISTRY):
         raise ValueError(f"'{folder}' is the name of a known data set: name another folder.")
     interactions, items = tables[0], tables[1] if len(tables) == 2 else None
-    own = OwnTables.of_files(interactions, items, TableLayout(**layout))
+    own = OwnTables(interactions, items, TableLayout(**layout))
     print(own.report)
     write_folder(InteractionDataset(name=folder.name, **own.fields()), folder)
     print(f"Data set written to {folder}. Next: nezha-lite train {folder} runs/{folder.name}")

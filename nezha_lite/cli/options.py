@@ -19,16 +19,15 @@ import typer
 from torch import Tensor
 
 from nezha_lite.common.checks import check
-from nezha_lite.common.files import damage_named, read_json
 from nezha_lite.common.memory import out_of_memory
 from nezha_lite.common.results import ResultRow, write_results
 from nezha_lite.datasets import InteractionDataset, ItemText, load_dataset
-from nezha_lite.datasets.growth import over_catalogue
+from nezha_lite.datasets.json_folder import read_texts
 from nezha_lite.decoding import Verification
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.collisions import Collisions
-from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE, without_lists
+from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.semantic_ids.outside import VECTOR_FILES, read_names, read_vectors
 from nezha_lite.semantic_ids.quantizers import QUANTIZERS
 from nezha_lite.semantic_ids.tokenizer import TokenizerConfig, default_vectors
@@ -317,7 +316,7 @@ def in_run(data: InteractionDataset, folder: Path) -> InteractionDataset:
     theirs, ours, added = {*data.items}, {*items}, new_texts(folder)
     more = [name for name in data.items if name not in ours]
     if not more and ours - theirs <= added.keys():
-        return over_catalogue(data, items, added)
+        return data.over(items, added)
     if more and 2 * len(more) < data.n_items and ours - added.keys() <= theirs:
         raise ValueError(
             f"{data.name!r} has {len(more)} items that {folder} does not know, such as "
@@ -329,11 +328,7 @@ def in_run(data: InteractionDataset, folder: Path) -> InteractionDataset:
 def new_texts(folder: Path) -> dict[str, ItemText]:
     """The texts of the items that `add-items` added to a run."""
     path = folder / NEW_ITEMS_FILE
-    if not path.is_file():
-        return {}
-    with damage_named(path, "does not hold the texts of added items"):
-        content = read_json(path)
-        return {name: ItemText(**without_lists(fields)) for name, fields in content.items()}
+    return read_texts(path) if path.is_file() else {}
 
 
 def existing_names(path: Path, items: Sequence[str]) -> list[str]:

@@ -20,11 +20,11 @@ from nezha_lite.cli.options import (
     load_run,
     oom_hint,
 )
-from nezha_lite.common.files import damage_named
 from nezha_lite.datasets import InteractionDataset, load_dataset, plain_text, shown_text
 from nezha_lite.decoding.captured import cpp_compiler
 from nezha_lite.decoding.list_files import ListOptions, UserLists, processes, write_lists
 from nezha_lite.decoding.recommender import find_device
+from nezha_lite.semantic_ids.outside import read_names
 
 COMPILE_FROM = 100_000  # users, for whom the minutes of compiling pay
 
@@ -81,7 +81,7 @@ def recommend(
         exclude_seen=exclude_seen,
     )
     if out is not None:
-        named = data.users if users is None else _lines(users)
+        named = data.users if users is None else read_names(users, unique=False)
         wanted = _numbers([*dict.fromkeys(named)], data.users, "User", data.name)
         processes(find_device(device))  # gives each process a GPU of its own
         able = len(wanted) >= COMPILE_FROM and cpp_compiler() is not None
@@ -125,16 +125,8 @@ def _numbers(names: Sequence[str], valid: Sequence[str], what: str, dataset: str
 
 def _names_of(value: str, items: Sequence[str]) -> list[str]:
     """An item's name, or those in a file of this name."""
-    return [value] if value in items or not Path(value).is_file() else _lines(Path(value))
-
-
-def _lines(path: Path) -> list[str]:
-    with damage_named(path, "is not a text file in UTF-8"):
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # names may hold other separators
-    names = [name for line in lines if (name := line.removesuffix("\r"))]
-    if not names:
-        raise ValueError(f"{path} holds no names; write one on each line.")
-    return names
+    is_name = value in items or not Path(value).is_file()
+    return [value] if is_name else read_names(value, unique=False)
 
 
 def _of_categories(dataset: InteractionDataset, categories: Sequence[str]) -> list[int]:

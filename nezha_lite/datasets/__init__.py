@@ -97,6 +97,5 @@ def read_tables(
     Raises:
         ValueError: for the first error that `check_tables` lists, with the number of others.
     """
-    tables = OwnTables.of_files(interactions, items, layout)
     name = name or Path(interactions).stem.removesuffix(".csv")
-    return InteractionDataset(name=name, **tables.fields())
+    return InteractionDataset(name=name, **OwnTables(interactions, items, layout).fields())

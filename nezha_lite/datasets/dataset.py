@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -177,7 +177,7 @@ class InteractionDataset:
         ('mug', 'pot')
         """
         layout = replace(layout or TableLayout(), **columns)
-        return cls(name=name, **OwnTables.of_frames(interactions, items, layout).fields())
+        return cls(name=name, **OwnTables(interactions, items, layout).fields())
 
     @property
     def n_items(self) -> int:
@@ -206,6 +206,24 @@ class InteractionDataset:
     def user_name(self, user: int) -> str:
         """The user's name for a reader, as `title` does."""
         return shown_text(self.users[user]) or f"number {user}"
+
+    def over(self, items: Sequence[str], new_texts: Mapping[str, ItemText]) -> Self:
+        """The same interactions over a catalogue that has grown.
+
+        Args:
+            items: N names, in this order; all of this data set's are among them.
+            new_texts: texts of the others.
+        """
+        position = {name: row for row, name in enumerate(items)}
+        rows = np.array([position[name] for name in self.items])
+        texts = {**new_texts, **dict(zip(self.items, self.texts or (), strict=False))}
+        return replace(
+            self,
+            items=tuple(items),
+            sequences=Sequences(self.sequences.offsets, rows[self.sequences.values]),
+            texts=tuple(texts.get(name, ItemText("")) for name in items) if texts else None,
+            released_codes=None,
+        )
 
     def by_time(self, test_from: str | float) -> Self:
         """The same data, split at a moment for all users; see `TimeSplit.of` and `split`.

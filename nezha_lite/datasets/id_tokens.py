@@ -23,6 +23,7 @@ class IdParser:
     """
 
     def __init__(self) -> None:
+        self._levels: int | None = None
         self._prefixes: list[str | None] = []  # of each level; as the first ID is written
 
     def __call__(self, value: Any) -> tuple[int, ...]:
@@ -33,6 +34,8 @@ class IdParser:
                 f'the semantic ID is {value!r:.40}; write a list such as ["<a_183>"] or [183], or '
                 'one text such as "<a_183><b_70>"'
             )
+        if self._levels not in (None, len(tokens)):
+            raise ValueError(f"it must have {self._levels} tokens, as others do")
         codes = []
         for level, token in enumerate(tokens):
             match = _TOKEN.fullmatch(str(token)) if type(token) in (int, str) else None
@@ -45,6 +48,7 @@ class IdParser:
             if not match or match[1] != self._prefixes[level]:
                 raise ValueError(f"the token {token!r:.40} must read {self._valid(level)}")
             codes.append(int(match[2] or match[4]))
+        self._levels = len(codes)
         return tuple(codes)
 
     def _valid(self, level: int) -> str:

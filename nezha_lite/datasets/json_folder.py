@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from itertools import chain, count
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,35 +54,26 @@ def load_folder(folder: str | Path) -> InteractionDataset:
             raise FileNotFoundError(f"{folder} must hold {name}.inter.json; {has}.")
         inter_file = others[0]
         name = inter_file.name.removesuffix(".inter.json")
-    item_file, index_file = (part_file(folder, name, part) for part in ("item", "index"))
-    times_file = part_file(folder, name, "times")
-
+    item_file, index_file, times_file = (
+        part_file(folder, name, part) for part in ("item", "index", "times")
+    )
     histories = _read(inter_file, "user", _history)
-    texts = _read(item_file, "item", _item_text) if item_file else None
+    texts = read_texts(item_file) if item_file else None
     codes = _read(index_file, "item", IdParser()) if index_file else None
-    offsets = offsets_of([*map(len, histories.values())])
-    numbers: defaultdict[str, int] = defaultdict(count().__next__)  # in order of appearance
-    taken = chain.from_iterable(histories.values())
-    values = np.fromiter(map(numbers.__getitem__, taken), np.int64, offsets[-1])
-    catalogue = {*numbers, *(texts or ()), *(codes or ())}
-    if not catalogue:
+    taken = list(chain.from_iterable(histories.values()))
+    items = in_order({*taken, *(texts or ()), *(codes or ())})
+    if not items:
         raise ValueError(f"{inter_file} names no item; a data set needs at least one.")
-    items = in_order(catalogue)
-    if codes is not None:
-        levels = len(next(iter(codes.values()), ()))
-        for item in items:
-            where = f"{index_file}, item {item!r}"
-            if item not in codes:
-                raise ValueError(f"{where}: no semantic ID; add one, or drop the file.")
-            if len(codes[item]) != levels:
-                raise ValueError(f"{where}: it must have {levels} tokens, as others do.")
+    if codes is not None and (lacking := [item for item in items if item not in codes]):
+        where = f"{index_file}, item {lacking[0]!r}"
+        raise ValueError(f"{where}: no semantic ID; add one, or drop the file.")
     row = {item: index for index, item in enumerate(items)}
-    rows = np.array([row[item] for item in numbers], dtype=np.int64)
+    offsets = offsets_of([*map(len, histories.values())])
     return InteractionDataset(
         name=name,
         items=tuple(items),
         users=tuple(histories),
-        sequences=Sequences(offsets, rows[values]),
+        sequences=Sequences(offsets, np.fromiter(map(row.__getitem__, taken), np.int64)),
         texts=None if texts is None else tuple(texts.get(item, ItemText("")) for item in items),
         released_codes=None if codes is None else tuple(codes[item] for item in items),
         times=None if times_file is None else _read_times(times_file, offsets),
@@ -117,6 +107,16 @@ def _read(path: Path, noun: str, parse: Callable[[Any], Parsed]) -> dict[str, Pa
         except ValueError as error:
             raise ValueError(f"{path}, {noun} {key!r}: {error}.") from None
     return parsed
+
+
+def read_texts(path: Path) -> dict[str, ItemText]:
+    """The texts in an item file, by item; ValueError naming the file and the item."""
+    return _read(path, "item", _item_text)
+
+
+def write_texts(path: Path, texts: Mapping[str, ItemText]) -> None:
+    """Write an item file, whole or not at all."""
+    atomic_write(path, _object(texts, (json.dumps(vars(text)) for text in texts.values())))
 
 
 def _history(value: Any) -> list[str]:
@@ -169,26 +169,20 @@ def write_folder(dataset: InteractionDataset, folder: str | Path) -> Path:
     for part in ("inter", "item", "index", "times"):
         if folder.exists() and (path := part_file(folder, name, part)):
             raise FileExistsError(f"{path} already exists: delete it, or name another folder.")
-    names = dataset.items
-    quoted = [*map(json.dumps, names)]
+    quoted = [*map(json.dumps, dataset.items)]
     histories = (", ".join(map(quoted.__getitem__, items)) for items in dataset.sequences)
-    contents = {"inter": _object(dataset.users, (f"[{history}]" for history in histories))}
-    if dataset.texts is not None:
-        texts = (json.dumps(vars(text)) for text in dataset.texts)
-        contents = {"item": _object(names, texts), **contents}
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    paths = [folder / f"{name}.{part}.json" for part in ("item", "inter")]
+    times_file = folder / f"{name}.times.safetensors"
     try:
         if dataset.times is not None:
-            written.append(folder / f"{name}.times.safetensors")
             times = {field: getattr(dataset.times, field) for field in ("offsets", "values")}
-            write_tensors(written[0], {key: torch.tensor(array) for key, array in times.items()})
-        for part, content in contents.items():
-            path = folder / f"{name}.{part}.json"
-            atomic_write(path, content)
-            written.append(path)
+            write_tensors(times_file, {key: torch.tensor(array) for key, array in times.items()})
+        if dataset.texts is not None:
+            write_texts(paths[0], dict(zip(dataset.items, dataset.texts, strict=True)))
+        atomic_write(paths[1], _object(dataset.users, (f"[{items}]" for items in histories)))
     except BaseException:
-        for path in written:
+        for path in (times_file, *paths):  # none was there before
             path.unlink(missing_ok=True)
         raise
     return folder

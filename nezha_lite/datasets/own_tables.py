@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 
@@ -16,7 +15,7 @@ from nezha_lite.datasets.table_json import listed_in, tokens, words
 from nezha_lite.datasets.table_layout import TEXTS, TableLayout
 from nezha_lite.datasets.table_report import Table, TableReport, counted, listed
 from nezha_lite.datasets.table_times import read_times
-from nezha_lite.datasets.tables import read_frame, read_table
+from nezha_lite.datasets.tables import read_table
 
 LONG_HISTORY = 10_000
 _EMPTY = "is empty: name one, delete the row, or leave such rows out by --drop-bad-rows"
@@ -42,7 +41,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def read_items(path: str | Path, layout: TableLayout | None = None) -> dict[str, ItemText]:
     """The items of an item table alone; ValueError for its first error, see `read_tables`."""
-    table = read_table(Path(path), (layout or TableLayout()).of(items=True))
+    table = read_table(path, "items", (layout or TableLayout()).of(items=True))
     texts = _checked_texts(table)
     TableReport.of([table]).check()
     return texts
@@ -56,18 +55,27 @@ def check_tables(
     Remarks are made on tables without errors only: half a table would be remarked on wrongly. See
     `read_tables` for the arguments.
     """
-    return OwnTables.of_files(interactions, items, layout).report
+    return OwnTables(interactions, items, layout).report
 
 
 class OwnTables:
     """The tables as they were read and checked; `fields` are those of their data set.
 
+    Args:
+        interactions, items: files or data frames, see `nezha_lite.datasets.read_tables`.
+        layout: as there.
+
     Attributes:
         report: how they were read, and what is wrong with them.
     """
 
-    def __init__(self, interactions: Table, items: Table | None = None) -> None:
-        self._table = table = interactions
+    def __init__(
+        self, interactions: Any, items: Any = None, layout: TableLayout | None = None
+    ) -> None:
+        layout = layout or TableLayout()
+        self._table = table = read_table(interactions, "interactions", layout.of(items=False))
+        if items is not None:
+            items = read_table(items, "items", layout.of(items=True))
         rows, texts = _checked(table), _checked_texts(items) if items else {}
         self._texts = texts if items else None
         named = {"user": {*rows["user"].unique()}, "item": {*rows["item"].unique(), *texts}}
@@ -85,23 +93,6 @@ class OwnTables:
             self._remark(repeated)
         counts = (len(self._names["user"]), len(self._names["item"]), rows.height)
         self.report = TableReport.of(tables, *counts)
-
-    @classmethod
-    def of_files(
-        cls, interactions: str | Path, items: str | Path | None, layout: TableLayout | None
-    ) -> OwnTables:
-        """The tables in two files; see `read_tables`."""
-        layout = layout or TableLayout()
-        table = read_table(Path(interactions), layout.of(items=False))
-        return cls(table, None if items is None else read_table(Path(items), layout.of(items=True)))
-
-    @classmethod
-    def of_frames(cls, interactions: Any, items: Any, layout: TableLayout) -> OwnTables:
-        """The tables in two data frames; see `InteractionDataset.from_frame`."""
-        table = read_frame(_polars(interactions), "interactions", layout.of(items=False))
-        if items is None:
-            return cls(table)
-        return cls(table, read_frame(_polars(items), "items", layout.of(items=True)))
 
     def fields(self) -> dict[str, Any]:
         """Of the `InteractionDataset` in these tables; ValueError for the first error in them."""
@@ -166,7 +157,7 @@ class OwnTables:
                 f"no item is in the item table {items.file}: here are {here}, there {there}; name "
                 "the right columns by --item and --items-item"
             )
-            self._table.error(what, column=self._table.columns.get("item"))
+            self._table.error(what, self._table.columns.get("item"))
 
     def _remark(self, repeated: pl.DataFrame) -> None:
         """Short and long histories, repeated rows, and times that do not order what they should."""
@@ -200,24 +191,6 @@ class OwnTables:
                 "says nothing of time: give finer times, or the rows in their true order"
             )
             table.error(what, is_error=False)
-
-
-def _polars(frame: Any) -> pl.DataFrame:
-    """Any eager frame as one of polars; no library is needed but the frame's own."""
-    frame = nw.from_native(frame, eager_only=True)
-    if frame.implementation.is_polars():
-        return frame.to_native()
-    return pl.DataFrame({str(column.name): _series(column) for column in frame.iter_columns()})
-
-
-def _series(column: Any) -> pl.Series:
-    if column.dtype in (nw.Datetime, nw.Date):
-        moments = column.cast(nw.Datetime("ns", getattr(column.dtype, "time_zone", None)))
-        values = moments.dt.timestamp("ns").to_list()
-        return pl.Series(values, dtype=pl.Int64).cast(pl.Datetime("ns"))
-    cells = (cell.tolist() if isinstance(cell, np.ndarray) else cell for cell in column.to_list())
-    pairs = zip(cells, column.is_null(), strict=True)
-    return pl.Series([None if missing else cell for cell, missing in pairs], strict=False)
 
 
 def _checked(table: Table) -> pl.DataFrame:

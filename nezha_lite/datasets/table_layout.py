@@ -56,20 +56,10 @@ FORMATS = (
     Format("RecBole's products", "item=item_id", between=" "),
     Format("MovieLens 100k ratings", "user=1 item=2 time=4", r"\d+\t\d+\t[1-5]\t\d{9,10}", "\t"),
     Format("MovieLens 1M ratings", "user=1 item=2 time=4", r"\d+::\d+::[\d.]+::\d{9,10}", "::"),
-    Format(
-        "MIND behaviors",
-        "user=2 history=4",
-        r"\d+\tU\d+\t\d+/\d+/\d{4} [^\t]*(\t[N\d\- ]*){2}",
-        "\t",
-    ),
+    Format("MIND behaviors", "user=2 history=4", r"\d+\tU\d+\t[\d/]+ [^\t]*(\t[N\d\- ]*){2}", "\t"),
     Format("MovieLens 100k items", "item=1 title=2", r"\d+\|[^|]*\|(\d\d-\w{3}-\d{4})?\|.*", "|"),
     Format("MovieLens 1M movies", "item=1 title=2 categories=3", r"\d+::.*::[^:]*", "::", "|"),
-    Format(
-        "MIND news",
-        "item=1 categories=2 title=4 description=5",
-        r"N\d+(\t[a-z]+){2}\t[^\t]+\t.*",
-        "\t",
-    ),
+    Format("MIND news", "item=1 categories=2 title=4 description=5", r"N\d+(\t[a-z]+){2}.+", "\t"),
 )
 
 

@@ -11,6 +11,8 @@ import polars as pl
 
 from nezha_lite.datasets.table_layout import FileLayout
 
+Place = tuple[int | None, str | None]  # line and value
+NOWHERE: Place = (None, None)
 _PLACES = 5  # of each kind of problem, the first places are stored
 
 
@@ -33,7 +35,7 @@ class Problem:
     file: str
     column: str | None
     what: str
-    places: tuple[tuple[int | None, str | None], ...]
+    places: tuple[Place, ...]
     count: int = 1
     unit: str = "line"
 
@@ -146,16 +148,10 @@ class Table:
         self.problems: list[Problem] = []
 
     def error(
-        self,
-        what: str,
-        line: int | None = None,
-        column: str | None = None,
-        value: str | None = None,
-        is_error: bool = True,
+        self, what: str, column: str | None = None, place: Place = NOWHERE, is_error: bool = True
     ) -> None:
         """Note one problem; see `Problem` for the arguments."""
-        places = ((line, value),)
-        self.problems.append(Problem(is_error, self.file, column, what, places, 1, self.unit))
+        self.problems.append(Problem(is_error, self.file, column, what, (place,), 1, self.unit))
 
     def rows(
         self, bad: pl.DataFrame, what: str | None, role: str = "", is_error: bool = True
@@ -166,12 +162,12 @@ class Table:
         """
         bad = bad if what is None else bad.with_columns(what=pl.lit(what))
         dropped = is_error and self.layout.both.drop_bad_rows
+        column, is_error = self.columns.get(role), is_error and not dropped
         for (kind,), group in bad.group_by("what", maintain_order=True):
-            first = group.select("line", "value").bottom_k(_PLACES, by="line").sort("line")
             kind = f"{kind}. The row is dropped" if dropped else str(kind)
-            column, places = self.columns.get(role), tuple(first.iter_rows())
-            fatal, number = is_error and not dropped, group.height
-            self.problems.append(Problem(fatal, self.file, column, kind, places, number, self.unit))
+            first = group.select("line", "value").bottom_k(_PLACES, by="line").sort("line").rows()
+            problem = (is_error, self.file, column, kind, tuple(first), group.height, self.unit)
+            self.problems.append(Problem(*problem))
 
     @property
     def has_errors(self) -> bool:

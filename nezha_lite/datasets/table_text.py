@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
+from typing import Any
 
 import polars as pl
 
-from nezha_lite.datasets.table_files import Opener
 from nezha_lite.datasets.table_report import Table, Unreadable
 
+Opener = Callable[[], Any]  # a binary file
 LONGEST_LINE = 2**20  # a file without line ends is not a table
 _BLOCK = 2**25
 _ROWS = 200_000  # quoted rows that are read at a time
@@ -75,7 +76,8 @@ class TextFile:
                         what = "it holds a NUL byte, which no text does (UTF-16 looks like this)"
                         example = "utf-16-le"
                     name = f"name its encoding, such as {self.table.layout.option('encoding')}"
-                    self.table.error(f"{what}: save the table as UTF-8, or {name} {example}", line)
+                    what += f": save the table as UTF-8, or {name} {example}"
+                    self.table.error(what, place=(line, None))
 
     def lines(self, blank: str = "") -> Iterator[pl.DataFrame]:
         """Columns line and text, without lines that hold nothing but spaces and `blank`."""
@@ -137,7 +139,7 @@ class TextFile:
                 continue
             several = reader.line_num > line and not self.table.layout.quote
             if several and self._has_rows(cells, width):
-                raise Unreadable(self._on_quotes("rows"), line)
+                raise Unreadable(self._on_quotes("rows"), None, (line, None))
             if any(map(str.strip, cells)):
                 yield line, "\0".join(cells)
                 width = width or len(cells)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fastexcel
+import narwhals as nw
+import numpy as np
 import polars as pl
 
-from nezha_lite.datasets.table_files import recognised
 from nezha_lite.datasets.table_json import columns_of, parsed
 from nezha_lite.datasets.table_layout import FileLayout, Format, TableLayout
-from nezha_lite.datasets.table_report import Table, TableReport, Unreadable, listed
-from nezha_lite.datasets.table_text import TextFile
+from nezha_lite.datasets.table_report import Table, TableReport, Unreadable, counted, listed
+from nezha_lite.datasets.table_text import Opener, TextFile
 
 _TYPED = re.compile(r"[^\t:]+:(token|float)(_seq)?(\t[^\t:]+:(token|float)(_seq)?)*")
 _DATA = re.compile(r"[+-]?\d+([.,:/ -]\d+)*([eE][+-]?\d+)?([T ]\d\d?:\d\d.*)?")
 _SHOWN = {"\t": "tabs", " ": "blanks"}
 _DAMAGE = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
 _DAMAGE_OF_TYPED = (pl.exceptions.PolarsError, fastexcel.FastExcelError)
+
+
+_OTHER = {b"\x93NUMPY": "a NumPy array", b"\x89PNG": "a picture", b"%PDF": "a PDF"}
+_OTHER |= {b"SQLite format 3": "an SQLite database", b"\x89HDF": "an HDF5 file"}
+_OTHER |= {b"BZh": "packed by bzip2", b"\xfd7zXZ": "packed by xz", b"ARROW1": "an Arrow file"}
+_TABLES = {b"PAR1": "Parquet", b"\xd0\xcf\x11\xe0": "Excel", b"PK\3\4": "zip"}
 
 
 @contextmanager
@@ -39,10 +49,14 @@ def _noted(file: str, layout: FileLayout) -> Iterator[Table]:
         table.error(f"it is damaged, or of another format than it seems ({reason:.100})")
 
 
-def read_table(path: Path, layout: FileLayout) -> Table:
-    """Read a file of any format; whatever is wrong with it is among the table's problems."""
-    with _noted(str(path), layout) as table:
-        kind, open_file = recognised(path)
+def read_table(source: Any, name: str, layout: FileLayout) -> Table:
+    """Read a file of any format, or a frame of this name; what is wrong is among its problems."""
+    if not isinstance(source, str | Path):
+        with _noted(name, layout) as table:
+            _take(table, _polars(source), "frame")
+        return table
+    with _noted(str(source), layout) as table:
+        kind, open_file = _recognised(Path(source))
         with open_file() as file:
             if kind == "Parquet":
                 _take(table, pl.read_parquet(file), kind)
@@ -56,17 +70,40 @@ def read_table(path: Path, layout: FileLayout) -> Table:
     return table
 
 
-def read_frame(frame: pl.DataFrame, name: str, layout: FileLayout) -> Table:
-    """A frame as `read_table` reads a file."""
-    with _noted(name, layout) as table:
-        _take(table, frame, "frame")
-    return table
+def _recognised(path: Path) -> tuple[str, Opener]:
+    """What a file is by its first bytes, and what opens it unpacked."""
+    if path.exists() and not path.is_file():
+        what = "a folder: name the file in it" if path.is_dir() else "no file with an end: name one"
+        raise Unreadable(f"it is {what}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError:
+        raise Unreadable("there is no such file: name one") from None
+    except OSError as error:
+        raise Unreadable(f"it cannot be opened ({error.strerror}): name another file") from None
+    for mark, name in _OTHER.items():
+        if start.startswith(mark):
+            raise Unreadable(f"it is {name}: save it as CSV in UTF-8, JSON lines or Parquet")
+    if start.startswith(b"\x1f\x8b"):
+        return "gzip", partial(gzip.open, path, "rb")
+    kind = _TABLES.get(start[:4], "")
+    if kind != "zip":
+        return kind, partial(path.open, "rb")
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if "xl/workbook.xml" in names:
+        return "Excel", partial(path.open, "rb")
+    names = [name for name in names if not name.startswith("__MACOSX") and name[-1:] != "/"]
+    if len(names) != 1:
+        raise Unreadable(f"it is a zip of {counted(len(names), 'file')}: unpack it, and name one")
+    return kind, lambda: zipfile.ZipFile(path).open(names[0])
 
 
 def quoted_rows(path: Path) -> tuple[list[int], list[list[str]]]:
     """The lines and cells of a CSV file with a header; ValueError for what is wrong with it."""
     with _noted(str(path), TableLayout(separator=",").of(items=False)) as table:
-        text = TextFile(table, recognised(path)[1])
+        text = TextFile(table, _recognised(path)[1])
         cells, _, chunks = text.rows()
         rows = pl.concat(text.full_rows(chunks, len(cells)))
     TableReport.of([table]).check()
@@ -81,6 +118,24 @@ def _take(table: Table, frame: pl.DataFrame, kind: str) -> None:
     columns = {role: frame[name] for role, name in table.columns.items()}
     table.frame = frame.select(line=pl.int_range(first, frame.height + first), **columns)
     _describe(table, kind + known)
+
+
+def _polars(frame: Any) -> pl.DataFrame:
+    """Any eager frame as one of polars; no library is needed but the frame's own."""
+    frame = nw.from_native(frame, eager_only=True)
+    if frame.implementation.is_polars():
+        return frame.to_native()
+    return pl.DataFrame({str(column.name): _series(column) for column in frame.iter_columns()})
+
+
+def _series(column: Any) -> pl.Series:
+    if column.dtype in (nw.Datetime, nw.Date):
+        moments = column.cast(nw.Datetime("ns", getattr(column.dtype, "time_zone", None)))
+        values = moments.dt.timestamp("ns").to_list()
+        return pl.Series(values, dtype=pl.Int64).cast(pl.Datetime("ns"))
+    cells = (cell.tolist() if isinstance(cell, np.ndarray) else cell for cell in column.to_list())
+    pairs = zip(cells, column.is_null(), strict=True)
+    return pl.Series([None if missing else cell for cell, missing in pairs], strict=False)
 
 
 def _parse(table: Table, text: TextFile, kind: str) -> None:
@@ -156,7 +211,7 @@ def _find_columns(
             "looks like data, not like the names of columns: say "
             f"{layout.option('no-header')} and which is which, such as {options}{more}"
         )
-        raise Unreadable(what, line, None, ",".join(names))
+        raise Unreadable(what, None, (line, ",".join(names)))
     for role in missing:
         has = f"is missing, the header has {listed(names)}"
         if layout.header is False:
@@ -166,10 +221,10 @@ def _find_columns(
             what += ", or take the order of the file by --file-order"
         if line and len(names) == 1:
             what += f", or name the separator by {layout.option('separator')}"
-        table.error(what, line, layout.columns[role])
+        table.error(what, layout.columns[role], (line, None))
     twice = [name for name in {*present.values()} if list(names).count(name) > 1]
     for name in twice:
-        table.error("stands twice in the header: rename one", line, name)
+        table.error("stands twice in the header: rename one", name, (line, None))
     if missing or twice:
         raise Unreadable
     table.columns = present

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nezha_lite.datasets.table_times import nanoseconds
 
 VALID = "a share in (0, 1) or a date such as 2024-01-31"
 
@@ -78,11 +80,9 @@ def _share(test_from: str | float) -> float | None:
 
 def _nanoseconds(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
+        return nanoseconds(datetime.fromisoformat(text))
     except ValueError:
         raise ValueError(f"test_from is {text!r}, but must be {VALID}.") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
 def _iso(nanoseconds: int) -> str:

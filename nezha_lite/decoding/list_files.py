@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -22,10 +22,9 @@ from typing import Any
 import polars as pl
 import torch
 from accelerate import PartialState
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from nezha_lite.common.checks import check
+from nezha_lite.common.checks import check, check_counts
 from nezha_lite.common.files import atomic_write, damage_named, read_json
 from nezha_lite.common.memory import free_memory
 from nezha_lite.datasets import InteractionDataset
@@ -33,7 +32,11 @@ from nezha_lite.decoding import Verification
 from nezha_lite.decoding.recommender import Recommendation, Recommender
 from nezha_lite.verifiers.request_filter import item_set
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+_WRITERS: dict[str, Any] = {
+    ".csv": pl.LazyFrame.sink_csv,
+    ".jsonl": pl.LazyFrame.sink_ndjson,
+    ".parquet": pl.LazyFrame.sink_parquet,
+}
 USERS_A_PART = 1024
 SCHEMA: dict[str, Any] = {
     "user": pl.String,
@@ -73,9 +76,7 @@ class ListOptions:
     exclude_seen: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("k", "beam"):
-            value = getattr(self, name)
-            check(value >= 1, name, value, "at least 1")
+        check_counts(self, "k", "beam")
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,9 @@ def write_lists(
     """
     out, options = Path(out), options or ListOptions()
     users = range(dataset.n_users) if users is None else users
-    kinds = f"a name that ends in {', '.join(SUFFIXES)}"
-    check(out.suffix in SUFFIXES, "out", str(out), kinds)
-    folder, state = out.with_name(f"{out.name}.parts"), processes(trained.model.device)
+    check(out.suffix in _WRITERS, "out", str(out), f"a name that ends in {', '.join(_WRITERS)}")
     check(len(users) > 0, "users", [*users], "at least one user")
+    folder, state = out.with_name(f"{out.name}.parts"), processes(trained.model.device)
     if out.exists() and not folder.exists():
         raise ValueError(f"{out} exists already: delete it, or name another file.")
     lists = UserLists(trained, dataset, options)
@@ -155,19 +155,19 @@ def write_lists(
         _begin(folder, lists.settings(users) | {"users in a part": users_a_part})
     state.wait_for_everyone()
     chunks = [users[start : start + users_a_part] for start in range(0, len(users), users_a_part)]
-    paths = [folder / f"part-{number:07d}.parquet" for number in range(len(chunks))]
-    own = list(zip(chunks, paths, strict=True))[state.process_index :: state.num_processes]
-    missing = [(chunk, path) for chunk, path in own if not path.exists()]
-    total, left = (sum(len(chunk) for chunk, _ in parts) for parts in (own, missing))
+    parts = {folder / f"part-{row:07d}.parquet": chunk for row, chunk in enumerate(chunks)}
+    own = [*parts][state.process_index :: state.num_processes]
+    missing = [path for path in own if not path.exists()]
+    total, left = (sum(len(parts[path]) for path in paths) for paths in (own, missing))
     hidden = not (progress and state.is_main_process)
     with tqdm(total=total, initial=total - left, unit=" users", disable=hidden) as bar:
-        for chunk, path in missing:
+        for path in missing:
             content = BytesIO()
-            lists.table(chunk).write_parquet(content)
+            lists.table(parts[path]).write_parquet(content)
             atomic_write(path, content.getvalue())
-            bar.update(len(chunk))
+            bar.update(len(parts[path]))
     state.wait_for_everyone()
-    report = _join(paths, out, len(users)) if state.is_main_process else None
+    report = _join([*parts], out, len(users)) if state.is_main_process else None
     state.destroy_process_group()
     return report
 
@@ -197,24 +197,19 @@ class UserLists:
 
     def settings(self, users: Sequence[int]) -> dict[str, Any]:
         """All that the lists depend on; long values as their number and a digest."""
-        ids, data, options = self.trained.semantic_ids, self.dataset, self.options
+        ids, data, state = self.trained.semantic_ids, self.dataset, self.trained.model.state_dict()
         sets = {"allowed": self.allow, "denied": self.deny, "removed": self.removed}
-        weights = (
-            weight.detach().cpu().flatten().view(torch.uint8).numpy()
-            for weight in self.trained.model.state_dict().values()
-        )
+        weights = (one.detach().cpu().flatten().view(torch.uint8).numpy() for one in state.values())
+        scalars = ("k", "beam", "verification", "exclude_seen")
         return {
-            "k": options.k,
-            "beam": options.beam,
-            "verification": options.verification,
-            "exclude-seen": options.exclude_seen,
+            **{name.replace("_", "-"): getattr(self.options, name) for name in scalars},
             **{
-                f"{name} items": "all" if items is None else _digest(items, _text(items.tolist()))
+                f"{name} items": "all" if items is None else _digest(items.tolist())
                 for name, items in sets.items()
             },
-            "users": _digest(users, _text(data.users[user] for user in users)),
+            "users": _digest([data.users[user] for user in users]),
             "histories": _digest(data.sequences, data.sequences.offsets, data.sequences.values),
-            "model": _digest(ids.items, _text(ids.keys.tolist()), _text(ids.items), *weights),
+            "model": _digest(ids.items, ids.keys.tolist(), ids.items, *weights),
         }
 
     def table(self, users: Sequence[int]) -> pl.DataFrame:
@@ -265,15 +260,13 @@ class UserLists:
         return NO_DRAFT
 
 
-def _text(values: Iterable[Any]) -> bytes:
-    return "\n".join(map(str, values)).encode()
-
-
-def _digest(counted: Sequence[Any] | Tensor, *contents: Any) -> str:
+def _digest(values: Sequence[Any], *contents: Any) -> str:
+    """How many values there are, and a digest of them, or of other contents in their place."""
     digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return f"{len(counted):,} ({digest.hexdigest()[:8]})"
+    for content in contents or (values,):
+        text = "\n".join(map(str, content)) if isinstance(content, list | tuple) else None
+        digest.update(content if text is None else text.encode())
+    return f"{len(values):,} ({digest.hexdigest()[:8]})"
 
 
 def _begin(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -299,12 +292,7 @@ def _join(paths: Sequence[Path], out: Path, users: int) -> ListReport:
     with damage_named(folder, "holds parts that could not be joined"):
         rows = pl.scan_parquet([*paths])
         counts = dict(rows.group_by("reason").len().collect().iter_rows())
-        if out.suffix == ".parquet":
-            rows.sink_parquet(whole)
-        elif out.suffix == ".csv":
-            rows.sink_csv(whole)
-        else:
-            rows.sink_ndjson(whole)
+        _WRITERS[out.suffix](rows, whole)
     os.replace(whole, out)
     for path in paths:  # before the settings, without which they could be taken for others'
         path.unlink()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nezha_lite.common.files import damage_named, parse_json, read_json, read_tensors
+from nezha_lite.common.files import damage_named, parse_json, read_tensors
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.datasets.id_tokens import IdParser
 from nezha_lite.semantic_ids.catalogue import SemanticIds
@@ -56,7 +56,7 @@ def load_ids(
                 f"{path} holds {array.dtype} of shape {array.shape}, but codes are whole numbers "
                 "of shape (items, levels)."
             )
-        items = _names_of_rows(path, names, len(array))
+        items: Sequence[str] = _names_of_rows(path, names, len(array))
         codes = torch.from_numpy(array.astype(np.int64))
     elif path.suffix == ".json" and _is_index(content := _content(path)):
         items = list(content)
@@ -65,10 +65,8 @@ def load_ids(
     elif path.suffix in (".json", ".csv", ".safetensors"):
         if radices or names:
             raise ValueError(f"{path} itself says what its items and radices are: name no others.")
-        read = read_sid_map if path.suffix == ".csv" else SemanticIds.load
-        ids = read(path)
-        rows = rows_by_name(ids.items, dataset, path)
-        return SemanticIds(ids.codes[rows], ids.radices, dataset.items)
+        ids = (read_sid_map if path.suffix == ".csv" else SemanticIds.load)(path)
+        items, codes, radices = ids.items, ids.codes, ids.radices
     else:
         raise ValueError(f"{path} cannot be read as semantic IDs: valid are files {ID_FILES}.")
     rows = rows_by_name(items, dataset, path)
@@ -121,20 +119,25 @@ def read_vectors(
     return vectors[rows_by_name(items, dataset, path)]
 
 
-def read_names(path: str | Path) -> list[str]:
-    """Names of items: one a line, or a JSON list; ValueError if one stands twice or is empty."""
+def read_names(path: str | Path, unique: bool = True) -> list[str]:
+    """Names, one a line, or a JSON list; blank lines do not count.
+
+    Raises:
+        ValueError: if there are none, or, where they must be unique, one stands twice or is empty.
+        OSError: if the file cannot be read.
+    """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file: name a file with one item's name a line.")
+    with damage_named(path, "is not a text file in UTF-8"):
+        text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
-        content = read_json(path)
-        if not isinstance(content, list):
-            raise ValueError(f"{path} must hold a JSON list of names.")
-        names = [str(name) for name in content]
-    else:
-        with damage_named(path, "is not text in UTF-8"):
-            names = path.read_text(encoding="utf-8-sig").splitlines()
-    _check_unique(names, path)
+        with damage_named(path, "must hold a JSON list of names"):
+            names = [str(name) for name in parse_json(text)]
+    else:  # names may hold other separators of lines
+        names = [line.removesuffix("\r") for line in text.split("\n") if line.strip("\r")]
+    if not names:
+        raise ValueError(f"{path} holds no names; write one on each line.")
+    if unique:
+        _check_unique(names, path)
     return names
 
 
@@ -213,8 +216,6 @@ def _parse_index(content: dict[str, Any]) -> list[tuple[int, ...]]:
     for item, value in content.items():
         with damage_named(f"item {item!r}", "cannot be used"):
             codes.append(parse(value))
-            if len(codes[-1]) != len(codes[0]):
-                raise ValueError(f"it has {len(codes[-1])} codes, but the first {len(codes[0])}")
     return codes
 
 

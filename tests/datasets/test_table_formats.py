@@ -54,6 +54,7 @@ YELP = lines(
 )
 STEAM = "{u'username': u'al', 'product_id': '70', 'date': '2018-01-02'}\n" * 2
 MOVIELENS = "196\t242\t3\t881250949\n186\t302\t3\t891717742\n196\t302\t4\t881250948\n"
+MOVIELENS_AS_WRITTEN = {"186": ["302"], "196": ["242", "302"]}
 RECBOLE = "user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1.3876704E9\nu\tb\t1387670399\n"
 MIND = "1\tU1\t11/11/2019 9:05:58 AM\tN1 N2 N3\tN4-1 N5-0\n2\tU2\t11/12/2019 6:11:30 PM\tN2\tN3-0\n"
 STRAY = 'user\titem\ttime\n"Rex\ta\t1\nu\tb\t2\nu\tc\t3\nu"\td\t4\n'
@@ -122,6 +123,7 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], Histories]] = {
         {"u": ["b", "a"]},
     ),
     "floats for names": ("user,item,time\n1.0,102.0,5\n1.0,101.0,6\n", {}, {"1": ["102", "101"]}),
+    "MovieLens in the order of the file": (MOVIELENS, {"file_order": True}, MOVIELENS_AS_WRITTEN),
     "bad rows left out": (
         "user,item,time\nu,a,3\nu,b,\nu,c,2\nu\n,d,1\n",
         {"drop_bad_rows": True},
@@ -356,28 +358,3 @@ def test_a_written_frame_is_the_frame(
     assert read_tables(path, layout=TableLayout(separator=",", time_format="unix")) == dataset
     frame.write_parquet(path)
     assert read_tables(path, layout=TableLayout(time_format="unix")) == dataset
-
-
-# ---- the cases that lie beside the repository, where they do -------------------------------------
-
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
-
-
-@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
-@pytest.mark.parametrize(
-    ("name", "items", "sizes"),
-    [
-        ("amazon2014_reviews.json", None, (2, 4, 6)),
-        ("amazon2023_reviews.jsonl.gz", None, (2, 3, 6)),
-        ("yelp_reviews.json", None, (2, 3, 6)),
-        ("movielens100k_u.data", "movielens100k_u.item", (2, 3, 6)),
-        ("movielens1m_ratings.dat", "movielens1m_movies.dat", (2, 3, 6)),
-        ("recbole.inter", "recbole.item", (2, 3, 6)),
-        ("mind_behaviors.tsv", None, (2, 3, 5)),
-        ("float_ids.csv", "float_ids_items.csv", (1, 3, 3)),
-    ],
-)
-def test_cases_are_read(name: str, items: str | None, sizes: tuple[int, int, int]) -> None:
-    report = check_tables(CASES / name, CASES / items if items else None)
-    assert not report.errors
-    assert (report.users, report.items, report.interactions) == sizes

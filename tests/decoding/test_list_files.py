@@ -344,7 +344,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     trained, dataset = toy()
     with pytest.raises(ValueError, match=r"out is '.*lists.txt', but must be a name that ends in "):
         write_lists(trained, dataset, tmp_path / "lists.txt")
-    with pytest.raises(ValueError, match="k is 0, but must be at least 1"):
+    with pytest.raises(ValueError, match="k is 0, but must be a whole number of at least 1"):
         ListOptions(k=0)
     with pytest.raises(ValueError, match=r"users is \[\], but must be at least one user"):
         write_lists(trained, dataset, tmp_path / "lists.csv", users=[])

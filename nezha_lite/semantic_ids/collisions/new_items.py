@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,100 +24,64 @@ from nezha_lite.semantic_ids.collisions.resolve import (
 )
 from nezha_lite.semantic_ids.quantizers import Quantizer
 
+_COUNTS = ("landed_on_old", "landed_together", "moved", "sharing")
+_CLOSE = ("known_first_code", "known_prefix")
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class NewItems:
     """The catalogue with its new items, and how they collided.
 
     Attributes:
         semantic_ids: old items first, as they were; then the new ones, as they came.
         encoded: (M, L) int64, the quantizer's codes of the new items, before any was moved.
+        n_new, n_old: M, and the number of items before.
+        landed_on_old: new items whose encoded ID is an existing item's.
+        landed_together: new items whose encoded ID is another new item's too.
+        moved: new items that other codes, or a number above 0 at an extra level, tell apart.
+        sharing: new items whose final ID is another item's too: for these there was no room.
+        known_first_code: new items whose first encoded code an existing item has.
+        known_prefix: new items whose encoded codes but the last an existing item has.
     """
 
     semantic_ids: SemanticIds
     encoded: Tensor
 
-    @property
-    def n_new(self) -> int:
-        """M, the number of new items."""
-        return len(self.encoded)
-
-    @property
-    def n_old(self) -> int:
-        """The number of items before."""
-        return self.semantic_ids.n_items - self.n_new
-
-    @cached_property
-    def landed_on_old(self) -> int:
-        """New items whose encoded ID is an existing item's."""
-        return self._known(self.encoded.shape[1])
-
-    @cached_property
-    def landed_together(self) -> int:
-        """New items whose encoded ID is another new item's too."""
-        counts = Counter(map(tuple, self.encoded.tolist()))
-        return sum(count for count in counts.values() if count > 1)
-
-    @cached_property
-    def moved(self) -> int:
-        """New items that other codes, or a number above 0 at an extra level, tell apart."""
-        return int((self._differs & ~self._shares).sum())
-
-    @cached_property
-    def sharing(self) -> int:
-        """New items whose final ID is another item's too: for these there was no room."""
-        return int(self._shares.sum())
-
-    @cached_property
-    def known_first(self) -> int:
-        """New items whose first encoded code an existing item has: they have coarse neighbours."""
-        return self._known(1)
-
-    @cached_property
-    def known_prefix(self) -> int:
-        """New items whose encoded codes but the last an existing item has: close neighbours."""
-        return self._known(max(1, self.encoded.shape[1] - 1))
+    def __post_init__(self) -> None:
+        ids, (self.n_new, self._levels) = self.semantic_ids, self.encoded.shape
+        self.n_old = ids.n_items - self.n_new
+        old, final = ids.codes.split([self.n_old, self.n_new])  # (M, L) or (M, L + 1)
+        plain = torch.nn.functional.pad(self.encoded, (0, ids.levels - self._levels))
+        _, rows, counts = torch.unique(ids.keys, return_inverse=True, return_counts=True)
+        shares = (counts[rows] > 1)[self.n_old :]
+        self.sharing = int(shares.sum())
+        self.moved = int(((final != plain).any(dim=1) & ~shares).sum())
+        together = Counter(map(tuple, self.encoded.tolist()))
+        self.landed_together = sum(count for count in together.values() if count > 1)
+        known = []
+        for level in (self._levels, 1, max(1, self._levels - 1)):
+            existing = {*_rows(old, level)}
+            known.append(sum(codes in existing for codes in _rows(self.encoded, level)))
+        self.landed_on_old, self.known_first_code, self.known_prefix = known
 
     def metrics(self) -> dict[str, int]:
         """All counts, ready for JSON."""
-        return {
-            "old_items": self.n_old,
-            "new_items": self.n_new,
-            "landed_on_old": self.landed_on_old,
-            "landed_together": self.landed_together,
-            "moved": self.moved,
-            "sharing": self.sharing,
-            "known_first_code": self.known_first,
-            "known_prefix": self.known_prefix,
-        }
+        counts = {name: getattr(self, name) for name in _COUNTS + _CLOSE}
+        return {"old_items": self.n_old, "new_items": self.n_new, **counts}
 
     def sentence(self) -> str:
         """All counts, for people."""
-        levels = self.encoded.shape[1]
         return (
             f"New items: {self.n_new}. Of these, {self.landed_on_old} were encoded to an existing "
             f"item's ID and {self.landed_together} to the same ID as another new item; "
             f"{self.moved} were told apart, {self.sharing} share their ID. The first code is an "
-            f"existing item's for {self.known_first}, the first {max(1, levels - 1)} of {levels} "
-            f"codes for {self.known_prefix}."
+            f"existing item's for {self.known_first_code}, the first {max(1, self._levels - 1)} of "
+            f"{self._levels} codes for {self.known_prefix}."
         )
 
-    def _known(self, level: int) -> int:
-        old = set(map(tuple, self.semantic_ids.codes[: self.n_old, :level].tolist()))
-        return sum(tuple(codes) in old for codes in self.encoded[:, :level].tolist())
 
-    @cached_property
-    def _differs(self) -> Tensor:
-        final = self.semantic_ids.codes[self.n_old :]  # (M, L) or (M, L + 1)
-        plain = torch.zeros_like(final)
-        plain[:, : self.encoded.shape[1]] = self.encoded
-        return (final != plain).any(dim=1)
-
-    @cached_property
-    def _shares(self) -> Tensor:
-        keys = self.semantic_ids.keys
-        _, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
-        return (counts[inverse] > 1)[self.n_old :]
+def _rows(codes: Tensor, level: int) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in codes[:, :level].tolist()]
 
 
 def add_items(
@@ -199,16 +162,14 @@ def _has_extra_level(semantic_ids: SemanticIds, quantizer: Quantizer) -> bool:
 
 
 def _check_names(semantic_ids: SemanticIds, names: Sequence[str]) -> None:
-    known = set(semantic_ids.items)
+    taken = set(semantic_ids.items)
     for name in names:
-        if not name:
-            raise ValueError("A new item's name is empty, but must tell it from the others.")
-        if name in known:
+        if not name or name in taken:
             raise ValueError(
-                f"New item {name!r} has a name that is taken: the names of new items must differ "
-                "from the catalogue's and from each other."
+                f"New item {name!r} has a name that is {'taken' if name else 'empty'}: the names "
+                "of new items must differ from the catalogue's and from each other."
             )
-        known.add(name)
+        taken.add(name)
 
 
 def _numbers(semantic_ids: SemanticIds, encoded: Tensor, order: list[int]) -> Tensor:
