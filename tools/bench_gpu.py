@@ -64,25 +64,14 @@ GPU_CASES = (
         "context-1000",
         "1,000 tokens at beam 256: published for NVIDIA's SID-GR inference, 17.6 ms on an H100",
         "qwen3-1.7b",
-        replace(
-            _MEASURED,
-            decoders=_LONG,
-            beams=(256,),
-            histories=(),
-            contexts=(1000,),
-        ),
+        replace(_MEASURED, decoders=_LONG, beams=(256,), histories=(), contexts=(1000,)),
     ),
     GpuCase(
         "context-5000",
         "5,000 tokens, 8 prompts, at beam 256: published for the same, 307.9 ms",
         "qwen3-1.7b",
         replace(
-            _MEASURED,
-            decoders=_LONG,
-            beams=(256,),
-            batches=(8,),
-            histories=(),
-            contexts=(5000,),
+            _MEASURED, decoders=_LONG, beams=(256,), batches=(8,), histories=(), contexts=(5000,)
         ),
     ),
     GpuCase(
@@ -101,8 +90,7 @@ GPU_CASES = (
 
 
 def bench_gpu(
-    cases: Sequence[GpuCase] = GPU_CASES,
-    device: torch.device | str = "cuda",
+    cases: Sequence[GpuCase] = GPU_CASES, device: torch.device | str = "cuda"
 ) -> Iterator[list[ResultRow]]:
     """The rows of each case, as soon as it is done."""
     for case in cases:

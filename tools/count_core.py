@@ -23,11 +23,7 @@ CORE = {
         "model/tree_attention",
     ),
     "training": ("training/packing", "training/config", "training/train"),
-    "verifiers": (
-        "verifiers/base",
-        "verifiers/hash_set",
-        "verifiers/trie",
-    ),
+    "verifiers": ("verifiers/base", "verifiers/hash_set", "verifiers/trie"),
     "decoding": (
         "decoding/base",
         "decoding/trace",

@@ -85,8 +85,7 @@ def decode(
     codes: int | None = None,
     items: int | None = None,
     decoders: Annotated[
-        list[str] | None,
-        typer.Option("--decoder", help=f"repeated, or all: {', '.join(DECODERS)}"),
+        list[str] | None, typer.Option("--decoder", help=f"repeated, or all: {', '.join(DECODERS)}")
     ] = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     threads: Threads = None,

@@ -7,14 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nezha_lite.cli.options import (
-    Data,
-    SplitBy,
-    TestFrom,
-    load_split,
-    options_of,
-    split_report,
-)
+from nezha_lite.cli.options import Data, SplitBy, TestFrom, load_split, options_of, split_report
 from nezha_lite.datasets import InteractionDataset, TableLayout, load_dataset, write_folder
 from nezha_lite.datasets.download import REGISTRY
 from nezha_lite.datasets.own_tables import OwnTables
@@ -45,11 +38,7 @@ def show_data(dataset: Data, split: SplitBy = "leave-one-out", test_from: TestFr
 
 
 @options_of("layout", TableLayout, *TableLayout.__dataclass_fields__)
-def import_tables(
-    tables: list[Path],
-    folder: Path,
-    layout: dict[str, Any],
-) -> None:
+def import_tables(tables: list[Path], folder: Path, layout: dict[str, Any]) -> None:
     """Say how tables are read and what is wrong with them, and make them a data set's folder.
 
     INTERACTIONS has a row for each time a user took an item; ITEMS, which may be left out, one for

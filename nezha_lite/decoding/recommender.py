@@ -21,12 +21,7 @@ from nezha_lite.model.loading import MODEL_FILES, load_model
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
-from nezha_lite.verifiers.request_filter import (
-    ItemSets,
-    item_set,
-    keys_without_items,
-    sorted_isin,
-)
+from nezha_lite.verifiers.request_filter import ItemSets, item_set, keys_without_items, sorted_isin
 
 # What follows a catalogue's changes; a factory makes one.
 CatalogueDecoder = BeamSearchDecoder | CapturedDecoder
@@ -84,10 +79,7 @@ class Recommender:
     """
 
     def __init__(
-        self,
-        model: NezhaModel,
-        semantic_ids: SemanticIds,
-        decoder: DecoderFactory = NezhaDecoder,
+        self, model: NezhaModel, semantic_ids: SemanticIds, decoder: DecoderFactory = NezhaDecoder
     ) -> None:
         self.model = model.eval()
         self.semantic_ids = semantic_ids

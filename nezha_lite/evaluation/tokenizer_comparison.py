@@ -30,11 +30,7 @@ from nezha_lite.evaluation.run_folders import (
 from nezha_lite.evaluation.tokenizer_report import fitted_ids
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids.quantizers import QUANTIZERS
-from nezha_lite.semantic_ids.tokenizer import (
-    TOKENIZERS,
-    TokenizerConfig,
-    default_vectors,
-)
+from nezha_lite.semantic_ids.tokenizer import TOKENIZERS, TokenizerConfig, default_vectors
 from nezha_lite.semantic_ids.vectors.item_vectors import VectorConfig
 from nezha_lite.training import TrainingConfig, train
 from nezha_lite.verifiers import SortedVerifier

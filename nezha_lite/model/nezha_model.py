@@ -134,11 +134,7 @@ class NezhaModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(
-        cls,
-        name_or_folder: str | Path,
-        semantic_ids: SemanticIds,
-        seed: int = 0,
-        **settings: Any,
+        cls, name_or_folder: str | Path, semantic_ids: SemanticIds, seed: int = 0, **settings: Any
     ) -> NezhaModel:
         """A pretrained decoder-only model (Qwen3, Llama, GPT-2 …) with a new draft head.
 

@@ -6,14 +6,7 @@ import torch
 from torch import Tensor
 
 from nezha_lite.verifiers.base import Verifier
-from nezha_lite.verifiers.sorted_ops import (
-    deleted,
-    fill,
-    gather_1d,
-    inserted,
-    key_type,
-    with_room,
-)
+from nezha_lite.verifiers.sorted_ops import deleted, fill, gather_1d, inserted, key_type, with_room
 
 
 class SortedVerifier(Verifier):

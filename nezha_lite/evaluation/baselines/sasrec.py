@@ -28,12 +28,7 @@ from nezha_lite.evaluation.baselines.scorer import evaluate_scorer
 from nezha_lite.evaluation.metrics import ndcg_at
 from nezha_lite.evaluation.run_folders import read_object, write_object
 from nezha_lite.training.config import Rate, RateOrZero
-from nezha_lite.training.trainer import (
-    WATCHED,
-    ValidatedTrainer,
-    best_epoch,
-    trainer_arguments,
-)
+from nezha_lite.training.trainer import WATCHED, ValidatedTrainer, best_epoch, trainer_arguments
 
 IGNORED = -100
 RECORD_FILE, WEIGHTS_FILE = "sasrec.json", "sasrec.safetensors"

@@ -90,14 +90,7 @@ VARIANTS: Mapping[str, Variant] = {
     ),
 }
 # The paper's method, and what each part of it is good for.
-PLAIN = (
-    "nezha",
-    "backbone-only",
-    "head-only",
-    "no-placeholders",
-    "no-transition",
-    "three-levels",
-)
+PLAIN = ("nezha", "backbone-only", "head-only", "no-placeholders", "no-transition", "three-levels")
 # What closes the gap to item-level models.
 MEMORY = ("nezha", "item-memory", "candidates", "lists", "strong", "strong-three-levels")
 # Whether the head is as good as the backbone, as both are trained longer.

@@ -41,11 +41,7 @@ _LOOKAHEAD = 8  # siblings whose costs are computed in one call, at most
 
 
 def move_to_free(
-    codes: Tensor,
-    quantizer: Quantizer,
-    vectors: Tensor,
-    order: Sequence[int],
-    occupancy: Occupancy,
+    codes: Tensor, quantizer: Quantizer, vectors: Tensor, order: Sequence[int], occupancy: Occupancy
 ) -> Tensor:
     """Give every item a free ID: its own where it comes first, else the nearest free one.
 
