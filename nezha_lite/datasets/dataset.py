@@ -99,41 +99,46 @@ class InteractionDataset:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sequences", Sequences.of(self.sequences))
         if not self.items:
-            raise ValueError(f"items of {self.name!r} is empty; a catalogue needs at least one.")
+            raise self._wrong("items", " is empty; a catalogue needs at least one.")
         for label, names in (("items", self.items), ("users", self.users)):
             if len(set(names)) != len(names):
-                raise ValueError(f"{label} of {self.name!r} names one twice; names are unique.")
+                raise self._wrong(label, " names one twice; names are unique.")
         for label, rows, length in (
             ("sequences", self.sequences, self.n_users),
             ("texts", self.texts, self.n_items),
             ("released_codes", self.released_codes, self.n_items),
         ):
             if rows is not None and len(rows) != length:
-                raise ValueError(f"{label} of {self.name!r} has {len(rows)} rows, not {length}.")
+                raise self._wrong(label, f" has {len(rows)} rows, not {length}.")
         values = self.sequences.values
         if len(wrong := np.flatnonzero((values < 0) | (values >= self.n_items))):
-            where = f"sequences of {self.name!r}, user {self._user_at(wrong[0])!r}"
-            outside = f"item {values[wrong[0]]} is outside 0..{self.n_items - 1}"
-            raise ValueError(f"{where}: {outside}.")
+            what = f": item {values[wrong[0]]} is outside 0..{self.n_items - 1}."
+            raise self._wrong("sequences", what, wrong[0])
         levels = len(self.released_codes[0]) if self.released_codes else 0
         for item, codes in zip(self.items, self.released_codes or (), strict=False):
             if len(codes) != levels or not codes or min(codes) < 0:
-                where = f"released_codes of {self.name!r}, item {item!r}"
-                raise ValueError(f"{where}: {codes} is not {levels or 1} codes of 0 or more.")
-        self._check_times()
+                what = f"{codes} is not {levels or 1} codes of 0 or more."
+                raise self._wrong("released_codes", f", item {item!r}: {what}")
+        if self.times is not None:
+            object.__setattr__(self, "times", Sequences.of(self.times))
+            self._check_times(self.times)
+        elif self.time_split is not None:
+            self._needed_times()
 
-    def _check_times(self) -> None:
-        if self.times is None:
-            if self.time_split is not None:
-                self._needed_times()
-            return
-        object.__setattr__(self, "times", times := Sequences.of(self.times))
+    def _check_times(self, times: Sequences) -> None:
         if not np.array_equal(times.offsets, self.sequences.offsets):
-            raise ValueError(f"times of {self.name!r} are not one for each item of the sequences.")
+            raise self._wrong("times", " are not one for each item of the sequences.")
         backwards = (np.diff(times.values) < 0) & (np.diff(times.rows) == 0)
         if len(wrong := np.flatnonzero(backwards)):
-            where = f"times of {self.name!r}, user {self._user_at(wrong[0])!r}"
-            raise ValueError(f"{where}: they fall, but a sequence is in order of time.")
+            raise self._wrong("times", ": they fall, but a sequence is in order of time.", wrong[0])
+
+    def _wrong(self, part: str, what: str, position: int | None = None) -> ValueError:
+        """What is wrong with a part, for the user whose interaction has this position in it."""
+        of = f"{part} of {self.name!r}"
+        if position is not None:
+            user = int(np.searchsorted(self.sequences.offsets, position, "right")) - 1
+            of += f", user {self.users[user]!r}"
+        return ValueError(of + what)
 
     def _needed_times(self) -> Integers:
         """(I,) int64, in nanoseconds."""
@@ -144,10 +149,6 @@ class InteractionDataset:
                 "has one, with --time COLUMN unless it is called 'time'."
             )
         return self.times.values
-
-    def _user_at(self, position: int) -> str:
-        """Whose interaction lies at a position of `sequences.values`."""
-        return self.users[int(np.searchsorted(self.sequences.offsets, position, "right")) - 1]
 
     @classmethod
     def from_frame(
