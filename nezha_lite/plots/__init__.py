@@ -20,6 +20,7 @@ from nezha_lite.plots.study_figures import (
     systems_figure,
 )
 from nezha_lite.plots.style import Figure
+from nezha_lite.plots.timeline_figure import timeline_figure
 from nezha_lite.plots.tradeoff_figures import tradeoff_figure
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "residual_figure",
     "system_name",
     "systems_figure",
+    "timeline_figure",
     "tokenizers_figure",
     "tradeoff_figure",
     "verifiers_figure",
