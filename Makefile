@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE := .venv-site
 PYTHON ?=
 JOBS ?= 2
 ARGS ?=
@@ -17,7 +18,7 @@ notebooks demo quick unit doctest nbval ui picture: export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help notebooks lab demo quick test lint unit doctest nbval ui picture clean
+.PHONY: help notebooks lab demo quick test lint unit doctest nbval ui picture site clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,29 +59,47 @@ ui: $(READY) ## drive the widgets in JupyterLab with Chromium
 picture: $(READY) ## take the README's picture from the demo page, with Chromium
 	@$(BIN)/python -m tests.ui.picture
 
+site: $(SITE)/.ready ## the course and docs/ as a website in build/site/, from the stored outputs
+	@$(SITE)/bin/python tools/build_site.py $(ARGS)
+
 clean: ## remove build/ and caches (.venv stays; delete it to install afresh)
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name .venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 	    -prune -exec rm -rf {} +
 
 # Without PYTHON the oldest supported interpreter is taken first: constraints.txt was made with it.
+define FIND_PYTHON
+set -eu; \
+check='import sys; sys.exit(sys.version_info < (3, 11))'; \
+python="$(PYTHON)"; \
+for name in python3.11 python3.12 python3.13 python3 python; do \
+    if [ -z "$$python" ] && $$name -c "$$check" 2>/dev/null; then python=$$name; fi; \
+done; \
+if [ -z "$$python" ]; then \
+    echo "No Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+    exit 1; \
+fi; \
+if ! $$python -c "$$check"; then \
+    echo "nezha-lite needs Python 3.11 or newer, but $$python is $$($$python --version 2>&1)" >&2; \
+    exit 1; \
+fi
+endef
+
 $(READY): pyproject.toml constraints.txt
-	@set -eu; \
-	check='import sys; sys.exit(sys.version_info < (3, 11))'; \
-	python="$(PYTHON)"; \
-	for name in python3.11 python3.12 python3.13 python3 python; do \
-	    if [ -z "$$python" ] && $$name -c "$$check" 2>/dev/null; then python=$$name; fi; \
-	done; \
-	if [ -z "$$python" ]; then \
-	    echo "No Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
-	    exit 1; \
-	fi; \
-	if ! $$python -c "$$check"; then \
-	    echo "nezha-lite needs Python 3.11 or newer, but $$python is $$($$python --version 2>&1)" >&2; \
-	    exit 1; \
-	fi; \
+	@$(FIND_PYTHON); \
 	echo "Installing into $(VENV): about 2 GB (some more where PyTorch comes with CUDA), a few minutes, once."; \
 	if [ ! -x $(BIN)/pip ]; then $$python -m venv $(VENV); fi; \
 	$(BIN)/pip install --quiet --constraint constraints.txt torch; \
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[notebooks,test]'; \
 	touch $(READY)
+
+# Not into .venv: the course runs and is tested without Sphinx, and the website is built without PyTorch.
+WANTED := import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["site"], sep="\n")
+$(SITE)/.ready: pyproject.toml constraints.txt
+	@$(FIND_PYTHON); \
+	echo "Installing Sphinx into $(SITE): about 250 MB, a minute, once."; \
+	if [ ! -x $(SITE)/bin/pip ]; then $$python -m venv $(SITE); fi; \
+	$(SITE)/bin/python -c '$(WANTED)' > $(SITE)/requirements.txt; \
+	$(SITE)/bin/pip install --quiet --constraint constraints.txt --requirement $(SITE)/requirements.txt; \
+	touch $(SITE)/.ready

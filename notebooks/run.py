@@ -88,9 +88,13 @@ def store_picture(data: nbformat.NotebookNode) -> None:
     """
     del data[WIDGET]
     if PICTURE in data:
-        encoded = base64.b64encode(data[PICTURE].encode("utf-8")).decode("ascii")
-        words = html.escape(data["text/plain"])
-        data["text/html"] = f'<img src="data:{PICTURE};base64,{encoded}" alt="{words}">'
+        data["text/html"] = image(data[PICTURE], data["text/plain"])
+
+
+def image(svg: str, words: str) -> str:
+    """A picture as HTML, with the words for readers who do not see it."""
+    encoded = base64.b64encode(svg.encode("utf-8")).decode("ascii")
+    return f'<img src="data:{PICTURE};base64,{encoded}" alt="{html.escape(words)}">'
 
 
 def save(notebook: nbformat.NotebookNode, path: Path) -> None:
