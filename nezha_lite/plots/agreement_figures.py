@@ -135,7 +135,6 @@ def _search_ranks(step: LevelTrace, row: int, kept: list[int], keys: list[int]) 
 class RankMark:
     """One prefix in one column."""
 
-    level: int
     prefix: ComparedPrefix
     x: float
     rank: int
@@ -144,7 +143,7 @@ class RankMark:
 def rank_marks(levels: Sequence[LevelAgreement], shared: bool) -> list[RankMark]:
     """The marks of the prefixes that both searches kept, or that only one of them kept."""
     return [
-        RankMark(level.level, prefix, level.level + side, rank)
+        RankMark(prefix, level.level + side, rank)
         for level in levels
         for prefix in level.prefixes
         if prefix.shared is shared

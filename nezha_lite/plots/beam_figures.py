@@ -6,9 +6,11 @@ Only the `DecodeTrace` is read; nothing here decodes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import plotly.graph_objects as go
 import torch
 
 from nezha_lite.datasets import InteractionDataset
@@ -219,11 +221,8 @@ def tree_figure(
     texts = [_label(row.node, levels, semantic_ids, dataset) for row in named]
     labels = draw.texts(starts, texts, "middle right", LABEL_SIZE)
     root = draw.markers([(0, 0.5)], ROOT, 11, ["the prompt, read by the backbone once"])
-    marks = []
-    for outcome, (style, size) in OUTCOMES.items():
-        rows = [row for row in shown if row.node.outcome is outcome]
-        hover = [describe(row.node, semantic_ids, dataset) for row in rows]
-        marks.append(draw.markers([(row.node.level, row.y) for row in rows], style, size, hover))
+    places = [(row.node.level, row.y) for row in shown]
+    marks = outcome_marks([row.node for row in shown], places, semantic_ids, dataset)
     columns = ["prompt", *(f"level {level}" for level in range(1, levels + 1))]
     ends = (-0.15, levels + (LABEL_GAP + TITLE_WIDTH) / pixels)
     return draw.figure(
@@ -236,6 +235,21 @@ def tree_figure(
         xaxis=draw.axis("", range(levels + 1), columns, ends, showgrid=False),
         yaxis={"visible": False, "range": [1.02, -0.02]},
     )
+
+
+def outcome_marks(
+    nodes: Sequence[Node],
+    places: Sequence[tuple[float, float]],
+    semantic_ids: SemanticIds,
+    dataset: InteractionDataset,
+) -> list[go.Scatter]:
+    """One trace of marks for each outcome, in the order of `OUTCOMES`."""
+    traces = []
+    for outcome, (style, size) in OUTCOMES.items():
+        group = [number for number, node in enumerate(nodes) if node.outcome is outcome]
+        hover = [describe(nodes[number], semantic_ids, dataset) for number in group]
+        traces.append(draw.markers([places[number] for number in group], style, size, hover))
+    return traces
 
 
 def item_label(items: list[int], dataset: InteractionDataset) -> str:

@@ -32,14 +32,12 @@ def series(
     **settings: Any,
 ) -> go.Scatter:
     """A line with markers (without where the style's symbol is ""), in the style of its series."""
-    fields = {
-        "name": plot_text(style.name),
+    fields: dict[str, Any] = {
         "mode": "lines+markers" if style.symbol else "lines",
         "line": {"color": style.colour, "dash": style.dash, "width": width},
-        "marker": style.marker(size),
-        **_hover(hover, None),
+        **({} if hover else {"hoverinfo": None}),
     }
-    return _trace(points, fields | settings)
+    return markers(points, style, size, hover, **(fields | settings))
 
 
 def bars(

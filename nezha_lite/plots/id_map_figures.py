@@ -9,12 +9,11 @@ from enum import StrEnum
 from typing import Any
 
 import plotly.graph_objects as go
+import torch
 
-from nezha_lite.common.checks import check
 from nezha_lite.plots import draw
 from nezha_lite.plots.colours import BLACK, BLUE, GREEN, VERMILLION
 from nezha_lite.plots.numbers import code_text
-from nezha_lite.plots.prefix_figures import items_below
 from nezha_lite.plots.style import Figure, SeriesStyle
 from nezha_lite.semantic_ids import SemanticIds
 
@@ -53,54 +52,48 @@ class MapMark:
 
 
 def id_map_figure(
-    semantic_ids: SemanticIds,
-    marks: Sequence[MapMark],
-    removed: Collection[int] = (),
-    prefix: Sequence[int] = (),
+    semantic_ids: SemanticIds, marks: Sequence[MapMark], removed: Collection[int] = ()
 ) -> Figure:
-    """A map of existing IDs, two codes at a time, with marks for drafts.
+    """A map of existing IDs by their first two codes, with marks for drafts.
 
-    Each square is a prefix: the codes of `prefix` and two more, one where only one is left. Seven
-    traces, whatever there is to see: a grey for each of `SHADES`, a mark for each `IdOutcome`.
+    Each square is a prefix of two codes, of one where IDs have one. Seven traces, whatever there is
+    to see: a grey for each of `SHADES`, a mark for each `IdOutcome`.
 
     Args:
         semantic_ids: the catalogue.
-        marks: IDs to mark; those with another prefix are left out.
+        marks: IDs to mark.
         removed: items that are out of the catalogue.
-        prefix: 0 to L − 1 codes, level 1 first.
-
-    Raises:
-        ValueError: if the prefix leaves no code to draw.
     """
-    prefix, depth = tuple(prefix), len(prefix)
-    check(depth < semantic_ids.levels, "prefix", prefix, f"of 0 to {semantic_ids.levels - 1} codes")
-    shown = min(2, semantic_ids.levels - depth)  # codes drawn
-    columns, rows = (*semantic_ids.radices[depth : depth + shown], 1)[:2]
-    squares = _items_in_squares(semantic_ids, removed, prefix, shown)
+    columns, rows = (*semantic_ids.radices[:2], 1)[:2]
+    listed = torch.ones(semantic_ids.n_items, dtype=torch.bool)
+    listed[list(removed)] = False
+    squares = Counter(map(_square, semantic_ids.codes[listed, :2].tolist()))
     height = max(LOWEST, min(HIGHEST, ROW * rows))
     traces: list[go.Scatter] = []
     limits = [fewest for fewest, _, _ in SHADES[1:]] + [semantic_ids.n_items + 1]
     for (fewest, name, grey), limit in zip(SHADES, limits, strict=True):
         filled_squares = [square for square, items in squares.items() if fewest <= items < limit]
         traces.append(_squares(filled_squares, name, grey, max(1.5, height / rows - 1)))
-    counts = Counter(
-        (_square(mark.codes[depth:]), mark.outcome)
-        for mark in marks
-        if mark.codes[:depth] == prefix
-    )
+    counts = Counter((_square(mark.codes), mark.outcome) for mark in marks)
     for outcome, (style, size) in MARKS.items():
         inside = {square: count for (square, kind), count in counts.items() if kind is outcome}
         points = [(x + _aside((x, y), outcome, counts, columns), y) for x, y in inside]
         hover = [
-            f"{code_text((*prefix, *square[:shown]))}: {count} {outcome.value}"
+            f"{code_text(square[: semantic_ids.levels])}: {count} {outcome.value}"
             for square, count in inside.items()
         ]
         traces.append(draw.markers(points, style, size, hover, cliponaxis=False))
-    title = f"Inside {code_text(prefix)}" if prefix else "The ID space, and what exists"
-    caption = _caption(len(squares), columns * rows, depth + shown == semantic_ids.levels)
-    x_axis = _axis(depth + 1, columns)
-    y_axis = _axis(depth + 2, rows) if shown == 2 else {"visible": False, "range": [-0.5, 0.5]}
-    return draw.figure(traces, title, caption, height, BOTTOM, xaxis=x_axis, yaxis=y_axis)
+    caption = _caption(len(squares), columns * rows, semantic_ids.levels <= 2)
+    y_axis = _axis(2, rows) if semantic_ids.levels > 1 else {"visible": False, "range": [-0.5, 0.5]}
+    return draw.figure(
+        traces,
+        "The ID space, and what exists",
+        caption,
+        height,
+        BOTTOM,
+        xaxis=_axis(1, columns),
+        yaxis=y_axis,
+    )
 
 
 def _aside(
@@ -109,16 +102,6 @@ def _aside(
     """Horizontal shift of a mark, so that all marks of a square are visible."""
     kinds = [kind for kind in MARKS if (square, kind) in counts]
     return (kinds.index(outcome) - (len(kinds) - 1) / 2) * SIDE_BY_SIDE * columns
-
-
-def _items_in_squares(
-    semantic_ids: SemanticIds, removed: Collection[int], prefix: tuple[int, ...], shown: int
-) -> dict[Square, int]:
-    """(code, next code or 0) → number of items of that square that are not removed."""
-    inside = items_below(semantic_ids, prefix)  # (N,)
-    inside[list(removed)] = False
-    codes = semantic_ids.codes[inside, len(prefix) : len(prefix) + shown]  # (items, 1 or 2)
-    return dict(Counter(map(_square, codes.tolist())))
 
 
 def _square(codes: Sequence[int]) -> Square:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from nezha_lite.plots import draw
 from nezha_lite.plots.colours import GREY
-from nezha_lite.plots.numbers import counted
+from nezha_lite.plots.numbers import counted, percent
 from nezha_lite.plots.style import Figure, SeriesStyle, nth_style
 from nezha_lite.semantic_ids.quality import IdQuality
 
@@ -37,9 +37,9 @@ def neighbours_figure(tokenizers: Mapping[str, IdQuality]) -> Figure:
     best = max(tokenizers, key=lambda name: tokenizers[name].prefixes[0].neighbours or 0.0)
     first = tokenizers[best].prefixes[0]
     caption = (
-        f"{best} keeps the most: {_percent(first.neighbours)} of an item's nearest neighbours have "
-        f"its first code; chance gives {_percent(first.neighbours_chance)} (grey ring). Longer "
-        "prefixes have fewer items, so they keep less."
+        f"{best} keeps the most: {percent(first.neighbours or 0.0)} of an item's nearest "
+        f"neighbours have its first code; chance gives {percent(first.neighbours_chance or 0.0)} "
+        "(grey ring). Longer prefixes have fewer items, so they keep less."
     ) + _left_out(depth)
     x_title, title = "nearest neighbours with the same prefix (%)", "Do close items share prefixes?"
     figure = _dots(shares, x_title, title, caption, tokenizers)
@@ -72,14 +72,14 @@ def tokenizers_figure(tokenizers: Mapping[str, IdQuality]) -> Figure:
         key=lambda pair: pair[1].attained,
     )
     caption = (
-        f"Fewest collisions: {fewest}, {_percent(tokenizers[fewest].collision_rate)} of the items. "
+        f"Fewest collisions: {fewest}, {percent(tokenizers[fewest].collision_rate)} of the items. "
         f"Codes are used least evenly at level {weakest[1].level} of {weakest[0]}: "
-        f"{_percent(weakest[1].attained)} of the effective codes that its items allow."
+        f"{percent(weakest[1].attained)} of the effective codes that its items allow."
     ) + _left_out(depth)
     x_title = "effective codes (% of attainable)"
     figure = _dots(shares, x_title, "Tokenizers compared", caption, tokenizers)
     points = [(103.0, row) for row in range(len(tokenizers))]
-    rates = [f"{_percent(q.collision_rate)} collide" for q in tokenizers.values()]
+    rates = [f"{percent(q.collision_rate)} collide" for q in tokenizers.values()]
     figure.add_trace(draw.texts(points, rates, position="middle right"))
     return figure.update_xaxes(range=[-3, 130])
 
@@ -118,8 +118,3 @@ def _left_out(levels: int) -> str:
     if levels <= MAX_LEVELS:
         return ""
     return f" Of {levels} levels, the first {MAX_LEVELS - 1} and the last are shown."
-
-
-def _percent(share: float | None) -> str:
-    share = share or 0.0
-    return f"{100 * share:.1f} %" if share == 0 or share >= 0.00995 else f"{100 * share:.2g} %"

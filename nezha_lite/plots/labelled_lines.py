@@ -39,11 +39,6 @@ class Line:
     ys: Sequence[float]
     measured: int | None = None
 
-    @property
-    def name(self) -> str:
-        """The name of its style."""
-        return self.style.name
-
 
 def labelled_lines_figure(
     lines: Sequence[Line],
@@ -70,14 +65,14 @@ def labelled_lines_figure(
     for line in lines:
         valid = len(line.xs) == len(line.ys) > 0 and min(*line.xs, *line.ys) > 0
         rule = "as many x as y, at least one, all of them positive"
-        check(valid, f"line {line.name!r}", (line.xs, line.ys), rule)
+        check(valid, f"line {line.style.name!r}", (line.xs, line.ys), rule)
     xs = [math.log10(x) for line in lines for x in line.xs]
     ys = [math.log10(y) for line in lines for y in line.ys]
     span = max(max(xs) - min(xs), 0.3)
     margin = 0.06 * (max(ys) - min(ys)) + 0.05
     low, high = min(ys) - margin, max(ys) + margin
     # The names' column is part of the plot: as wide as the longest name.
-    column = _LEADER + 8 + max(text_width(line.name, _LETTERS) for line in lines)
+    column = _LEADER + 8 + max(text_width(line.style.name, _LETTERS) for line in lines)
     per_pixel = 1.06 * span / (WIDTH - _SIDES - column)
     left, right = min(xs) - 0.06 * span, max(xs) + column * per_pixel
     gap = _NAME_GAP * (high - low) / _HEIGHT
@@ -87,7 +82,7 @@ def labelled_lines_figure(
     leaders = [
         ((line.xs[-1], line.ys[-1]), (leader_x, y)) for line, y in zip(lines, heights, strict=True)
     ]
-    names = [line.name for line in lines]
+    names = [line.style.name for line in lines]
     traces = [
         *(trace for line in lines for trace in _traces(line)),
         draw.segments(leaders, GREY, name="names"),
@@ -120,7 +115,7 @@ def _traces(line: Line) -> list[go.Scatter]:
     end = len(points) if line.measured is None else line.measured
     traces = [_line(points[:end], line.style)]
     if end < len(points):
-        name = f"{line.name}, extrapolated"
+        name = f"{line.style.name}, extrapolated"
         dotted = replace(line.style, name=name, dash="dot", symbol="")
         traces.append(_line(points[max(end - 1, 0) :], dotted))
     return traces

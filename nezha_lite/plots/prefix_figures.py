@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.plots import draw
+from nezha_lite.plots.basic_charts import bars_figure
 from nezha_lite.plots.colours import BLACK, BLUE, SKY, VERMILLION
 from nezha_lite.plots.numbers import code_text, counted
 from nezha_lite.plots.static_svg import EDGE
@@ -36,17 +37,10 @@ def residual_figure(
     """
     each = f"one number for each of {len(lengths)} lengths"
     check(len(groups) == len(lengths) > 0, "groups", list(groups), each)
-    heights = [float(length) for length in lengths]
-    texts = [
-        f"{height:.2f} ({counted(items, 'item')})"
-        for height, items in zip(heights, groups, strict=True)
-    ]
-    names = ["the vector", *(f"after code {level}" for level in range(1, len(heights)))]
-    traces = [draw.bars(enumerate(heights), "", BLUE), draw.texts(enumerate(heights), texts)]
+    names = ["the vector", *(f"after code {level}" for level in range(1, len(lengths)))]
+    named = [f"{name}: {counted(items, 'item')}" for name, items in zip(names, groups, strict=True)]
     caption = "The length of the residual, and how many items share all codes up to there."
-    x_axis = draw.named_axis(names)
-    y_axis = draw.axis("length", ends=(0, 1.15 * max(heights) or 1.0))
-    return draw.figure(traces, title, caption, 200, showlegend=False, xaxis=x_axis, yaxis=y_axis)
+    return bars_figure(named, lengths, title=title, caption=caption, y_title="length")
 
 
 class _Bar(NamedTuple):

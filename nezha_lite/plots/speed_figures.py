@@ -74,7 +74,9 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
     lines = []
     for (decoder, verifier), group in rows_by_decoder(rows).items():
         style = decoder_style(decoder, verifier)
-        points = [(float(row.beam or 0), ratio) for row in group if (ratio := _ratio(row))]
+        points = [
+            (float(row.beam or 0), ratio) for row in group if (ratio := forward_ratio(row)[0])
+        ]
         if points:
             beams, ratios = (list(column) for column in zip(*points, strict=True))
             lines.append(Line(style, beams, ratios))
@@ -113,7 +115,7 @@ def _latency_caption(rows: Sequence[ResultRow]) -> str:
     beam = max((width or 0 for name, width in groups if name == nezha), default=0)
     rival = nezha.replace("nezha", "autoregressive")
     parts = [
-        f"{DECODERS[name].name} {number(_ratio(groups[name, beam]) or 0)}"
+        f"{DECODERS[name].name} {number(forward_ratio(groups[name, beam])[0] or 0)}"
         for name in (nezha, rival, "generate-constrained")
         if (name, beam) in groups
     ]
@@ -124,11 +126,6 @@ def _latency_caption(rows: Sequence[ResultRow]) -> str:
         f"{'; '.join(parts)}. Every line obeys the catalogue, save plain generate and what is "
         "called unchecked."
     )
-
-
-def _ratio(row: ResultRow) -> float | None:
-    """Over the forward pass of its own kind, captured or eager; None where none was measured."""
-    return forward_ratio(row)[0]
 
 
 def _total(row: ResultRow) -> float:
@@ -178,7 +175,7 @@ def _size(items: float) -> str:
     return f"{items:g}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class RaceBar:
     """The result of one decoder in a race.
 

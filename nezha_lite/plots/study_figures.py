@@ -14,7 +14,7 @@ from nezha_lite.evaluation.study.config import Published
 from nezha_lite.plots import draw
 from nezha_lite.plots.colours import BLACK, GREY
 from nezha_lite.plots.numbers import number
-from nezha_lite.plots.style import DATASETS, KINDS, SYSTEM_STYLES, Figure, SeriesStyle, nth_style
+from nezha_lite.plots.style import DATASETS, KINDS, Figure, SeriesStyle, nth_style
 
 _ROW, _NAME_WIDTH, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
 Label = Callable[[ResultRow], str]
@@ -232,7 +232,7 @@ def hallucination_figure(rows: Sequence[ResultRow], x: str, title: str, caption:
     traces = []
     for index, (name, points) in enumerate(sorted(lines.items())):
         points.sort()
-        style = replace(SYSTEM_STYLES[index % len(SYSTEM_STYLES)], name=name)
+        style = nth_style(index, name)
         hover = [f"{name}: {number(share)} %" for _, share in points]
         traces.append(draw.series(points, style, hover))
     ticks = sorted({value for points in lines.values() for value, _ in points})

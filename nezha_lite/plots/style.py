@@ -116,7 +116,7 @@ SERVICE_STYLES = (
     SeriesStyle("", VERMILLION, "dot", "square-open"),
     SeriesStyle("", GREY, "dash", "diamond-open"),
 )
-# The quality study: data sets, kinds of systems, and systems by their index.
+# The quality study: data sets, and kinds of systems.
 DATASETS = {
     "beauty": SeriesStyle("Beauty", BLUE),
     "toys": SeriesStyle("Toys", VERMILLION, symbol="diamond"),
@@ -127,14 +127,6 @@ KINDS = {
     "backbone": SeriesStyle("code by code", VERMILLION, symbol="diamond"),
     "published": SeriesStyle("published", BLACK, symbol="triangle-up-open"),
 }
-SYSTEM_STYLES = (
-    SeriesStyle("", BLUE),
-    SeriesStyle("", VERMILLION, "dash", "square"),
-    SeriesStyle("", GREEN, "dot", "diamond"),
-    SeriesStyle("", PURPLE, "dashdot", "triangle-up"),
-    SeriesStyle("", ORANGE, "longdash", "triangle-down"),
-    SeriesStyle("", GREY, "longdashdot", "x"),
-)
 
 
 class Figure(go.Figure):

@@ -26,10 +26,8 @@ class BackgroundTask(widgets.HBox):
         finished: called after the last piece, but not after a cancellation or an error. It shows
             all that `pieces` prepared, so that a cancelled start changes nothing.
         tooltip: of the start button.
-        pressed: called first when the start button is pressed, but not by `start`.
 
-    The trait `running` may be observed; `completed` says whether the last start came to its end,
-    neither cancelled nor stopped by an error.
+    The trait `running` may be observed.
     """
 
     running = traitlets.Bool(False)
@@ -40,20 +38,19 @@ class BackgroundTask(widgets.HBox):
         pieces: Callable[[], Iterator[Progress]],
         finished: Callable[[], None],
         tooltip: str,
-        pressed: Callable[[], None] = lambda: None,
     ) -> None:
         self.pieces, self.finished = pieces, finished
         self.start_button = widgets.Button(
             description=description,
             tooltip=tooltip,
             button_style="primary",
-            layout={"width": "260px"},
+            layout={"width": "auto"},
         )
         self.cancel_button = widgets.Button(
             description="Cancel",
             tooltip="Stop after the piece at work",
             disabled=True,
-            layout={"width": "90px"},
+            layout={"width": "auto"},
         )
         self.bar = widgets.IntProgress(
             description="Progress", min=0, max=1, layout={"width": "260px", "display": "none"}
@@ -63,10 +60,8 @@ class BackgroundTask(widgets.HBox):
             [self.start_button, self.cancel_button, self.bar, self.message],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
-        self.completed = False
         self._cancelled = Event()
-        self._thread: Thread | None = None
-        self.start_button.on_click(lambda _: pressed())
+        self._thread = Thread()
         self.start_button.on_click(lambda _: self.start())
         self.cancel_button.on_click(lambda _: self.cancel())
 
@@ -74,7 +69,6 @@ class BackgroundTask(widgets.HBox):
         """Begin, unless it is running already."""
         if self.running:
             return
-        self.completed = False
         self._cancelled.clear()
         self._set_running(True)
         self._thread = Thread(target=self._work, daemon=True)
@@ -86,11 +80,8 @@ class BackgroundTask(widgets.HBox):
 
     def wait(self, seconds: float | None = None) -> None:
         """Return when the task has ended, or after so many seconds without an end."""
-        thread = None
-        while thread is not self._thread:  # one start may have led to another
-            thread = self._thread
-            if thread is not None:
-                thread.join(seconds)
+        if self.running:
+            self._thread.join(seconds)
 
     def _work(self) -> None:
         try:
@@ -103,7 +94,6 @@ class BackgroundTask(widgets.HBox):
                 self._say("Cancelled; what is shown is as it was.")
             else:
                 self.finished()
-                self.completed = True
                 self._say("Done.")
         except Exception as error:  # nothing else reports an error on this thread
             self._say(f"Stopped: {error}")

@@ -16,8 +16,8 @@ from nezha_lite.common.checks import check
 from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, service_style
 from nezha_lite.plots.numbers import counted, number
 from nezha_lite.plots.style import Figure
-from nezha_lite.widgets.panel import Panel, at_most
-from nezha_lite.widgets.tables import html_table
+from nezha_lite.widgets.panel import Drawings, Panel, at_most
+from nezha_lite.widgets.tables import Table
 
 RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEADLINES = (5, 10, 20, 50, 100, 200, 500, 2000, 5000)
@@ -66,18 +66,21 @@ class CapacityPlanner(Panel):
         self._search = lru_cache(maxsize=256)(servers_needed)
         super().__init__(**traits)
 
-    def build(self) -> list[widgets.Widget]:
-        """Controls, sentences, both figures and the table."""
-        self.responses, self.counts = self.live(self._responses), self.live(self._counts)
+    def controls(self) -> list[widgets.Widget]:
+        """The decoder, and what it has to answer with how much."""
         controls = [
-            self.control("decoder", "Decoder", [(name, n) for n, name in enumerate(self.names)]),
-            self.control("requests_per_second", "Requests / s"),
-            self.control("deadline_ms", "Deadline", unit=" ms"),
-            self.control("servers", "Servers"),
+            self.menu("decoder", "Decoder", [(name, n) for n, name in enumerate(self.names)]),
+            self.slider("requests_per_second", "Requests / s"),
+            self.slider("deadline_ms", "Deadline", unit=" ms"),
+            self.slider("servers", "Servers"),
         ]
         if max(service.max_batch for service in self.services) > 1:
-            controls.append(self.control("max_batch", "Largest batch"))
-        return [*controls, self.summary, self.counts, self.responses, self.table]
+            controls.append(self.slider("max_batch", "Largest batch"))
+        return controls
+
+    def drawings(self) -> Drawings:
+        """The servers needed, and the response times."""
+        return [self._counts, self._responses]
 
     @traitlets.validate("decoder")
     def _is_a_service(self, proposal: Any) -> int:
@@ -111,13 +114,17 @@ class CapacityPlanner(Panel):
             self.services, self.needed, self.decoder, self.deadline_ms, self.requests_per_second
         )
 
-    def table_html(self) -> str:
+    def tables(self) -> list[Table]:
         """Each service with its figures."""
         rows = [
             (Markup("<b>{}</b>").format(name) if index == self.decoder else name, *figures)
             for index, (name, *figures) in enumerate(self.rows())
         ]
-        return html_table(self._caption(), HEADS, rows, range(1, len(HEADS)), row_heads=True)
+        caption = (
+            f"Every decoder with {counted(self.servers, 'server')} (the queue is a mean over "
+            "time), and how many servers it needs:"
+        )
+        return [Table(caption, HEADS, rows, range(1, len(HEADS)), row_heads=True)]
 
     def sentences(self) -> list[str]:
         """The decoder on show: servers needed, response times, and limits; in plain text."""
@@ -155,17 +162,3 @@ class CapacityPlanner(Panel):
             f"{100 * forecast.within(self.deadline_ms):.3g} %",
             f"{100 * forecast.utilisation:.1f} %",
         )
-
-    def _caption(self) -> str:
-        return (
-            f"Every decoder with {counted(self.servers, 'server')} (the queue is a mean over "
-            "time), and how many servers it needs:"
-        )
-
-    def blocks(self) -> list[Any]:
-        """The state on show: sentences, both figures, and the table as lines."""
-        lines = [
-            f"{name}: " + "; ".join(map(" ".join, zip(HEADS[1:], figures, strict=True)))
-            for name, *figures in self.rows()
-        ]
-        return [self.sentences(), self._counts(), self._responses(), [self._caption(), *lines]]

@@ -17,18 +17,14 @@ from torch import Tensor
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.plots.numbers import code_text, counted, percent
 from nezha_lite.plots.prefix_figures import items_below, prefix_zoom_figure
-from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
-from nezha_lite.widgets.panel import ChoiceBox, Panel, paragraph
+from nezha_lite.widgets.panel import ChoiceBox, Drawings, Panel
 from nezha_lite.widgets.subject import check_same_items
-from nezha_lite.widgets.tables import html_table, some_titles
+from nezha_lite.widgets.tables import Table, some_titles
 
 SHOWN_ITEMS, SHOWN_NEIGHBOURS, EXAMPLES = 12, 5, 2
-ANY = ("any", -1)  # first option of a slider: no code selected
-NUMBERS = ("here", "everywhere", "distance")  # heads of the columns that hold numbers
+ANY = ("any", -1)  # first option of a menu: no code selected
 Prefix = tuple[int, ...]
-Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
-"""Caption, heads and rows."""
 
 
 class CodebookExplorer(Panel):
@@ -59,16 +55,17 @@ class CodebookExplorer(Panel):
         self.index = PrefixIndex(semantic_ids, dataset, vectors)
         super().__init__(prefix=tuple(map(int, prefix)))
 
-    def build(self) -> list[widgets.Widget]:
-        """A slider for each level, the zoom, and three tables."""
-        self.common, self.neighbours = widgets.HTML(), widgets.HTML()
+    def controls(self) -> list[widgets.Widget]:
+        """A menu for each level."""
         self.choices = [
             ChoiceBox(f"Code {level + 1}", on_choice=partial(self._choose, level), empty=ANY)
             for level in range(self.semantic_ids.levels)
         ]
-        self.figure = self.live(self._figure)
-        tables = [self.common, self.table, self.neighbours]
-        return [*self.choices, self.summary, self.figure, *tables]
+        return self.choices
+
+    def drawings(self) -> Drawings:
+        """The items below the prefix."""
+        return [lambda: prefix_zoom_figure(self.semantic_ids, self.prefix)]
 
     @traitlets.validate("prefix")
     def _exists(self, proposal: Any) -> Prefix:
@@ -94,12 +91,6 @@ class CodebookExplorer(Panel):
             choice.offer(self._options(level))
             choice.choose(self._code(level))
         super().tell()
-        for output, table in zip((self.common, self.neighbours), self._tables()[::2], strict=True):
-            output.value = _table_html(*table)
-
-    def table_html(self) -> str:
-        """The items."""
-        return _table_html(*self._item_rows())
 
     def _options(self, level: int) -> list[tuple[str, int]]:
         if level > len(self.prefix):
@@ -122,8 +113,9 @@ class CodebookExplorer(Panel):
         carriers = "one item carries it" if items == 1 else f"{items} items collide in it"
         return [size, f"The ID is complete, and {carriers}."]
 
-    def _tables(self) -> tuple[Table, Table, Table]:
-        return self._common_rows(), self._item_rows(), self._neighbour_rows()
+    def tables(self) -> list[Table]:
+        """What the items share, the items, and the prefixes near them."""
+        return [self._common_rows(), self._item_rows(), self._neighbour_rows()]
 
     def _common_rows(self) -> Table:
         here, whole = len(self.index.items(self.prefix)), self.semantic_ids.n_items
@@ -132,7 +124,7 @@ class CodebookExplorer(Panel):
             for trait in self.index.common(self.prefix)
         ]
         caption = "What these items have in common, and how usual it is in the catalogue:"
-        return caption, ("", "", "here", "everywhere"), rows
+        return Table(caption, ("", "", "here", "everywhere"), rows, numbers=(2, 3))
 
     def _item_rows(self) -> Table:
         items = self.index.items(self.prefix)
@@ -141,7 +133,7 @@ class CodebookExplorer(Panel):
         rows = [(code_text(codes[item].tolist()), self.dataset.title(item)) for item in shown]
         some = f", {len(shown)} of them:" if len(shown) < len(items) else ":"
         caption = f"{counted(len(items), 'item')} with this prefix{some}"
-        return caption, ("semantic ID", "title"), rows
+        return Table(caption, ("semantic ID", "title"), rows)
 
     def _neighbour_rows(self) -> Table:
         rows = []
@@ -155,19 +147,7 @@ class CodebookExplorer(Panel):
             caption = "Choose a first code to see the prefixes nearest to it."
         else:
             caption = "The nearest prefixes of this length, by the mean of their items' vectors:"
-        return caption, ("prefix", "for example", "", "distance") if rows else (), rows
-
-    def _figure(self) -> Figure:
-        return prefix_zoom_figure(self.semantic_ids, self.prefix)
-
-    def blocks(self) -> list[Any]:
-        """The prefix on show: sentences, figure, and the tables as lines."""
-        forms = ("{} “{}”: {} here, {} everywhere", "{}   {}", "{}: {} ({}, {} away)")
-        lines = [
-            [caption, *(form.format(*row) for row in rows)]
-            for form, (caption, _, rows) in zip(forms, self._tables(), strict=True)
-        ]
-        return [self.sentences(), self._figure(), *lines]
+        return Table(caption, ("prefix", "for example", "", "distance"), rows, numbers=(3,))
 
 
 @dataclass(frozen=True)
@@ -293,9 +273,3 @@ def _traits_of(dataset: InteractionDataset, item: int) -> set[tuple[str, str]]:
     words = re.findall(r"\w+", dataset.title(item).casefold())
     categories = (category.strip() for category in dataset.texts[item].categories)
     return {("word", word) for word in words} | {("category", name) for name in categories if name}
-
-
-def _table_html(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return paragraph(caption)
-    return html_table(caption, heads, rows, [n for n, head in enumerate(heads) if head in NUMBERS])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -20,12 +19,11 @@ from nezha_lite.plots.collision_figures import (
     occupancy_figure,
 )
 from nezha_lite.plots.numbers import counted, percent
-from nezha_lite.plots.style import Figure
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quantizers import make_quantizer
 from nezha_lite.widgets.background_task import BackgroundTask, Progress
-from nezha_lite.widgets.panel import Panel, one_of, paragraph
-from nezha_lite.widgets.tables import html_table
+from nezha_lite.widgets.panel import Drawings, Panel, one_of
+from nezha_lite.widgets.tables import Table
 
 CODES = (8, 16, 32, 64, 128, 256)
 SIZES = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -46,8 +44,10 @@ class CollisionSimulator(Panel):
 
     These traits may be given, set and observed: `levels`, 1 to 4; `codes` per level, one of 8, 16,
     32, 64, 128, 256; and `items` of the catalogue, one of `sizes`, by default all. `point` is the
-    `CollisionPoint` on show, or None where fitting failed; the widget then says why. A setting that
-    was not measured yet is fitted by `work` first, which can be cancelled and waited for.
+    `CollisionPoint` on show. `work` fits every codebook size; it can be cancelled and waited for.
+
+    Raises:
+        ValueError: for vectors of another shape, or that hold NaN or infinity.
     """
 
     levels = traitlets.Int(3, min=1, max=MAX_LEVELS)
@@ -62,27 +62,33 @@ class CollisionSimulator(Panel):
         self.sizes = (*(size for size in SIZES if size < len(vectors)), len(vectors))
         self.order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
         self._fits: dict[Setting, list[CollisionPoint]] = {}
-        self._problems: dict[Setting, str] = {}
-        self._every_size = False
-        self._drawing = RLock()  # a fit may end while a slider is moved
+        self._drawing = RLock()  # the last fit may end while a slider is moved
         super().__init__(**{"items": len(vectors), **traits})
 
     def build(self) -> list[widgets.Widget]:
-        """Controls, both figures and the ways out."""
-        self.collisions, self.occupancy = self.live(self._collisions), self.live(self._occupancy)
+        """Controls; beside both figures, the setting in words and the ways out."""
         self.work = BackgroundTask(
             "Measure every codebook size",
             self._pieces,
-            self._finished,
+            self.refresh,
             "Fit RQ-KMeans with 8 to 256 codes on this catalogue",
-            partial(setattr, self, "_every_size", True),
         )
-        self.work.observe(self._ended, "running")
+        return [*super().build(), self.work]
+
+    def controls(self) -> list[widgets.Widget]:
+        """A slider for each number."""
+        sizes = [(f"{size:,}", size) for size in self.sizes]
         return [
-            self.control("levels", "Levels"),
-            self.control("codes", "Codes per level"),
-            self.control("items", "Items", [(f"{size:,}", size) for size in self.sizes]),
-            *(self.work, self.summary, self.collisions, self.occupancy, self.table),
+            self.slider("levels", "Levels"),
+            self.slider("codes", "Codes per level"),
+            self.slider("items", "Items", sizes),
+        ]
+
+    def drawings(self) -> Drawings:
+        """The collision rate, and the share of the IDs that exist."""
+        return [
+            lambda: collision_figure(self._points(), self.point),
+            lambda: occupancy_figure(self._points(), self.point),
         ]
 
     @traitlets.validate("items")
@@ -93,86 +99,47 @@ class CollisionSimulator(Panel):
 
     def measure_all(self) -> None:
         """Fit every codebook size on the catalogue on show, so that the figures hold them all."""
-        self._every_size = True
         for _ in self._pieces():
             pass
-        self._finished()
+        self.refresh()
 
     def _pieces(self) -> Iterator[Progress]:
-        """Fit the current setting, even if it changes meanwhile, and every size if requested."""
-        done = 0
-        while pending := self._pending():
-            codes, items = pending[0]
-            total = done + len(pending)
-            yield done, total, f"Fitting RQ-KMeans: {codes} codes, {items:,} items"
+        """Fit every codebook size."""
+        items = self.items
+        for done, codes in enumerate(CODES):
+            yield done, len(CODES), f"Fitting RQ-KMeans: {codes} codes, {items:,} items"
             self._fit(codes, items)
-            done += 1
 
-    def _pending(self) -> list[Setting]:
-        sizes = (self.codes, *CODES) if self._every_size else (self.codes,)
-        settings = dict.fromkeys((codes, self.items) for codes in sizes)
-        return [setting for setting in settings if setting not in self._fits]
-
-    def _fit(self, codes: int, items: int) -> None:
-        """Measure one point for each number of levels, or store the reason why there is none."""
-        vectors = self.vectors[self.order[:items].sort().values]
-        try:
+    def _fit(self, codes: int, items: int) -> list[CollisionPoint]:
+        """Measure one point for each number of levels, unless that was done before."""
+        if (codes, items) not in self._fits:
+            vectors = self.vectors[self.order[:items].sort().values]
             quantizer = make_quantizer("rq-kmeans", MAX_LEVELS, codes, self.seed)
             item_codes = quantizer.fit(vectors).encode(vectors)  # (n, 4)
-        except ValueError as error:  # for example NaN among the vectors
-            self._fits[codes, items], self._problems[codes, items] = [], str(error)
-            return
-        levels = range(1, MAX_LEVELS + 1)
-        self._fits[codes, items] = [_measure(item_codes[:, :level], codes) for level in levels]
+            levels = range(1, MAX_LEVELS + 1)
+            self._fits[codes, items] = [_measure(item_codes[:, :level], codes) for level in levels]
+        return self._fits[codes, items]
 
     def compute(self, change: Any = None) -> None:
-        """Take the measurement of the current setting; the first one is fitted at once."""
-        self._shown = self.codes, self.items
-        if change is None and self._shown not in self._fits:
-            self._fit(*self._shown)
-        points = self._fits[self._shown]
-        self.point: CollisionPoint | None = points[self.levels - 1] if points else None
-        self.problem = self._problems.get(self._shown, "")
+        """Take the measurement of the current setting, which is fitted if it is a new one."""
+        self.point = self._fit(self.codes, self.items)[self.levels - 1]
 
     def refresh(self, change: Any = None) -> None:
-        """Show the current setting, now or when it has been fitted."""
-        if (self.codes, self.items) not in self._fits:
-            self.work.start()  # a running task comes to this setting too
-            return
+        """Show the current setting."""
         with self._drawing:
             super().refresh(change)
 
-    def redraw(self) -> None:
-        """Draw the figures again; where fitting failed they stay."""
-        if self.point is not None:
-            super().redraw()
-
-    def _finished(self) -> None:
-        self._every_size = False
-        self.refresh()
-
-    def _ended(self, change: Any) -> None:
-        if change.new:
-            return
-        if not self.work.completed:
-            self._every_size = False
-            with self.hold_trait_notifications():  # one alone might start another fit
-                self.codes, self.items = self._shown
-        elif (self.codes, self.items) not in self._fits:
-            self.work.start()  # set in the very moment in which the task ended
-
     # ---- what is shown ----------------------------------------------------------------------
 
-    def table_html(self) -> str:
+    def tables(self) -> list[Table]:
         """The ways out."""
-        caption, ways = self._table_caption(), self.resolutions()
-        return html_table(caption, (), ways, row_heads=True) if ways else paragraph(caption)
+        ways = self.resolutions()
+        caption = "Ways out of the collisions:" if ways else "No item collides."
+        return [Table(caption, (), ways, row_heads=True)]
 
     def sentences(self) -> list[str]:
-        """The setting on show, or what went wrong, in plain text."""
+        """The setting on show, in plain text."""
         point = self.point
-        if point is None:
-            return [self.problem]
         surplus = point.n_items - point.distinct
         return [
             f"{point.levels} × {point.codes} codes for {point.n_items:,} items: "
@@ -184,7 +151,7 @@ class CollisionSimulator(Panel):
     def resolutions(self) -> list[tuple[str, str]]:
         """Each way out of the collisions, and what it would do, in plain text."""
         point = self.point
-        if point is None or point.rate == 0:
+        if point.rate == 0:
             return []
         surplus, last = point.n_items - point.distinct, point.codes
         same_length = "unique IDs of the same length"
@@ -206,32 +173,9 @@ class CollisionSimulator(Panel):
         ways = ("extra level", "optimal", "next best", "shared")
         return list(zip(ways, (longer, optimal, nearest, shared), strict=True))
 
-    def _table_caption(self) -> str:
-        if self.point is None:
-            return ""
-        return "Ways out of the collisions:" if self.point.rate else "No item collides."
-
     def _points(self) -> list[CollisionPoint]:
         fits = [fit for (_, items), fit in sorted(self._fits.items()) if items == self.items]
         return [point for fit in fits for point in fit]
-
-    def _point(self) -> CollisionPoint:
-        nothing = self.levels, self.codes, self.items, 0, self.items, self.items
-        return self.point or CollisionPoint(*nothing)
-
-    def _collisions(self) -> Figure:
-        return collision_figure(self._points(), self._point())
-
-    def _occupancy(self) -> Figure:
-        return occupancy_figure(self._points(), self._point())
-
-    def blocks(self) -> list[Any]:
-        """The setting on show: sentences, both figures, and the ways out as lines."""
-        if self.point is None:
-            return [self.sentences()]
-        lines = [f"{way}: {effect}" for way, effect in self.resolutions()]
-        figures = [self._collisions(), self._occupancy()]
-        return [self.sentences(), *figures, [self._table_caption(), *lines]]
 
 
 def _measure(codes: Tensor, radix: int) -> CollisionPoint:

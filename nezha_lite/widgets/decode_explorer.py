@@ -22,30 +22,26 @@ from nezha_lite.plots.beam_figures import (
 from nezha_lite.plots.numbers import code_text, probability
 from nezha_lite.plots.prefix_figures import items_below
 from nezha_lite.plots.style import Figure
-from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraph
-from nezha_lite.widgets.subject import DecodePanel, verification_sentence
-from nezha_lite.widgets.tables import ItemList, some_titles
+from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, Drawings, columns, row
+from nezha_lite.widgets.subject import StepPanel, verification_sentence
+from nezha_lite.widgets.tables import Table, paragraphs, some_titles
 
 SHOWN_HISTORY, SHOWN_LIST, SHOWN_TITLES = 10, 20, 3  # items
 TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
 HISTORY = f"The last items of the history (at most {SHOWN_HISTORY}), oldest first:"
 NO_DRAFT: tuple[str, tuple[int, ...]] = (NO_OPTION[0], ())
 HOW_TO_ASK = (
-    "Click on a mark of the tree, or choose a draft with the slider, to read why it lived or fell."
+    "Click a mark of the tree, or choose a draft from the menu, to read why it was kept or not."
 )
 FIRST_OUTCOME = 3  # traces before it: edges, labels, root
 RING = go.Scatter(
     {"x": [], "y": [], "mode": "markers", "hoverinfo": "skip", "showlegend": False},
     marker={"symbol": "circle-open", "size": 20, "color": "#000000", "line": {"width": 2.5}},
 )
-CARD = (
-    "display:inline-block;border:1px solid #999;border-radius:4px;padding:4px 8px;margin:2px;"
-    "max-width:24ch;line-height:1.3;vertical-align:top;overflow-wrap:anywhere"
-)
 
 
-class DecodeExplorer(DecodePanel):
-    """Step through a decode, and ask any draft why it lived or fell.
+class DecodeExplorer(StepPanel):
+    """Step through a decode, and read of any draft why it was kept or not.
 
     Args:
         model: a trained model.
@@ -64,28 +60,10 @@ class DecodeExplorer(DecodePanel):
 
     temperature = traitlets.Enum(TEMPERATURES, 1.0)
     max_pruned = traitlets.Int(3, min=0)
-    step = traitlets.Int(min=0)
     node: Any = traitlets.Tuple()
     refreshed_by = ("user", "beam", "verification", "temperature", "step")
 
-    @property
-    def last_step(self) -> int:
-        """The step of the finished list."""
-        return self.subject.semantic_ids.levels + 1
-
-    @traitlets.default("step")
-    def _finished(self) -> int:
-        return self.last_step
-
-    @traitlets.validate("step")
-    def _a_step(self, proposal: Any) -> int:
-        return at_most(proposal, self.last_step)
-
     # ---- reactions --------------------------------------------------------------------------
-
-    def next_step(self) -> None:
-        """Go on by one step; the prompt follows the list."""
-        self.step = (self.step + 1) % (self.last_step + 1)
 
     def compute(self, change: Any = None) -> None:
         """Decode, unless only the step changed, and arrange the drafts."""
@@ -95,28 +73,23 @@ class DecodeExplorer(DecodePanel):
         nodes = [] if trace is None else beam_nodes(trace, 0, self.max_pruned)
         self.tree: list[TreeNode] = tree_nodes(nodes)
 
+    def controls(self) -> list[widgets.Widget]:
+        """What is decoded and how, and the step on show."""
+        return [*super().controls(), self.slider("temperature", "Temperature")]
+
+    def drawings(self) -> Drawings:
+        """The tree, with a ring around the draft being explained."""
+        return [lambda: self._tree_figure().add_trace(go.Scatter(RING).update(self._ring()))]
+
     def build(self) -> list[widgets.Widget]:
-        """Controls, history, tree, explanation and list."""
+        """Controls; beside the tree and its explanation, the history, the step and the list."""
         self.history, self.explanation = widgets.HTML(), widgets.HTML()
         self.node_choice = ChoiceBox("Explain draft", on_choice=partial(setattr, self, "node"))
-        self.figure = self.live(self._figure)
         for trace in self.figure.data[FIRST_OUTCOME:-1]:
             trace.on_click(self._clicked)
-        onward = widgets.Button(
-            description="Next step",
-            tooltip="Go on to the next step, and after the list back to the prompt",
-            layout={"width": "120px", "margin": "2px 2px 2px 126px"},
-        )
-        onward.on_click(lambda _: self.next_step())
-        steps = ["prompt", *(f"level {n}" for n in range(1, self.last_step)), "list"]
         self.observe(self._explain, "node")
-        return [
-            *self.decode_controls(),
-            self.control("temperature", "Temperature"),
-            self.control("step", "Step", [(name, number) for number, name in enumerate(steps)]),
-            *(onward, self.history, self.summary, self.figure),
-            *(self.node_choice, self.explanation, self.table),
-        ]
+        left = [self.figure, self.node_choice, self.explanation]
+        return [row(*self.controls()), columns(left, [self.history, self.summary, self.table])]
 
     def tell(self) -> None:
         """Show everything but the figure."""
@@ -129,9 +102,12 @@ class DecodeExplorer(DecodePanel):
         self._explain()
         super().tell()
 
-    def table_html(self) -> str:
+    def tables(self) -> list[Table]:
         """The finished list."""
-        return self._list().html() if self._list_is_ready() else ""
+        if self.result is None or self.step < self.last_step:
+            return []
+        rows = self.subject.list_rows(self.result)
+        return [self.item_table(rows, rows[:SHOWN_LIST])]
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
@@ -142,7 +118,7 @@ class DecodeExplorer(DecodePanel):
         self.node_choice.choose(self.node)
         self.figure.data[-1].update(self._ring())
         node = next((node for node in self._nodes() if _name(node) == self.node), None)
-        self.explanation.value = paragraph(self.explain(node) if node else HOW_TO_ASK)
+        self.explanation.value = paragraphs([self.explain(node) if node else HOW_TO_ASK])
 
     # ---- what is said -----------------------------------------------------------------------
 
@@ -201,9 +177,6 @@ class DecodeExplorer(DecodePanel):
         ids = self.subject.semantic_ids
         return tree_figure(self.tree, ids.levels, self.step, ids, self.subject.dataset)
 
-    def _figure(self) -> Figure:
-        return self._tree_figure().add_trace(go.Scatter(RING).update(self._ring()))
-
     def _ring(self) -> dict[str, list[float]]:
         """The position of the draft being explained."""
         rows = [row for row in self.tree if _name(row.node) == self.node]
@@ -214,24 +187,14 @@ class DecodeExplorer(DecodePanel):
         return [self.subject.dataset.title(item) for item in history]
 
     def _history_html(self) -> str:
-        cards = "".join(f'<li style="{CARD}">{html.escape(title)}</li>' for title in self._recent())
-        style = "list-style:none;margin:0;padding:0;max-width:760px"
-        return f'{paragraph(HISTORY)}<ol style="{style}">{cards}</ol>'
-
-    def _list_is_ready(self) -> bool:
-        return self.result is not None and self.step == self.last_step
-
-    def _list(self) -> ItemList:
-        assert self.result is not None
-        rows = self.subject.list_rows(self.result)
-        return self.item_list(rows, rows[:SHOWN_LIST])
+        cards = "".join(f"<li>{html.escape(title)}</li>" for title in self._recent())
+        return f'{paragraphs([HISTORY])}<ol class="nezha-cards">{cards}</ol>'
 
     def blocks(self) -> list[Any]:
         """The step on show: settings, history, tree, and the finished list."""
-        settings = f"{self.subject.introduction(self.user)} Beam width {self.beam}."
-        history = [HISTORY, *self._recent()]
-        blocks: list[Any] = [[settings, *self.sentences()], history, self._tree_figure()]
-        return [*blocks, self._list().lines()] if self._list_is_ready() else blocks
+        sentences, tree, *table = super().blocks()
+        who = self.subject.introduction(self.user)
+        return [[who, *sentences], [HISTORY, *self._recent()], tree, *table]
 
 
 def _name(node: Node) -> tuple[int, int]:

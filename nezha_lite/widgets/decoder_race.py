@@ -12,9 +12,10 @@ from nezha_lite.bench.race import RACERS, Race, entry
 from nezha_lite.plots.speed_figures import race_figure
 from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.background_task import BackgroundTask, Progress
-from nezha_lite.widgets.panel import WRAPPED, paragraph, some_of
+from nezha_lite.widgets.panel import Drawings, columns, row, some_of
 from nezha_lite.widgets.race_results import Raced, racer_name
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
+from nezha_lite.widgets.tables import Table, paragraphs
 
 CHEAP = ("nezha", "nezha-unchecked", "parallel-heads", "autoregressive", "speculative")
 USUAL = ("nezha", "nezha-unchecked", "autoregressive", "speculative", "generate-constrained")
@@ -56,20 +57,25 @@ class DecoderRace(DecodePanel):
         except ValueError as error:
             self.problem = str(error)
 
-    def build(self) -> list[widgets.Widget]:
-        """Controls, sentences, bars and lists."""
-        self.figure = self.live(self._figure)
-        self.work = BackgroundTask(
-            "Start the race",
-            lambda: self._pieces(self.decoders),
-            self._show,
-            "Time the chosen decoders in turns, for the chosen user and beam width",
-        )
+    def controls(self) -> list[widgets.Widget]:
+        """What is decoded, and by whom."""
         names = {name: racer_name(*entry(name, "prefix")) for name in RACERS}
-        self.boxes = self.checkboxes("decoders", names, {"width": "230px"})
-        boxes = widgets.HBox([*self.boxes.values()], layout={**WRAPPED, "max_width": "760px"})
-        controls = [*self.decode_controls(), boxes, self.work]
-        return [*controls, self.summary, self.figure, self.table]
+        self.boxes = self.checkboxes("decoders", names)
+        return [*super().controls(), *self.boxes.values()]
+
+    def build(self) -> list[widgets.Widget]:
+        """Controls and start; bars, sentences and numbers; and the lists below."""
+        tooltip = "Time the chosen decoders in turns, for the chosen user and beam width"
+        self.work = BackgroundTask(
+            "Start the race", lambda: self._pieces(self.decoders), self._show, tooltip
+        )
+        self.outcomes = widgets.HTML()
+        numbers = columns(self.figures, [self.summary, self.outcomes])
+        return [row(*self.controls(), self.work), numbers, self.table]
+
+    def drawings(self) -> Drawings:
+        """A bar for each decoder."""
+        return [self._figure]
 
     @traitlets.validate("decoders")
     def _are_racers(self, proposal: Any) -> tuple[str, ...]:
@@ -111,13 +117,14 @@ class DecoderRace(DecodePanel):
     def tell(self) -> None:
         """Show the sentences and the lists."""
         super().tell()
+        self.outcomes.value = self.raced.outcomes().html()
         settings = self.decoders, self.user, self.beam, self.verification
         if not self.problem and not self.raced.was(*settings):
-            self.summary.value += paragraph(PENDING)
+            self.summary.value += paragraphs([PENDING])
 
-    def table_html(self) -> str:
+    def tables(self) -> list[Table]:
         """The lists side by side."""
-        return self.raced.lists_html() if self.raced.entrants else ""
+        return [self.raced.lists()] if self.raced.entrants else []
 
     def sentences(self) -> list[str]:
         """The race on show but for the times, or what went wrong, in plain text."""
@@ -136,9 +143,10 @@ class DecoderRace(DecodePanel):
             if calls > 1
             else f"One call each after a warm-up, {where}: a first glance only."
         )
-        bars = [one.bar for one in raced.entrants]
-        return race_figure(bars, f"One list at beam {raced.beam}", caption)
+        return race_figure(raced.entrants, f"One list at beam {raced.beam}", caption)
 
     def blocks(self) -> list[Any]:
         """The race on show: sentences, bars, and the lists one below the other."""
-        return [self.sentences(), self._figure(), *self.raced.lists_lines()]
+        raced = self.raced
+        numbers = [raced.outcomes().lines()] if raced.entrants else []
+        return [self.sentences(), self._figure(), *numbers, *raced.lists_lines()]

@@ -19,7 +19,7 @@ from nezha_lite.plots.agreement_figures import shares_figure
 from nezha_lite.plots.numbers import code_text, probability
 from nezha_lite.plots.prefix_figures import items_below
 from nezha_lite.plots.style import Figure
-from nezha_lite.widgets.panel import ChoiceBox, check_trait
+from nezha_lite.widgets.panel import ChoiceBox, Drawings, check_trait
 from nezha_lite.widgets.subject import SubjectPanel
 from nezha_lite.widgets.tables import some_titles
 
@@ -61,15 +61,17 @@ class DraftHeadExplorer(SubjectPanel):
     codes: Any = traitlets.Tuple()
     refreshed_by = ("user", "codes")
 
-    def build(self) -> list[widgets.Widget]:
-        """Controls, sentences and bars."""
-        self.figure = self.live(self._figure)
-        self.figure.data[0].on_click(self._clicked)
+    def controls(self) -> list[widgets.Widget]:
+        """The user, the next code, and the way back."""
         self.next_choice = ChoiceBox("Next code", {"Take this code": self._take})
         self.back = widgets.Button(description="One code back")
         self.back.on_click(lambda _: setattr(self, "codes", self.codes[:-1]))
-        controls = [self.user_control(), self.next_choice, self.back]
-        return [*controls, self.summary, self.figure]
+        self.figure.data[0].on_click(self._clicked)
+        return [*super().controls(), self.next_choice, self.back]
+
+    def drawings(self) -> Drawings:
+        """Bars for the likeliest next codes."""
+        return [self._figure]
 
     @traitlets.validate("codes")
     def _codes_of_an_id(self, proposal: Any) -> tuple[int, ...]:
@@ -104,7 +106,7 @@ class DraftHeadExplorer(SubjectPanel):
         """Show everything but the bars."""
         options = [(_label(one), one.code) for one in self.nexts]
         self.next_choice.offer([] if self._complete() else options)
-        self.next_choice.slider.index = 0  # the likeliest
+        self.next_choice.menu.index = 0  # the likeliest
         self.back.disabled = not self.codes
         super().tell()
 
@@ -112,7 +114,7 @@ class DraftHeadExplorer(SubjectPanel):
         return len(self.codes) == self.subject.semantic_ids.levels
 
     def _take(self) -> None:
-        self.codes = (*self.codes, self.next_choice.slider.value)
+        self.codes = (*self.codes, self.next_choice.menu.value)
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
@@ -178,10 +180,6 @@ class DraftHeadExplorer(SubjectPanel):
             return f"all {count:,} beginnings"
         held = probability(math.log(self.steps.covered[level]))
         return f"{BEGINNINGS:,} likely beginnings, which hold {held} of the probability"
-
-    def blocks(self) -> list[Any]:
-        """The state on show: sentences and bars."""
-        return [self.sentences(), self._figure()]
 
 
 class HeadSteps:

@@ -18,19 +18,20 @@ from nezha_lite.decoding import (
     SpeculativeDecoder,
     Verification,
 )
-from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
+from nezha_lite.decoding.item_lists import item_lists
 from nezha_lite.plots import agreement_figures
 from nezha_lite.plots.agreement_figures import (
     ComparedPrefix,
     LevelAgreement,
     compare_prefixes,
+    rank_marks,
     shared_shares,
 )
 from nezha_lite.plots.numbers import code_text
 from nezha_lite.plots.style import Figure
-from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, at_most, paragraphs, times
+from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, Drawings, columns, row, times
 from nezha_lite.widgets.subject import DecodePanel, Subject, verification_sentence
-from nezha_lite.widgets.tables import COMPARED, shared_items
+from nezha_lite.widgets.tables import COMPARED, paragraphs, shared_items
 
 SELECTED, MARKS = 1, {True: 2, False: 3}  # traces of the first figure, by whether both keep them
 NO_PREFIX: tuple[str, tuple[int, ...]] = (NO_OPTION[0], ())
@@ -55,56 +56,46 @@ class DraftAgainstModel(DecodePanel):
         traits: first values of the traits.
 
     These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification` of all
-    three decoders, "off", "final" or "prefix"; `level`; and `prefix`, the `level` codes of the
-    prefix explained, or () where there is none. `agreement` is the `UserAgreement` on show, or None
-    where a decoder failed; the widget then says why.
+    three decoders, "off", "final" or "prefix"; and `prefix`, the codes of the prefix explained, or
+    () where there is none. `agreement` is the `UserAgreement` on show, or None where a decoder
+    failed; the widget then says why.
     """
 
-    level = traitlets.Int(1, min=1)
     prefix: Any = traitlets.Tuple()
     refreshed_by = ("user", "beam", "verification")
-    searches: TwoSearches | None = None
     agreement: UserAgreement | None = None
+
+    def drawings(self) -> Drawings:
+        """The ranks of the prefixes in both searches, and the shares that both keep."""
+        return [self._ranks, self._bars]
 
     def build(self) -> list[widgets.Widget]:
         """Controls, both figures, and the explanation of a prefix."""
         self.prefix = self._options()[0][1]
         self.explanation = widgets.HTML()
-        self.ranks, self.bars = self.live(self._ranks), self.live(self._bars)
         for shared, trace in MARKS.items():
-            self.ranks.data[trace].on_click(partial(self._clicked, shared))
+            self.figure.data[trace].on_click(partial(self._clicked, shared))
         self.prefix_choice = ChoiceBox("Prefix", on_choice=partial(setattr, self, "prefix"))
-        levels = [(f"level {n}", n) for n in range(1, self.subject.semantic_ids.levels + 1)]
-        self.observe(self._offer, "level")
         self.observe(self._explain, "prefix")
-        return [
-            *(*self.decode_controls(), self.summary, self.ranks),
-            *(self.control("level", "Level", levels), self.prefix_choice),
-            *(self.explanation, self.bars),
-        ]
-
-    @traitlets.validate("level")
-    def _a_level(self, proposal: Any) -> int:
-        return at_most(proposal, self.subject.semantic_ids.levels)
+        right = [self.summary, self.prefix_choice, self.explanation]
+        return [row(*self.controls()), columns(self.figures, right)]
 
     # ---- reactions --------------------------------------------------------------------------
 
     def compute(self, change: Any = None) -> None:
         """Search for all users (unless only the user changed), and compare for one."""
         try:
-            if change is None or change.name != "user" or self.searches is None:
-                self.searches = TwoSearches(self.subject, self.beam, self.verification)
-            self.agreement, self.problem = UserAgreement(self.searches, self.user), ""
+            if change is None or change.name != "user" or self.agreement is None:
+                searches = TwoSearches(self.subject, self.beam, self.verification)
+            else:
+                searches = self.agreement.searches
+            self.agreement, self.problem = UserAgreement(searches, self.user), ""
         except ValueError as error:
-            self.searches, self.agreement, self.problem = None, None, str(error)
+            self.agreement, self.problem = None, str(error)
 
     def tell(self) -> None:
-        """Show everything but the figures."""
+        """Show everything but the figures; the prefix explained stays if it is still there."""
         super().tell()
-        self._offer()
-
-    def _offer(self, change: Any = None) -> None:
-        """The prefixes of the level; the one explained stays if it is among them."""
         options = self._options()
         if self.prefix not in [codes for _, codes in options]:
             self.prefix = options[0][1]
@@ -114,22 +105,20 @@ class DraftAgainstModel(DecodePanel):
     def _explain(self, change: Any = None) -> None:
         self.prefix_choice.choose(self.prefix)
         xs, ys = agreement_figures.selected_ends(self._selected())
-        self.ranks.data[SELECTED].update(x=xs, y=ys)
+        self.figure.data[SELECTED].update(x=xs, y=ys)
         self.explanation.value = paragraphs(self._description())
 
     def _clicked(self, shared: bool, trace: Any, points: Any, state: Any) -> None:
         for index in points.point_inds:
-            mark = agreement_figures.rank_marks(self._levels(), shared)[index]
-            self.level = mark.level
-            self.prefix = mark.prefix.codes
+            self.prefix = rank_marks(self._levels(), shared)[index].prefix.codes
 
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
         """The comparison on show, or what went wrong, in plain text."""
-        agreement, searches = self.agreement, self.searches
-        if agreement is None or searches is None:
+        if (agreement := self.agreement) is None:
             return [self.problem]
+        searches = agreement.searches
         both = ", ".join(f"{one.shared} of {one.model_kept}" for one in agreement.levels)
         lines = [
             self.subject.introduction(self.user),
@@ -145,20 +134,8 @@ class DraftAgainstModel(DecodePanel):
                 f"{times(agreement.speculative_calls)}; the autoregressive decoder calls it "
                 f"{times(agreement.autoregressive_calls)}, NEZHA once."
             )
-        head, model = self._title(agreement.head_items), self._title(agreement.model_items)
-        first = (
-            f"the first item is the same: {head}."
-            if agreement.same_first
-            else f"the first differs: {head} by the head, {model} by the model."
-        )
         length = len(agreement.model_items[:COMPARED])
-        return [*lines, f"The lists share {agreement.shared_items} of {length} items; {first}"]
-
-    def _title(self, items: list[int]) -> str:
-        if not items:
-            return "nothing"
-        title = self.subject.dataset.title
-        return "an ID that no item has" if items[0] == NOT_FOUND else title(items[0])
+        return [*lines, f"The lists share {agreement.shared_items} of {length} items."]
 
     def _description(self) -> list[str]:
         selected = self._selected()
@@ -172,36 +149,41 @@ class DraftAgainstModel(DecodePanel):
         numbers = range(1, self.subject.semantic_ids.levels + 1)
         return [LevelAgreement(number, (), 0) for number in numbers]
 
+    def _prefixes(self) -> list[ComparedPrefix]:
+        return [prefix for level in self._levels() for prefix in level.prefixes]
+
     def _options(self) -> list[tuple[str, tuple[int, ...]]]:
-        prefixes = self._levels()[self.level - 1].prefixes
-        return [(code_text(one.codes), one.codes) for one in prefixes] or [NO_PREFIX]
+        names = (
+            (f"level {len(one.codes)}: {code_text(one.codes)}", one) for one in self._prefixes()
+        )
+        return [(name, one.codes) for name, one in names] or [NO_PREFIX]
 
     def _selected(self) -> ComparedPrefix | None:
-        prefixes = self._levels()[self.level - 1].prefixes
-        return next((one for one in prefixes if one.codes == self.prefix), None)
+        return next((one for one in self._prefixes() if one.codes == self.prefix), None)
 
     def _ranks(self) -> Figure:
         return agreement_figures.ranks_figure(self._levels(), self._selected())
 
     def _bars(self) -> Figure:
-        agreement, searches = self.agreement, self.searches
+        one = self.agreement
         series = {
-            "in the head's beam, this user": agreement.shares if agreement else [],
-            f"mean of {len(self.subject.users)} users": searches.mean_shares if searches else [],
-            "foreseen by the speculative draft": agreement.accepted if agreement else [],
+            "in the head's beam, this user": one.shares if one else [],
+            f"mean of {len(self.subject.users)} users": one.searches.mean_shares if one else [],
+            "foreseen by the speculative draft": one.accepted if one else [],
         }
         return agreement_figures.shares_figure(series, caption=BARS)
 
     def blocks(self) -> list[Any]:
         """The comparison on show: sentences, ranks, the prefix explained, shares."""
-        words = [f"Beam width {self.beam}.", *self.sentences()]
-        return [words, self._ranks(), self._description(), self._bars()]
+        words, ranks, bars = super().blocks()
+        return [words, ranks, self._description(), bars]
 
 
 class UserAgreement:
     """Where both searches agree for one user, and what that saves a speculative decoder.
 
     Attributes:
+        searches: both, for all users.
         levels: their prefixes, level by level.
         shares: of the prefixes that the model kept at each level, the share that the head kept.
         accepted: likewise the share that a speculative draft foresaw, without the last level.
@@ -210,7 +192,6 @@ class UserAgreement:
         head_items: NEZHA's list, best first; NOT_FOUND for an ID without item.
         model_items: the autoregressive decoder's.
         shared_items: how many of their first ten items both lists have in common.
-        same_first: whether both lists begin with the same item.
     """
 
     def __init__(self, searches: TwoSearches, user: int) -> None:
@@ -218,6 +199,7 @@ class UserAgreement:
         # On its own: a batch takes as many passes as its hardest prompt.
         speculative = searches.speculative.decode(subject.prompts(user), searches.beam)
         assert speculative.accepted is not None  # this decoder always reports it
+        self.searches = searches
         self.levels = compare_prefixes(_trace(searches.head), _trace(searches.model), row)
         self.shares: list[float] = searches.shares[row].tolist()
         self.accepted: list[float] = speculative.accepted[0].tolist()
@@ -228,8 +210,6 @@ class UserAgreement:
             for result in (searches.head, searches.model)
         )
         self.shared_items = shared_items(self.head_items, self.model_items)
-        first = self.head_items[:1]
-        self.same_first = first == self.model_items[:1] and first != [NOT_FOUND]
 
 
 class TwoSearches:

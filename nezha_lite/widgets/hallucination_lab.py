@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,17 +11,15 @@ import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.datasets import shown_text
-from nezha_lite.plots.id_map_figures import MapMark, id_map_figure
-from nezha_lite.plots.numbers import code_text
+from nezha_lite.plots.id_map_figures import id_map_figure
 from nezha_lite.plots.static_svg import shortened
-from nezha_lite.plots.style import Figure
 from nezha_lite.widgets.dynamic_catalogue import DynamicCatalogue, Served
-from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, check_trait, figure_widget, redraw
+from nezha_lite.widgets.panel import NO_OPTION, ChoiceBox, Drawings, check_trait
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
-from nezha_lite.widgets.tables import ItemList
+from nezha_lite.widgets.tables import Table
 
 BEST, FURTHER = 10, 10  # rows shown of the list: the best, and those below with a remark
-LABEL = 145  # pixels, as wide as a slider writes its value
+LABEL = 240  # pixels of a title in a menu
 NOTHING = Served((), ())
 
 
@@ -40,41 +38,35 @@ class HallucinationLab(DecodePanel):
 
     These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification` of the
     list, "off", "final" or "prefix" (the drafts on the map are never checked while they are made);
-    `removed`, a tuple of items; `forbidden`, a category, or ""; and `square`, the first two codes
-    of the IDs looked into. `served` are the drafts and the list on show.
+    `removed`, a tuple of items; and `forbidden`, a category, or "". `served` are the drafts and the
+    list on show.
     """
 
     removed: Any = traitlets.Tuple()
     forbidden = traitlets.Unicode()
-    square: Any = traitlets.Tuple()
     refreshed_by = ("user", "beam", "verification", "removed", "forbidden")
     beam = traitlets.Int(50, min=1, max=64)
     served = NOTHING
 
-    def build(self) -> list[widgets.Widget]:
-        """Controls, map, list, and the square looked into."""
-        self.deep = self.subject.semantic_ids.levels > 2  # a square of the map holds several IDs
-        self.map, self.inside = self.live(self._map), figure_widget(self._inside())
+    def drawings(self) -> Drawings:
+        """The map of the drafts and of what exists."""
+        marks = [*self.served.drafts, *self.served.instead]
+        return [lambda: id_map_figure(self.subject.semantic_ids, marks, self.removed)]
+
+    def controls(self) -> list[widgets.Widget]:
+        """What is decoded, and what is taken out of the catalogue."""
         self.item_choice = ChoiceBox("Item of the list", {"Remove this item": self._remove})
-        self.removed_choice = ChoiceBox(
-            "Removed",
-            {
-                "Restore this item": self._restore,
-                "Restore all": partial(setattr, self, "removed", ()),
-            },
-        )
-        self.square_choice = ChoiceBox("Look inside", on_choice=self._square_chosen)
+        restore: dict[str, Callable[[], None]] = {
+            "Restore this item": self._restore,
+            "Restore all": partial(setattr, self, "removed", ()),
+        }
+        self.removed_choice = ChoiceBox("Removed", restore)
         categories = [
             (_short(f"{shown_text(name)} ({len(items):,})"), name)
             for name, items in self.catalogue.categories.items()
         ]
-        self.observe(self._look_inside, "square")
-        return [
-            *(*self.decode_controls(), self.summary, self.map),
-            *(self.item_choice, self.removed_choice),
-            self.control("forbidden", "Forbid category", [NO_OPTION, *categories]),
-            *(self.table, *((self.square_choice, self.inside) if self.deep else ())),
-        ]
+        forbid = self.menu("forbidden", "Forbid category", [NO_OPTION, *categories])
+        return [*super().controls(), self.item_choice, self.removed_choice, forbid]
 
     @traitlets.validate("removed")
     def _known_items(self, proposal: Any) -> tuple[int, ...]:
@@ -88,14 +80,6 @@ class HallucinationLab(DecodePanel):
     def _known_category(self, proposal: Any) -> Any:
         valid = proposal.value in ("", *self.catalogue.categories)
         return check_trait(proposal, valid, f"a category of {self.subject.dataset.name!r}")
-
-    @traitlets.validate("square")
-    def _known_codes(self, proposal: Any) -> tuple[int, ...]:
-        codes, radices = tuple(proposal.value), self.subject.semantic_ids.radices[:2]
-        within = len(codes) == 2 and all(0 <= c < r for c, r in zip(codes, radices, strict=True))
-        rule = f"() or two codes, below {radices[0]} and {radices[-1]}"
-        check_trait(proposal, not codes or within, rule)
-        return codes
 
     # ---- reactions --------------------------------------------------------------------------
 
@@ -116,13 +100,14 @@ class HallucinationLab(DecodePanel):
     def tell(self) -> None:
         """Show everything but the map."""
         self._offer_items()
-        if self.deep:
-            self._offer_squares()
         super().tell()
 
-    def table_html(self) -> str:
-        """The list."""
-        return self._list().html() if self.rows else ""
+    def tables(self) -> list[Table]:
+        """The list: its best places, and further ones with a remark."""
+        if not self.rows:
+            return []
+        further = [one for one in self.rows[BEST:] if one.note or not one.items][:FURTHER]
+        return [self.item_table(self.rows, [*self.rows[:BEST], *further], "name no item")]
 
     def _mark_new(self, before: set[int]) -> None:
         now = set(self.served.items)
@@ -140,26 +125,11 @@ class HallucinationLab(DecodePanel):
         self.item_choice.offer([(_short(f"{rank}. {title(item)}"), item) for rank, item in ranked])
         self.removed_choice.offer([(_short(title(item)), item) for item in self.removed])
 
-    def _offer_squares(self) -> None:
-        counts = Counter(mark.codes[:2] for mark in self._marks()).most_common()
-        self.square_choice.offer([(f"{code_text(key)}: {count}", key) for key, count in counts])
-        squares = [codes for codes, _ in counts]
-        if self.square not in squares:
-            self.square = squares[0] if squares else ()
-        self._look_inside()
-
-    def _square_chosen(self, codes: Any) -> None:
-        self.square = codes or ()
-
-    def _look_inside(self, change: Any = None) -> None:
-        self.square_choice.choose(self.square)
-        redraw(self.inside, self._inside())
-
     def _remove(self) -> None:
-        self.removed = (*self.removed, self.item_choice.slider.value)
+        self.removed = (*self.removed, self.item_choice.menu.value)
 
     def _restore(self) -> None:
-        restored = self.removed_choice.slider.value
+        restored = self.removed_choice.menu.value
         self.removed = tuple(item for item in self.removed if item != restored)
 
     # ---- what is said -----------------------------------------------------------------------
@@ -185,33 +155,6 @@ class HallucinationLab(DecodePanel):
             count = len(self.served.instead)
             lines.append(f"{count} of the list's {len(self.rows)} IDs were not among the drafts.")
         return [*lines, self.news] if self.news else lines
-
-    def _list(self) -> ItemList:
-        further = [row for row in self.rows[BEST:] if row.note or not row.items][:FURTHER]
-        return self.item_list(self.rows, [*self.rows[:BEST], *further], "name no item")
-
-    # ---- what is drawn ----------------------------------------------------------------------
-
-    def _marks(self) -> list[MapMark]:
-        return [*self.served.drafts, *self.served.instead]
-
-    def _map(self) -> Figure:
-        return id_map_figure(self.subject.semantic_ids, self._marks(), self.removed)
-
-    def _inside(self) -> Figure:
-        """The square looked into; the whole map where IDs end with two codes."""
-        ids = self.subject.semantic_ids
-        default = tuple(ids.codes[0, :2].tolist())  # without drafts no square is selected
-        prefix = (self.square or default) if self.deep else ()
-        return id_map_figure(ids, self._marks(), self.removed, prefix)
-
-    def blocks(self) -> list[Any]:
-        """The state on show: sentences, map, list, and the square looked into."""
-        text = [f"Beam width {self.beam}.", *self.sentences()]
-        blocks: list[Any] = [text, self._map()]
-        if self.rows:
-            blocks.append(self._list().lines())
-        return [*blocks, self._inside()] if self.deep else blocks
 
 
 def _short(text: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -14,51 +14,36 @@ import traitlets
 
 from nezha_lite.plots.static_svg import WIDTH, page_svg
 from nezha_lite.plots.style import CONFIG
+from nezha_lite.widgets.tables import Table, paragraphs
 
-DESCRIPTION = {"description_width": "120px"}
-WIDE = {"width": "560px"}
-WRAPPED = {"flex_flow": "row wrap"}
-PARAGRAPH = "margin:4px 0;max-width:90ch;line-height:1.4;overflow-wrap:anywhere"
+HERE = Path(__file__).parent
+STYLE = {"description_width": "initial"}
+SLIDER, MENU = {"width": "330px"}, {"width": "auto", "max_width": "340px"}
 REDRAWN_TRACE = ("x", "y", "text", "hovertext", "name", "line")
 REDRAWN_LAYOUT = ("title", "height", "margin", "xaxis", "yaxis")
-CLASS = "nezha-panel"
-# Jupyter Notebook 7 receives keys before the control does, and moves between cells with the arrow
-# keys, unless the focused element itself has this attribute.
-_KEEP_KEYS = f"""
-export default {{
-  initialize() {{
-    const mark = (event) => {{
-      if (event.target.closest(".{CLASS}"))
-        event.target.setAttribute("data-lm-suppress-shortcuts", "true");
-    }};
-    document.addEventListener("focusin", mark);
-    return () => document.removeEventListener("focusin", mark);
-  }},
-  render({{ el }}) {{
-    el.hidden = true;
-  }},
-}};
-"""
 NO_OPTION: tuple[str, Any] = ("none", "")  # the value of a selection must not be None
+Drawings = Sequence[Callable[[], go.Figure]]
 Options = Sequence[tuple[str, Any]]
 """Labels and values of a selection."""
 
 
-class KeyKeeper(anywidget.AnyWidget):
-    """Invisible: controls inside elements of class `CLASS` receive their keys."""
+class PageStyle(anywidget.AnyWidget):
+    """Invisible: brings the style sheet, and lets the controls of panels receive their keys."""
 
-    _esm = _KEEP_KEYS
+    _esm = (HERE / "panel.js").read_text(encoding="utf-8")
+    _css = (HERE / "panel.css").read_text(encoding="utf-8")
 
 
 class Panel(widgets.VBox):
     """A widget with controls for its traits and a static form for pages without a kernel.
 
-    A subclass works out its state in `compute`, makes its controls and figures in `build`, and
-    describes the state in `sentences` and, for the static form, in `blocks`. In every notebook the
-    controls can be moved with the keyboard.
+    A subclass works out its state in `compute`, offers `controls`, draws `drawings`, and describes
+    the state in `sentences` and `tables`. All else is optional. In every notebook the controls can
+    be moved with the keyboard.
 
     Attributes:
         refreshed_by: names of the traits whose change makes a new state.
+        figures: the live figures, one for each of `drawings`.
 
     Raises:
         TypeError: for a first value of a trait that the panel does not have.
@@ -70,33 +55,48 @@ class Panel(widgets.VBox):
         if unknown := traits.keys() - self.traits().keys():
             own = ", ".join(self.refreshed_by)
             raise TypeError(f"{type(self).__name__} has no trait {min(unknown)!r}, but {own}.")
-        self._keys = KeyKeeper()
-        self._figures: list[tuple[go.FigureWidget, Callable[[], go.Figure]]] = []
+        self._style = PageStyle()
         self.summary, self.table = widgets.HTML(), widgets.HTML()
         super().__init__(**traits)
-        self.add_class(CLASS)
+        self.add_class("nezha-panel")
         self.compute()
-        self.children = self.build()
+        # Drawn in their first state: a page that is still loading may miss a redrawing.
+        self.figures = [figure_widget(draw()) for draw in self.drawings()]
+        self.children = (*self.build(), self._style)
         self.tell()
         self.observe(self.refresh, self.refreshed_by)
-
-    @traitlets.validate("children")
-    def _with_keys(self, proposal: Any) -> tuple[widgets.Widget, ...]:
-        return (*(child for child in proposal.value if child is not self._keys), self._keys)
 
     # ---- the state --------------------------------------------------------------------------
 
     def compute(self, change: Any = None) -> None:
         """Work out the state from the traits, at first and after a change."""
 
+    def controls(self) -> Sequence[widgets.Widget]:
+        """The controls of the row above everything."""
+        return []
+
+    def drawings(self) -> Drawings:
+        """What draws each figure; its traces are always of the same kinds in the same order."""
+        return []
+
     def build(self) -> Sequence[widgets.Widget]:
-        """Controls, figures and outputs in their order; observe what does not make a new state."""
-        return [self.summary]
+        """Everything in its order; observe here what does not make a new state."""
+        return [row(*self.controls()), columns(self.figures, [self.summary, self.table])]
+
+    @property
+    def figure(self) -> go.FigureWidget:
+        """The first live figure."""
+        return self.figures[0]
+
+    def redraw(self) -> None:
+        """Draw all live figures again."""
+        for figure, draw in zip(self.figures, self.drawings(), strict=True):
+            redraw(figure, draw())
 
     def tell(self) -> None:
         """Show everything but the figures."""
         self.summary.value = paragraphs(self.sentences())
-        self.table.value = self.table_html()
+        self.table.value = "".join(table.html() for table in self.tables())
 
     def refresh(self, change: Any = None) -> None:
         """Show the state after a change."""
@@ -106,7 +106,7 @@ class Panel(widgets.VBox):
 
     # ---- controls ---------------------------------------------------------------------------
 
-    def control(
+    def slider(
         self, trait: str, description: str, options: Options | None = None, unit: str = ""
     ) -> widgets.DOMWidget:
         """A slider that is linked to a trait, by default over all values of the trait.
@@ -120,28 +120,38 @@ class Panel(widgets.VBox):
         kind: Any = self.traits()[trait]
         if options is None and isinstance(kind, traitlets.Enum):
             options = [(f"{number:,g}{unit}", number) for number in kind.values or ()]
-        if options is not None:
-            return self.link(trait, slider(description, options))
-        limits = {"min": kind.min, "max": kind.max, "description": description}
-        return self.link(trait, widgets.IntSlider(**limits, style=DESCRIPTION, layout=WIDE))
+        shape = {"description": description, "style": STYLE, "layout": SLIDER}
+        if options is None:
+            return self.link(trait, widgets.IntSlider(min=kind.min, max=kind.max, **shape))
+        return self.link(trait, widgets.SelectionSlider(options=options, **shape))
+
+    def menu(self, trait: str, description: str, options: Options) -> widgets.DOMWidget:
+        """A choice among names that is linked to a trait."""
+        return self.link(trait, menu(description, options))
+
+    def buttons(
+        self, trait: str, description: str, options: Sequence[Any], tooltips: Sequence[str] = ()
+    ) -> widgets.DOMWidget:
+        """A choice among a few values, all in sight, that is linked to a trait."""
+        shape = {"options": options, "tooltips": tooltips, "description": description}
+        toggles = widgets.ToggleButtons(**shape, style={**STYLE, "button_width": "auto"})
+        # Sliders have this class by themselves. Without it, the label stands above the buttons.
+        return self.link(trait, toggles.add_class("widget-inline-hbox"))
 
     def link(self, trait: str, control: widgets.DOMWidget) -> widgets.DOMWidget:
         """Keep the control's value equal to the trait, starting from the trait."""
         traitlets.link((self, trait), (control, "value"))
         return control
 
-    def checkboxes(
-        self, trait: str, labels: Mapping[str, str], layout: Mapping[str, str]
-    ) -> dict[str, widgets.Checkbox]:
+    def checkboxes(self, trait: str, labels: Mapping[str, str]) -> dict[str, widgets.Checkbox]:
         """A checkbox for each value that a tuple trait may hold, linked to the trait.
 
         Args:
             trait: its validator brings the values into their order.
             labels: value to description.
-            layout: of each box.
         """
         boxes = {
-            value: widgets.Checkbox(description=label, indent=False, layout=layout)
+            value: widgets.Checkbox(description=label, indent=False, layout={"width": "auto"})
             for value, label in labels.items()
         }
 
@@ -162,31 +172,18 @@ class Panel(widgets.VBox):
 
     # ---- what is shown ----------------------------------------------------------------------
 
-    def live(self, draw: Callable[[], go.Figure]) -> go.FigureWidget:
-        """A live figure, as `draw` draws it now and at each `redraw`.
-
-        It must be drawn in its first state: a page that is still loading may miss a redrawing.
-        """
-        figure = figure_widget(draw())
-        self._figures.append((figure, draw))
-        return figure
-
-    def redraw(self) -> None:
-        """Draw all live figures again."""
-        for figure, draw in self._figures:
-            redraw(figure, draw())
-
     def sentences(self) -> list[str]:
         """The state on show, in plain text."""
         return []
 
-    def table_html(self) -> str:
-        """The table on show, if there is one."""
-        return ""
+    def tables(self) -> Sequence[Table]:
+        """The tables on show."""
+        return []
 
     def blocks(self) -> list[Any]:
         """The state on show without controls: figures, and lists of plain-text lines."""
-        return [self.sentences()]
+        figures, tables = [draw() for draw in self.drawings()], self.tables()
+        return [self.sentences(), *figures, *(table.lines() for table in tables)]
 
     def static_svg(self) -> str:
         """The state on show without controls, as one SVG."""
@@ -199,12 +196,12 @@ class Panel(widgets.VBox):
 
 
 class ChoiceBox(widgets.HBox):
-    """A slider whose options change, and its buttons; disabled without options.
+    """A menu whose options change, and its buttons; disabled without options.
 
     Args:
-        name: description of the slider.
+        name: description of the menu.
         actions: description of each button, and what it does.
-        on_choice: receives every new value of the slider.
+        on_choice: receives every value that is chosen from the menu.
         empty: the only option, label and value, where there are none.
     """
 
@@ -215,90 +212,75 @@ class ChoiceBox(widgets.HBox):
         on_choice: Callable[[Any], None] = lambda value: None,
         empty: tuple[str, Any] = NO_OPTION,
     ) -> None:
-        self.name, self.on_choice, self.empty = name, on_choice, empty
-        # Only the slider's own box changes, so that a pressed button keeps the keyboard's focus.
-        self.holder = widgets.Box([self._slider([empty])])
-        self.buttons = [widgets.Button(description=text) for text in actions or {}]
+        self.on_choice, self.empty, self._offering = on_choice, empty, False
+        self.menu = menu(name, [empty])
+        self.menu.disabled = True
+        self.buttons = [
+            widgets.Button(description=text, layout={"width": "auto"}) for text in actions or {}
+        ]
         for button, action in zip(self.buttons, (actions or {}).values(), strict=True):
             button.on_click(partial(self._press, action))
-        super().__init__([self.holder, *self.buttons])
+        super().__init__([self.menu, *self.buttons])
+        self.menu.observe(self._chosen, "value")
         self._name_choice()
 
-    def _name_choice(self) -> None:
-        """Say in the buttons' tooltips what they act on, by the label of the slider's option."""
+    def offer(self, options: list[tuple[str, Any]]) -> None:
+        """Replace the options; the menu keeps its index as far as there are enough options."""
+        self.menu.disabled = not options
         for button in self.buttons:
-            button.tooltip = f"{button.description}: {self.slider.label}"
+            button.disabled = not options
+        options, index = options or [self.empty], self.menu.index
+        if list(self.menu.options) != options:
+            self._offering = True  # which moves the menu to its first option for a moment
+            self.menu.options = options
+            self.menu.index = min(index, len(options) - 1)
+            self._offering = False
+        self._name_choice()
+
+    def choose(self, value: Any) -> None:
+        """Move to a value, if it is an option."""
+        if value in [option for _, option in self.menu.options]:
+            self.menu.value = value
+
+    def _chosen(self, change: Any) -> None:
+        if not self._offering:
+            self._name_choice()
+            self.on_choice(change.new)
+
+    def _name_choice(self) -> None:
+        """Say in the buttons' tooltips what they act on, by the label of the menu's option."""
+        for button in self.buttons:
+            button.tooltip = f"{button.description}: {self.menu.label}"
 
     def _press(self, action: Callable[[], None], button: widgets.Button) -> None:
         if not button.disabled:  # a second click may arrive before the page shows it disabled
             action()
 
-    @property
-    def slider(self) -> widgets.SelectionSlider:
-        """The current slider."""
-        return self.holder.children[0]
 
-    def offer(self, options: list[tuple[str, Any]]) -> None:
-        """Replace the options; the slider keeps its index as far as there are enough options."""
-        for button in self.buttons:
-            button.disabled = not options
-        options, old = options or [self.empty], self.slider
-        if list(old.options) != options:
-            # A new slider: one whose options are replaced keeps its old end for the key End.
-            self.holder.children = [self._slider(options, old.index)]
-            # Closed with its style and layout, which would stay.
-            for part in (old, old.style, old.layout):
-                part.close()
-            self._name_choice()
-
-    def choose(self, value: Any) -> None:
-        """Move to a value, if it is an option."""
-        if value in [option for _, option in self.slider.options]:
-            self.slider.value = value
-
-    def _slider(self, options: list[tuple[str, Any]], index: int = 0) -> widgets.SelectionSlider:
-        new = slider(self.name, options)
-        new.index = min(index, len(options) - 1)
-        new.disabled = options == [self.empty]
-        new.observe(lambda change: self.on_choice(change.new), "value")
-        new.observe(lambda _: self._name_choice(), "index")
-        return new
+# ---- layout, single controls and figures ---------------------------------------------------------
 
 
-# ---- single controls and figures ----------------------------------------------------------------
+def row(*children: widgets.Widget) -> widgets.Box:
+    """Controls beside each other, in further rows where one is too short."""
+    return widgets.Box(children).add_class("nezha-row")
 
 
-def slider(description: str, options: Options) -> widgets.SelectionSlider:
-    """A choice among labelled values.
-
-    Not a Dropdown: JupyterLab uses the arrow keys in it to move between cells.
-    """
-    return widgets.SelectionSlider(
-        options=options, description=description, style=DESCRIPTION, layout=WIDE
-    )
+def columns(left: Sequence[widgets.Widget], right: Sequence[widgets.Widget]) -> widgets.Box:
+    """Two columns where the page is wide enough, else the left one above the right one."""
+    boxes = [widgets.VBox(list(left)), widgets.VBox(list(right))]
+    return widgets.Box(boxes).add_class("nezha-columns")
 
 
-def toggle_buttons(
-    description: str, options: Sequence[Any], width: str = "auto", tooltips: Sequence[str] = ()
-) -> widgets.ToggleButtons:
-    """A choice among a few values, all in sight."""
-    buttons = widgets.ToggleButtons(
-        options=options,
-        tooltips=tooltips,
-        description=description,
-        style={**DESCRIPTION, "button_width": width},
-        layout=WIDE,
-    )
-    # Sliders have this class by themselves. Without it, the label stands above the buttons.
-    buttons.add_class("widget-inline-hbox")
-    return buttons
+def menu(description: str, options: Options) -> widgets.Dropdown:
+    """A choice among names."""
+    return widgets.Dropdown(options=options, description=description, style=STYLE, layout=MENU)
 
 
 def figure_widget(figure: go.Figure) -> go.FigureWidget:
     """The live form of a figure, as wide as its static form."""
     live = go.FigureWidget(figure.data, {**figure.to_dict()["layout"], "width": WIDTH})
     live._config = {**live._config, **CONFIG}
-    return live
+    return live.add_class("nezha-figure")
 
 
 def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
@@ -324,16 +306,6 @@ def _leaves(tree: Any, keys: Iterable[str]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{key}.{path}", value) for path, value in _leaves(tree[key], tree[key]))
         else:
             yield key, tree[key]
-
-
-def paragraph(text: str) -> str:
-    """Plain text as HTML for an `ipywidgets.HTML`."""
-    return f'<p style="{PARAGRAPH}">{html.escape(text)}</p>'
-
-
-def paragraphs(texts: Iterable[str]) -> str:
-    """Plain texts as HTML, one paragraph each."""
-    return "".join(map(paragraph, texts))
 
 
 def times(count: int) -> str:

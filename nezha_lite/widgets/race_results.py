@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from nezha_lite.bench.race import Finish, entry
 from nezha_lite.decoding import DecodeResult, Verification
 from nezha_lite.decoding.item_lists import item_lists
-from nezha_lite.plots.numbers import counted
 from nezha_lite.plots.speed_figures import RaceBar
 from nezha_lite.plots.style import decoder_style
 from nezha_lite.widgets.panel import times
 from nezha_lite.widgets.subject import Subject
-from nezha_lite.widgets.tables import COMPARED, NARROW, ItemList, ListRow, html_table, shared_items
+from nezha_lite.widgets.tables import COMPARED, ListRow, Table, item_table, shared_items
 
 EXACT_NAMES = {"exact-draft": "exact, draft head", "exact-backbone": "exact, backbone"}
 NEZHA, REFERENCE = "nezha", "autoregressive"
+OUTCOMES = ("decoder", "backbone calls", "places filled", "IDs of no item", "shared items")
 ABSENT = "△"  # marks an item that is not on the list of the reference
 
 
-class Entrant:
+class Entrant(RaceBar):
     """One decoder that did not fail.
 
     Attributes:
         decoder: its name in the bench.
         verification: how its drafts were checked.
-        name: its name in figures.
-        ms: median of the timed calls, in milliseconds.
-        calls: forward passes of the backbone.
         rows: all filled places of the list.
-        missing: how many of the listed IDs no item has.
-        bar: for the figure.
         items: the list as items, best first and by popularity where they share an ID; NOT_FOUND
             for an ID without item.
     """
 
     def __init__(self, subject: Subject, finish: Finish, result: DecodeResult) -> None:
         self.decoder, self.verification = finish.decoder, finish.verification
-        self.ms, self.calls = finish.median_ms, result.backbone_calls
-        self.name = racer_name(finish.decoder, finish.verification)
         self.rows = subject.list_rows(result)
-        self.missing = sum(not row.items for row in self.rows)
-        self.bar = RaceBar(self.name, self.ms, self.calls, len(self.rows), self.missing)
+        name = racer_name(finish.decoder, finish.verification)
+        counts = len(self.rows), sum(not row.items for row in self.rows)
+        super().__init__(name, finish.median_ms, result.backbone_calls, *counts)
         ids, popularity = subject.semantic_ids, subject.popularity
         self.items = item_lists(result.keys[:1], ids, popularity)[0]
 
@@ -95,52 +88,32 @@ class Raced:
     # ---- in plain text ----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
-        """Calls, overlap, hallucinations and failures; no times, which vary."""
+        """NEZHA beside the reference, and failures; no times, which vary."""
         failures = [
             f"'{racer_name(finish.decoder, finish.verification)}' did not run: {finish.failure}"
             for finish in self.finishes
             if finish.failure is not None
         ]
-        return [*self._comparison(), *self._hallucinations(), *self._lengths(), *failures]
-
-    def _comparison(self) -> Iterator[str]:
         nezha, reference = self.entrant(NEZHA), self.reference
-        if reference is None:
-            for one in self.entrants:
-                yield f"'{one.name}' called the backbone {times(one.calls)}."
-            return
-        length = len(reference.items[:COMPARED])
-        if nezha is None:
-            yield f"The autoregressive decoder called the backbone {times(reference.calls)}."
-        else:
-            yield (
-                f"NEZHA called the backbone {times(nezha.calls)}, the autoregressive decoder "
-                f"{times(reference.calls)}; their lists share {nezha.shared_with(reference)} of "
-                f"{length} items."
-            )
-        others = [
-            f"'{one.name}' lists {one.shared_with(reference)} after {counted(one.calls, 'call')}"
-            for one in self.entrants
-            if one not in (nezha, reference)
+        if nezha is None or reference is None:
+            return failures
+        return [
+            f"NEZHA called the backbone {times(nezha.calls)}, the autoregressive decoder "
+            f"{times(reference.calls)}; their lists share {nezha.shared_with(reference)} of "
+            f"{len(reference.items[:COMPARED])} items.",
+            *failures,
         ]
-        if others:
-            yield f"Of the autoregressive decoder's {length} items, {'; '.join(others)}."
 
-    def _hallucinations(self) -> Iterator[str]:
-        for one in self.entrants:
-            if one.missing:
-                yield f"'{one.name}' lists {counted(one.missing, 'ID')} that no item has."
-        if self.entrants and not any(one.missing for one in self.entrants):
-            yield "Every ID in the lists exists."
-
-    def _lengths(self) -> Iterator[str]:
-        names = defaultdict(list)
-        for one in self.entrants:
-            if len(one.rows) < self.beam:
-                names[len(one.rows)].append(f"'{one.name}'")
-        if names:
-            filled = "; ".join(f"{count} by {', '.join(some)}" for count, some in names.items())
-            yield f"Places filled, of {self.beam}: {filled}."
+    def outcomes(self) -> Table:
+        """What each decoder did, in numbers."""
+        rows = [
+            (
+                *(one.name, str(one.calls), f"{one.listed} of {self.beam}", str(one.missing)),
+                "–" if self.reference is None else str(one.shared_with(self.reference)),
+            )
+            for one in self.entrants
+        ]
+        return Table("", OUTCOMES, rows, range(1, len(OUTCOMES)), row_heads=True)
 
     # ---- the lists --------------------------------------------------------------------------
 
@@ -153,8 +126,8 @@ class Raced:
             lists.setdefault(codes, ([], rows))[0].append(entrant.name)
         return [("; ".join(names), rows) for names, rows in lists.values()]
 
-    def lists_html(self) -> str:
-        """An HTML table with a column per list; every text of the data set is escaped.
+    def lists(self) -> Table:
+        """A column for each list.
 
         Marked are the item that the user really chose next, and items that are not among the first
         ten of the reference.
@@ -168,9 +141,7 @@ class Raced:
         caption = f"The first {COMPARED} places. Decoders whose lists are equal share a column."
         if reference is not None:
             caption += f" {ABSENT}: not in the list of the {reference.name} decoder."
-        heads = ("place", *(name for name, _ in columns))
-        html = html_table(caption, heads, table, numbers=(0,), cell=NARROW)
-        return f'<div style="overflow-x:auto">{html}</div>'
+        return Table(caption, ("rank", *(name for name, _ in columns)), table, numbers=(0,))
 
     def _cell(self, rows: Sequence[ListRow]) -> str:
         if not rows:
@@ -184,7 +155,7 @@ class Raced:
         """The same lists as lines of plain text, for the static form."""
         dataset, target = self.subject.dataset, self.subject.targets[self.user]
         return [
-            ItemList(rows, dataset, f"The first {COMPARED} places by {name}:", target).lines()
+            item_table(rows, dataset, f"The first {COMPARED} places by {name}:", target).lines()
             for name, rows in self.columns()
         ]
 

@@ -13,12 +13,14 @@ from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import VERIFICATIONS, DecodeResult, DecodeTrace, NezhaDecoder, Verification
 from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts
+from nezha_lite.plots.static_svg import shortened
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import SortedVerifier
-from nezha_lite.widgets.panel import Panel, one_of, toggle_buttons
-from nezha_lite.widgets.tables import ItemList, ListRow, list_rows
+from nezha_lite.widgets.panel import Panel, at_most, one_of
+from nezha_lite.widgets.tables import ListRow, Table, item_table, list_rows
 
-NAME_LENGTH = 20
+LABEL = 260  # pixels of a title in a menu
+MILLISECONDS = 2000  # that a step stays while it plays
 MODES = {
     "off": "nothing is checked, so the list may hold items that do not exist",
     "final": "finished drafts are checked, and those that do not exist leave the list shorter",
@@ -78,6 +80,11 @@ class Subject:
         """The first prompt's list, best first; items that share an ID by popularity."""
         return list_rows(result, 0, self.semantic_ids, self.popularity)
 
+    def label(self, user: int) -> str:
+        """A user among others: name, and last item of the history."""
+        last = self.dataset.title(self.histories[user][-1])
+        return shortened(f"{self.dataset.user_name(user)}: {last}", LABEL)
+
     def introduction(self, user: int) -> str:
         """A user in a sentence: name, and last item of the history."""
         last = self.dataset.title(self.histories[user][-1])
@@ -114,10 +121,10 @@ class SubjectPanel(Panel):
     def _on_offer(self, proposal: Any) -> Any:
         return one_of(proposal, self.subject.users)
 
-    def user_control(self) -> widgets.DOMWidget:
-        """A choice among the users of the subject."""
-        name, users = self.subject.dataset.user_name, self.subject.users
-        return self.control("user", "User", [(name(user)[:NAME_LENGTH], user) for user in users])
+    def controls(self) -> list[widgets.Widget]:
+        """A choice among the users of the subject, by name and last item."""
+        users = [(self.subject.label(user), user) for user in self.subject.users]
+        return [self.menu("user", "User", users)]
 
 
 class DecodePanel(SubjectPanel):
@@ -132,10 +139,10 @@ class DecodePanel(SubjectPanel):
     result: DecodeResult | None = None
     problem = ""
 
-    def decode_controls(self) -> list[widgets.DOMWidget]:
+    def controls(self) -> list[widgets.Widget]:
         """User, beam width and verification."""
-        verification = self.link("verification", verification_control())
-        return [self.user_control(), self.control("beam", "Beam width"), verification]
+        modes = self.buttons("verification", "Verification", VERIFICATIONS, [*MODES.values()])
+        return [*super().controls(), self.slider("beam", "Beam width"), modes]
 
     def decode(self, temperature: float = 1.0) -> DecodeTrace | None:
         """Decode the list of the user; None where that fails."""
@@ -147,24 +154,64 @@ class DecodePanel(SubjectPanel):
             return None
         return self.result.trace
 
-    def item_list(
+    def item_table(
         self, rows: list[ListRow], shown: list[ListRow], missing: str = "of them name no item"
-    ) -> ItemList:
+    ) -> Table:
         """Some rows of a list, under a caption about all of them."""
         filled = f"{len(rows)} of {self.beam} places are filled"
         caption = f"{filled}; {sum(not row.items for row in rows)} {missing}."
-        return ItemList(shown, self.subject.dataset, caption, self.subject.targets[self.user])
+        return item_table(shown, self.subject.dataset, caption, self.subject.targets[self.user])
+
+    def blocks(self) -> list[Any]:
+        """The state on show without controls, with the beam width in words."""
+        sentences, *others = super().blocks()
+        return [[f"Beam width {self.beam}.", *sentences], *others]
+
+
+class StepPanel(DecodePanel):
+    """A panel that goes through one decode step by step; `step` is 0 at the prompt."""
+
+    step = traitlets.Int(min=0)
+
+    @property
+    def step_names(self) -> list[str]:
+        """What is on show at each step."""
+        levels = range(1, self.subject.semantic_ids.levels + 1)
+        return ["prompt", *(f"level {level}" for level in levels), "list"]
+
+    @property
+    def last_step(self) -> int:
+        """The step of the finished list."""
+        return len(self.step_names) - 1
+
+    @traitlets.default("step")
+    def _finished(self) -> int:
+        return self.last_step
+
+    @traitlets.validate("step")
+    def _a_step(self, proposal: Any) -> int:
+        return at_most(proposal, self.last_step)
+
+    def controls(self) -> list[widgets.Widget]:
+        """What is decoded; the step as a slider, as a player, and by buttons."""
+        steps = [(name, number) for number, name in enumerate(self.step_names)]
+        play = widgets.Play(description="Play", max=self.last_step, interval=MILLISECONDS)
+        buttons = []
+        for text, change in (("Step back", -1), ("Next step", 1)):
+            buttons.append(widgets.Button(description=text, layout={"width": "auto"}))
+            buttons[-1].on_click(lambda _, change=change: self.move(change))
+        player = [self.slider("step", "Step", steps), self.link("step", play), *buttons]
+        return [*super().controls(), *player]
+
+    def move(self, steps: int) -> None:
+        """Go on by so many steps; the prompt follows the list."""
+        self.step = (self.step + steps) % (self.last_step + 1)
 
 
 def check_same_items(what: str, count: int, semantic_ids: SemanticIds) -> None:
     """ValueError unless something has as many items as the semantic IDs name."""
     rule = f"{semantic_ids.n_items}, as the semantic IDs name"
     check(count == semantic_ids.n_items, f"number of items of the {what}", count, rule)
-
-
-def verification_control() -> widgets.ToggleButtons:
-    """off, final or prefix."""
-    return toggle_buttons("Verification", VERIFICATIONS, "80px", [*MODES.values()])
 
 
 def verification_sentence(verification: Verification) -> str:

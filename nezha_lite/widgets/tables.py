@@ -1,8 +1,9 @@
-"""Tables of the widgets: HTML in which all data is escaped, and decoded lists as HTML and text."""
+"""Tables and paragraphs of the widgets, as HTML in which all data is escaped and as plain text."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import html
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -14,49 +15,69 @@ from nezha_lite.plots.beam_figures import item_label
 from nezha_lite.plots.numbers import code_text
 from nezha_lite.semantic_ids import SemanticIds
 
-_SPACED = "padding:2px 12px 2px 0;vertical-align:top;overflow-wrap:anywhere"
-CELL = Markup(f'style="{_SPACED};text-align:left"')
-NUMBER = Markup(f'style="{_SPACED};text-align:right;font-variant-numeric:tabular-nums"')
-NARROW = Markup(f'style="{_SPACED};text-align:left;max-width:24ch"')
-CAPTION = Markup('style="text-align:left;padding-bottom:4px"')
-MISSING = Markup('<span style="color:#C04A00;font-weight:600">{}</span>')
-"""For what does not exist: bold, so that colour is not the only difference."""
+MISSING = Markup('<span class="nezha-missing">{}</span>')
+"""For what does not exist."""
 COMPARED = 10  # items of two lists
 TARGET, GAP = "★ chosen next", "⋮"
 
 
-def html_table(
-    caption: str,
-    heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    numbers: Collection[int] = (),
-    row_heads: bool = False,
-    cell: Markup = CELL,
-) -> str:
-    """A table; cells of type `Markup` are HTML, all others are text and escaped.
+def paragraphs(texts: Iterable[str]) -> str:
+    """Plain texts as HTML, one paragraph each."""
+    return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
 
-    Args:
+
+@dataclass(frozen=True)
+class Table:
+    """A table in both forms; without rows it is its caption.
+
+    Attributes:
         caption: stands above it; none if empty.
         heads: of the columns; none if empty.
-        rows: a cell for each column.
+        rows: a cell for each column; cells of type `Markup` are HTML, all others are plain text.
         numbers: indices of the columns that are aligned to the right.
         row_heads: whether the first column names its row.
-        cell: attribute of the cells that are no numbers.
     """
 
-    def line(cells: Sequence[str], first: str, other: str) -> Markup:
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: Collection[int] = ()
+    row_heads: bool = False
+
+    def html(self) -> str:
+        """As HTML, in which all text is escaped."""
+        if not self.rows:
+            return paragraphs([self.caption] if self.caption else [])
+        data, head = "<td{}>{}</td>", '<th scope="col"{}>{}</th>'
+        first = '<th scope="row"{}>{}</th>' if self.row_heads else data
+        body = (Markup("<tr>{}</tr>").format(self._cells(row, first, data)) for row in self.rows)
+        above = Markup("<caption>{}</caption>").format(self.caption) if self.caption else ""
+        titles = Markup("<thead><tr>{}</tr></thead>").format(self._cells(self.heads, head, head))
+        return Markup('<table class="nezha-table">{}{}<tbody>{}</tbody></table>').format(
+            above, titles if self.heads else "", Markup().join(body)
+        )
+
+    def _cells(self, cells: Sequence[str], first: str, other: str) -> Markup:
+        number = Markup(' class="nezha-number"')
         return Markup().join(
-            Markup(other if column else first).format(NUMBER if column in numbers else cell, text)
+            Markup(other if column else first).format(
+                number if column in self.numbers else "", text
+            )
             for column, text in enumerate(cells)
         )
 
-    data, head = "<td {}>{}</td>", '<th scope="col" {}>{}</th>'
-    first = '<th scope="row" {}>{}</th>' if row_heads else data
-    body = Markup().join(Markup("<tr>{}</tr>").format(line(row, first, data)) for row in rows)
-    above = Markup("<caption {}>{}</caption>").format(CAPTION, caption) if caption else ""
-    titles = Markup("<thead><tr>{}</tr></thead>").format(line(heads, head, head)) if heads else ""
-    table = Markup('<table style="line-height:1.4;margin-top:8px">{}{}<tbody>{}</tbody></table>')
-    return str(table.format(above, titles, body))
+    def lines(self) -> list[str]:
+        """As lines of plain text, for the static form."""
+        return [self.caption] * bool(self.caption) + [*map(self._line, self.rows)]
+
+    def _line(self, row: Sequence[str]) -> str:
+        texts = [cell.striptags() if isinstance(cell, Markup) else cell for cell in row]
+        if not self.row_heads:
+            return " · ".join(filter(None, texts))
+        heads = self.heads[1:] or [""] * len(texts)
+        pairs = zip(heads, texts[1:], strict=False)
+        named = [f"{head} {text}".strip() for head, text in pairs if text]
+        return f"{texts[0]}: {'; '.join(named)}"
 
 
 def some_titles(dataset: InteractionDataset, items: Sequence[int], limit: int) -> str:
@@ -83,15 +104,11 @@ class ListRow:
     items: tuple[int, ...]
     note: str = ""
 
-    def text(self, dataset: InteractionDataset) -> str:
-        """The title, or that there is none, and the note, in plain text."""
+    def cell(self, dataset: InteractionDataset, target: int | None = None) -> Markup:
+        """The title, or that there is none, and the note; the target is marked."""
         missing = f"✕ does not exist (codes {code_text(self.codes)})"
         text = item_label(list(self.items), dataset) if self.items else missing
-        return f"{text} ← {self.note}" if self.note else text
-
-    def cell(self, dataset: InteractionDataset, target: int | None = None) -> Markup:
-        """The same as HTML: a missing item stands out, and the target is marked."""
-        text = self.text(dataset)
+        text += f" ← {self.note}" if self.note else ""
         if not self.items:
             return MISSING.format(text)
         return escape(text) + (Markup(f" <b>{TARGET}</b>") if target in self.items else "")
@@ -127,44 +144,28 @@ def shared_items(items: Sequence[int], others: Sequence[int]) -> int:
     return len({*items[:COMPARED]} & {*others[:COMPARED]} - {NOT_FOUND})
 
 
-@dataclass(frozen=True)
-class ItemList:
-    """Rows of a decoded list to be shown, with a mark where ranks are left out.
+def item_table(
+    rows: Sequence[ListRow], dataset: InteractionDataset, caption: str, target: int | None = None
+) -> Table:
+    """Rows of a decoded list, the best first, with a mark where ranks are left out.
 
-    Attributes:
-        rows: the best first.
+    Args:
+        rows: those to be shown.
         dataset: for the titles.
         caption: plain text.
         target: the item that the user really chose next, to be marked.
     """
+    cells = [
+        (str(row.rank), row.cell(dataset, target), f"{row.score:.2f}") if row else (GAP, GAP, "")
+        for row in _with_gaps(rows)
+    ]
+    return Table(caption, ("rank", "item", "log-probability"), cells, numbers=(0, 2))
 
-    rows: list[ListRow]
-    dataset: InteractionDataset
-    caption: str
-    target: int | None = None
 
-    def html(self) -> str:
-        """An HTML table; every text of the data set is escaped."""
-        cells: list[tuple[str, str, str]] = [
-            (str(row.rank), row.cell(self.dataset, self.target), f"{row.score:.2f}")
-            if row
-            else (GAP, GAP, "")
-            for row in self._with_gaps()
-        ]
-        return html_table(self.caption, ("place", "item", "log-probability"), cells, numbers=(0, 2))
-
-    def lines(self) -> list[str]:
-        """The same table as lines of plain text, for the static form."""
-        return [self.caption, *(self._line(row) if row else GAP for row in self._with_gaps())]
-
-    def _line(self, row: ListRow) -> str:
-        mark = f" {TARGET}" if self.target is not None and self.target in row.items else ""
-        return f"{row.rank}. {row.text(self.dataset)}  ({row.score:.2f}){mark}"
-
-    def _with_gaps(self) -> Iterator[ListRow | None]:
-        before = 0
-        for row in self.rows:
-            if row.rank > before + 1:
-                yield None
-            before = row.rank
-            yield row
+def _with_gaps(rows: Sequence[ListRow]) -> Iterator[ListRow | None]:
+    before = 0
+    for row in rows:
+        if row.rank > before + 1:
+            yield None
+        before = row.rank
+        yield row

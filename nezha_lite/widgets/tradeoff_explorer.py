@@ -18,8 +18,8 @@ from nezha_lite.plots.tradeoff_figures import (
     tradeoff_points,
     with_dominated,
 )
-from nezha_lite.widgets.panel import DESCRIPTION, WRAPPED, Panel, one_of, some_of, toggle_buttons
-from nezha_lite.widgets.tables import html_table
+from nezha_lite.widgets.panel import Drawings, Panel, one_of, some_of
+from nezha_lite.widgets.tables import Table
 
 METRICS = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10", "valid": "share of the list that exists"}
 ALL = "all"
@@ -74,24 +74,21 @@ class TradeoffExplorer(Panel):
         }
         super().__init__(**{"decoders": self.names, **traits})
 
-    def build(self) -> list[widgets.Widget]:
-        """Controls, sentences, figure and table."""
-        self.figure = self.live(self._figure)
+    def controls(self) -> list[widgets.Widget]:
+        """What is shown, and the budget."""
         names = {name: decoder_style(name, "prefix").name for name in self.names}
-        spaced = {"width": "auto", "margin": "2px 12px 2px 0"}
-        self.boxes = self.checkboxes("decoders", names, spaced)
-        size = {"width": DESCRIPTION["description_width"], "justify_content": "flex-end"}
-        label = widgets.Label(
-            "Decoders", layout={**size, "display": "flex", "padding": "0 8px 0 0"}
-        )
+        self.boxes = self.checkboxes("decoders", names)
         return [
-            self.link("metric", toggle_buttons("Quality", self.options["metric"])),
-            self.control("beam", "Beam width", self.options["beam"]),
-            self.link("verifier", toggle_buttons("Verification", self.options["verifier"])),
-            widgets.HBox([label, *self.boxes.values()], layout=WRAPPED),
-            self.control("budget", "Latency budget", self.options["budget"]),
-            *(self.summary, self.figure, self.table),
+            self.buttons("metric", "Quality", self.options["metric"]),
+            self.menu("beam", "Beam width", self.options["beam"]),
+            self.buttons("verifier", "Verification", self.options["verifier"]),
+            self.slider("budget", "Latency budget", self.options["budget"]),
+            *self.boxes.values(),
         ]
+
+    def drawings(self) -> Drawings:
+        """The points on show."""
+        return [self._figure]
 
     @traitlets.validate("beam", "verifier", "budget")
     def _on_offer(self, proposal: Any) -> Any:
@@ -114,9 +111,9 @@ class TradeoffExplorer(Panel):
         affordable = [point for point in self.points if point.milliseconds <= self.budget]
         self.best = max(affordable, key=lambda point: point.value, default=None)
 
-    def table_html(self) -> str:
+    def tables(self) -> list[Table]:
         """The points on show."""
-        return html_table("", HEADS, self._cells(), NUMBERS) if self.points else ""
+        return [Table("", HEADS, self._cells(), NUMBERS, row_heads=True)]
 
     # ---- what is said -----------------------------------------------------------------------
 
@@ -173,17 +170,6 @@ class TradeoffExplorer(Panel):
             f"{HOLLOW} Measured on {self.device}.",
             self.budget,
         )
-
-    def blocks(self) -> list[Any]:
-        """The choice on show: sentences, figure, and the table as lines."""
-        if not self.points:
-            return [self.sentences()]
-        heading = "Milliseconds, then recall@10, ndcg@10 and valid:"
-        lines = [
-            f"{decoder}, beam {beam}: {ms} ms; {recall}; {ndcg}; {valid} {mark}".rstrip()
-            for decoder, _, beam, ms, recall, ndcg, valid, mark in self._cells()
-        ]
-        return [self.sentences(), self._figure(), [heading, *lines]]
 
 
 def _key(point: TradeoffPoint) -> tuple[str, str | None, int]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import ipywidgets as widgets
 import traitlets
 
 from nezha_lite.decoding import VERIFICATIONS
 from nezha_lite.plots.beam_figures import DraftCounts, draft_counts, drafts_figure
-from nezha_lite.plots.style import Figure
+from nezha_lite.widgets.panel import Drawings
 from nezha_lite.widgets.subject import DecodePanel, verification_sentence
-from nezha_lite.widgets.tables import ItemList, selected_rows
+from nezha_lite.widgets.tables import Table, selected_rows
 
 BEAMS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 BEST, HALLUCINATIONS = 10, 10  # rows shown of the list
@@ -42,14 +41,16 @@ class VerifierLab(DecodePanel):
         nothing = [DraftCounts(level, 0, 0, 0) for level in range(1, levels + 1)]
         self.counts = nothing if trace is None else draft_counts(trace, 0)
 
-    def build(self) -> list[widgets.Widget]:
-        """Controls, bars and the list."""
-        self.figure = self.live(self._figure)
-        return [*self.decode_controls(), self.summary, self.figure, self.table]
+    def drawings(self) -> Drawings:
+        """Bars for the drafts of each level."""
+        return [lambda: drafts_figure(self.counts)]
 
-    def table_html(self) -> str:
+    def tables(self) -> list[Table]:
         """The list."""
-        return self._list().html() if self.result else ""
+        if self.result is None:
+            return []
+        rows = self.subject.list_rows(self.result)
+        return [self.item_table(rows, selected_rows(rows, BEST, HALLUCINATIONS))]
 
     def sentences(self) -> list[str]:
         """The state on show, or what went wrong, in plain text."""
@@ -64,16 +65,3 @@ class VerifierLab(DecodePanel):
         ]
         user, mode = self.subject.introduction(self.user), verification_sentence(self.verification)
         return [user, mode, " ".join(levels)]
-
-    def _figure(self) -> Figure:
-        return drafts_figure(self.counts)
-
-    def _list(self) -> ItemList:
-        assert self.result is not None
-        rows = self.subject.list_rows(self.result)
-        return self.item_list(rows, selected_rows(rows, BEST, HALLUCINATIONS))
-
-    def blocks(self) -> list[Any]:
-        """The list on show: settings, bars and table."""
-        blocks: list[Any] = [[f"Beam width {self.beam}.", *self.sentences()], self._figure()]
-        return [*blocks, self._list().lines()] if self.result else blocks

@@ -14,25 +14,17 @@ from tests.helpers.living import IDS, N_ITEMS, catalogue
 def test_the_greys_are_the_items_of_every_square(levels: int) -> None:
     ids, removed = catalogue(levels), {3, 53, 7}
     codes = ids.codes.tolist()
-    for prefix in [(), *(tuple(codes[0][:depth]) for depth in range(1, levels))]:
-        depth = len(prefix)
-        expected = Counter(
-            (*codes[item][depth : depth + 2], 0)[:2]
-            for item in range(N_ITEMS)
-            if item not in removed and codes[item][:depth] == list(prefix)
-        )
-        figure = id_map_figure(ids, [], removed, prefix)
-        assert len(figure.data) == len(SHADES) + len(MARKS)
-        drawn: dict[tuple[int, int], int] = {}
-        for trace, (fewest, _, _) in zip(figure.data, SHADES, strict=False):
-            starts = zip(trace.x[::3], trace.y[::3], strict=True)
-            drawn |= {(round(x + 0.42), y): fewest for x, y in starts}
-        assert drawn == {
-            square: 1 if items == 1 else 2 if items < 4 else 4 for square, items in expected.items()
-        }
-        ElementTree.fromstring(figure_svg(figure))
-    with pytest.raises(ValueError, match=f"must be of 0 to {levels - 1} codes"):
-        id_map_figure(ids, [], (), tuple(codes[0]))
+    expected = Counter((*codes[item][:2], 0)[:2] for item in range(N_ITEMS) if item not in removed)
+    figure = id_map_figure(ids, [], removed)
+    assert len(figure.data) == len(SHADES) + len(MARKS)
+    drawn: dict[tuple[int, int], int] = {}
+    for trace, (fewest, _, _) in zip(figure.data, SHADES, strict=False):
+        starts = zip(trace.x[::3], trace.y[::3], strict=True)
+        drawn |= {(round(x + 0.42), y): fewest for x, y in starts}
+    assert drawn == {
+        square: 1 if items == 1 else 2 if items < 4 else 4 for square, items in expected.items()
+    }
+    ElementTree.fromstring(figure_svg(figure))
 
 
 def test_marks_of_one_square_stand_side_by_side() -> None:

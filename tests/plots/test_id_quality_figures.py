@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nezha_lite.plots import Figure, figure_svg, neighbours_figure, tokenizers_figure
+from nezha_lite.plots.numbers import percent
 from nezha_lite.plots.static_svg import plain
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quality import IdQuality, id_quality
@@ -80,19 +81,19 @@ def test_marks_and_words_compare_use_and_collisions(reports: dict[str, IdQuality
     }
     assert marks(figure) == pytest.approx(expected)
     words = next(trace for trace in figure.data if trace.mode == "text").text
-    assert words[1] == "0.0 % collide"
-    rate = 100 * reports["random, 2 × 8"].collision_rate
-    assert words[2] == f"{rate:.1f} % collide"
-    assert "Fewest collisions: the same, extra level, 0.0 % of the items." in caption(figure)
+    assert words[1] == "0 % collide"
+    rate = reports["random, 2 × 8"].collision_rate
+    assert words[2] == f"{percent(rate)} collide"
+    assert "Fewest collisions: the same, extra level, 0 % of the items." in caption(figure)
 
 
 def test_the_caption_says_who_keeps_most(reports: dict[str, IdQuality]) -> None:
     reversed_reports = dict(reversed(reports.items()))
     said = caption(neighbours_figure(reversed_reports))
-    kept = 100 * reports["RQ-KMeans, 3 × 8"].prefixes[0].neighbours
-    assert said.startswith(f"the same, extra level keeps the most: {kept:.1f} % of")
-    chance = 100 * reports["RQ-KMeans, 3 × 8"].prefixes[0].neighbours_chance
-    assert f"chance gives {chance:.1f} % (grey ring)" in said
+    kept = reports["RQ-KMeans, 3 × 8"].prefixes[0].neighbours
+    assert said.startswith(f"the same, extra level keeps the most: {percent(kept)} of")
+    chance = reports["RQ-KMeans, 3 × 8"].prefixes[0].neighbours_chance
+    assert f"chance gives {percent(chance)} (grey ring)" in said
 
 
 def test_series_differ_without_colour(reports: dict[str, IdQuality]) -> None:

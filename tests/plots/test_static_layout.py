@@ -17,8 +17,6 @@ from nezha_lite.plots.static_svg import page_svg, shortened, text_width, wrapped
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import HashSetVerifier
 from nezha_lite.widgets import DecodeExplorer, VerifierLab
-from nezha_lite.widgets.panel import slider
-from nezha_lite.widgets.subject import verification_control
 
 SVG = "{http://www.w3.org/2000/svg}"
 LONG = "Purrelby Extraordinarily Comfortable Scratching Post with a Hammock, Midnight Blue, " * 2
@@ -200,13 +198,6 @@ def test_an_everyday_title_is_not_shortened(model: NezhaModel) -> None:
     title = "Purrelby Slicker Brush, Midnight Blue"
     explorer = DecodeExplorer(model, IDS, dataset(title), beam=10, verification="prefix")
     labels = [box.text for box in boxes(explorer.static_svg())]
-    assert sum(f". {title} " in text for text in labels) == 20, "in the tree and in the list"
+    whole = [text for text in labels if f". {title}" in text or f"· {title} " in text]
+    assert len(whole) == 20, "in the tree and in the list"
     assert not [text for text in labels if "…" in text]
-
-
-def test_every_control_has_its_label_beside_it() -> None:
-    # Sliders are rows of themselves; toggle buttons need the class that makes a row of them.
-    buttons, other = verification_control(), slider("Step", [("one", 1)])
-    assert "widget-inline-hbox" in buttons._dom_classes
-    assert buttons.style.description_width == other.style.description_width
-    assert buttons.layout.width == other.layout.width

@@ -20,7 +20,7 @@ from nezha_lite.plots import (
 )
 from nezha_lite.plots.static_svg import plain
 from nezha_lite.plots.study_figures import NAMES, corrected_p, measure
-from nezha_lite.plots.style import KINDS, SYSTEM_STYLES
+from nezha_lite.plots.style import KINDS, PALETTE, nth_style
 from tests.helpers.hostile import MARKUP
 from tests.helpers.rows import row_of
 from tests.plots.test_static_layout import assert_readable
@@ -192,7 +192,8 @@ def test_hallucination_by_beam_by_removal_and_by_epoch() -> None:
 
 
 def test_lines_differ_in_more_than_colour() -> None:
-    assert len({(look.dash, look.symbol) for look in SYSTEM_STYLES}) == len(SYSTEM_STYLES)
+    looks = [nth_style(index, "") for index in range(len(PALETTE))]
+    assert len({(look.dash, look.symbol) for look in looks}) == len(PALETTE)
     assert len({look.symbol for look in KINDS.values()}) == len(KINDS)
 
 

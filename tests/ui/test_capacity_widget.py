@@ -6,17 +6,9 @@ from collections.abc import Callable
 from playwright.sync_api import Locator, expect
 
 from tests.ui.lab import Notebook
-from tests.ui.toy_notebooks import shoot, slide, widget_in
+from tests.ui.toy_notebooks import control_of, shoot, slide, value_of, widget_in
 
 LESSON = "10_capacity_planning.ipynb"
-
-
-def control(box: Locator, name: str) -> Locator:
-    return box.locator(".widget-slider", has_text=re.compile(f"^{name}"))
-
-
-def readout(box: Locator, name: str) -> Locator:
-    return control(box, name).locator(".widget-readout")
 
 
 def cells(box: Locator, decoder: str) -> list[str]:
@@ -47,7 +39,7 @@ def test_the_planner_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> 
     shoot(box, "lesson-10-first")
 
     slide(box, "Decoder", "ArrowRight", 2)
-    expect(readout(box, "Decoder")).to_have_text("generate, constrained")
+    assert value_of(box, "Decoder") == "generate, constrained"
     expect(box.get_by_text(f"generate, constrained needs {many} servers")).to_be_visible()
     expect(box.get_by_text("so the queue grows without end")).to_be_visible()
 
@@ -58,11 +50,11 @@ def test_the_planner_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> 
     assert cells(box, "generate, constrained")[-1] == "✕"
 
     # With the mouse: the right end of the track is the largest number of servers.
-    track = control(box, "Servers").locator(".noUi-base")
+    track = control_of(box, "Servers").locator(".noUi-base")
     size = track.bounding_box()
     assert size is not None
     track.click(position={"x": size["width"] - 1, "y": size["height"] / 2})
-    expect(readout(box, "Servers")).to_have_text("1,024")
+    assert value_of(box, "Servers") == "1,024"
     expect(title.nth(1)).to_contain_text("Response times with 1,024 servers")
     expect(title.nth(1)).not_to_contain_text("Overloaded")
     expect(box.get_by_text("0 % keep the deadline")).to_be_visible()
@@ -81,7 +73,7 @@ def test_the_planner_in_its_lesson(open_notebook: Callable[[str], Notebook]) -> 
     expect(title.nth(1)).to_contain_text("without a line: all.")
     alone = int(cells(box, "example")[-1])
     slide(box, "Largest batch", "End")
-    expect(readout(box, "Largest batch")).to_have_text("32")
+    assert value_of(box, "Largest batch") == "32"
     expect(box.get_by_text(re.compile("^Overloaded: 1.62 times as much arrives"))).to_be_visible()
     batched = int(cells(box, "example")[-1])
     assert batched < alone

@@ -17,6 +17,7 @@ from tests.ui.toy_notebooks import (
     shoot,
     slide,
     toy_notebooks,
+    value_of,
     widget_in,
 )
 
@@ -68,10 +69,6 @@ def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     yield from toy_notebooks(browser, tmp_path_factory.mktemp("toy"), SETUP, CALLS)
 
 
-def readout(box: Locator, control: str) -> Locator:
-    return box.locator(".widget-slider", has_text=control).locator(".widget-readout")
-
-
 def marks(box: Locator, fill: str) -> int:
     """Marks of the first figure in a colour."""
     points = box.locator(".js-plotly-plot").first.locator(".scatterlayer .points path")
@@ -97,8 +94,7 @@ def drive_hallucination_lab(notebook: Notebook, name: str) -> None:
     box = widget_in(notebook, "Item of the list")
     notebook.page.set_viewport_size({"width": 1280, "height": 2200})
     title = box.locator(".gtitle")
-    expect(title.first).to_contain_text("The ID space, and what exists")
-    expect(title.nth(1)).to_contain_text("Inside ")
+    expect(title).to_contain_text("The ID space, and what exists")
     expect(box.get_by_text("No item is removed; no category is forbidden")).to_be_visible()
     eventually(notebook.page, lambda: complete(box))
     before = drafts(box)
@@ -132,7 +128,7 @@ def drive_hallucination_lab(notebook: Notebook, name: str) -> None:
     assert drafts(box) == before
 
     slide(box, "Forbid category", "End")
-    expect(readout(box, "Forbid category")).to_contain_text("Bath")
+    assert value_of(box, "Forbid category").startswith("Bath")
     expect(box.get_by_text("category Bath is forbidden")).to_be_visible()
     expect(box.get_by_text("New on the list since the last change")).to_be_visible()
     for text in rows.all_inner_texts():
@@ -142,13 +138,6 @@ def drive_hallucination_lab(notebook: Notebook, name: str) -> None:
     shoot(box, f"{name}-forbidden")
     slide(box, "Forbid category", "Home")
     expect(box.get_by_text("no category is forbidden")).to_be_visible()
-
-    inside = title.nth(1).text_content()
-    slide(box, "Look inside", "End")
-    square = readout(box, "Look inside").inner_text().split(":")[0]
-    expect(title.nth(1)).to_contain_text(f"Inside {square}")
-    assert title.nth(1).text_content() != inside
-    assert complete(box)
 
     box.get_by_role("button", name="off", exact=True).press("Enter")
     expect(box.locator("table").get_by_text("✕ does not exist").first).to_be_visible()
@@ -170,7 +159,7 @@ def drive_tradeoff(notebook: Notebook, name: str, decoder: str, other: str) -> N
     slide(box, "Latency budget", "Home")
     expect(box.get_by_text(re.compile(r"^Nothing on show answers within"))).to_be_visible()
     slide(box, "Latency budget", "ArrowRight", 2)
-    budget = readout(box, "Latency budget").inner_text()
+    budget = value_of(box, "Latency budget")
     said = re.compile(rf"^Within {budget}, {decoder} \(beam \d+\) has the best Recall@10")
     expect(box.get_by_text(said)).to_be_visible()
     expect(rows.filter(has_text="★ best within the budget")).to_have_count(1)
@@ -185,7 +174,7 @@ def drive_tradeoff(notebook: Notebook, name: str, decoder: str, other: str) -> N
     expect(title).to_contain_text("Share of the list that exists against time")
     eventually(notebook.page, lambda: complete(box))
     slide(box, "Beam width", "ArrowRight")
-    beam = readout(box, "Beam width").inner_text()
+    beam = value_of(box, "Beam width")
     expect(title).to_contain_text(f"beam {beam}.")
     shoot(box, f"{name}-valid")
 

@@ -15,10 +15,12 @@ from tests.ui.toy_notebooks import (
     SHOP,
     assert_titles_stayed_text,
     click_until,
+    control_of,
     eventually,
     shoot,
     slide,
     toy_notebooks,
+    value_of,
     widget_in,
 )
 
@@ -39,11 +41,6 @@ def lesson(number: int) -> str:
     found = sorted(path.name for path in (ROOT / "notebooks").glob(f"{number:02}_*.ipynb"))
     assert len(found) == 1
     return found[0]
-
-
-def value_of(box: Locator, control: str) -> str:
-    """What a slider says it stands at; the page knows at once, the kernel a moment later."""
-    return box.locator(".widget-slider", has_text=control).locator(".widget-readout").inner_text()
 
 
 def drive_verifier_lab(notebook: Notebook, name: str) -> None:
@@ -106,13 +103,13 @@ def drive_decode_explorer(notebook: Notebook, name: str) -> None:
     slide(box, "Explain draft", "ArrowRight", 1)
     assert value_of(box, "Explain draft") == last, "there is none after the last"
     slide(box, "Explain draft", "Home", 1)
-    expect(box.get_by_text("Click on a mark of the tree")).to_be_visible()
+    expect(box.get_by_text("Click a mark of the tree")).to_be_visible()
 
     kept = box.locator(".scatterlayer .trace").nth(3)  # after edges, labels and the prompt
     explained = box.get_by_text(re.compile(r"Draft \d+-\d+: kept"))
     click_until(kept.locator(".points path").last, explained)
-    chosen = box.locator(".widget-slider", has_text="Explain draft").locator(".widget-readout")
-    expect(chosen).to_have_text(re.compile(r"level 2: \d+-\d+"))
+    chosen = control_of(box, "Explain draft").locator("select")
+    expect(chosen).to_have_value(re.compile(r"level 2: \d+-\d+"))
     shoot(box, f"{name}-click")
 
 

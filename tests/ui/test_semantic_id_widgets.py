@@ -13,9 +13,11 @@ from tests.ui.lab import Lab, Notebook
 from tests.ui.toy_notebooks import (
     HOSTILE,
     assert_titles_stayed_text,
+    control_of,
     shoot,
     slide,
     toy_notebooks,
+    value_of,
     widget_in,
 )
 
@@ -46,10 +48,6 @@ def toy_lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     yield from toy_notebooks(browser, tmp_path_factory.mktemp("toy"), SETUP, CALLS)
 
 
-def readout(box: Locator, control: str) -> Locator:
-    return box.locator(".widget-slider", has_text=control).locator(".widget-readout")
-
-
 def drive_explorer(notebook: Notebook, name: str) -> None:
     box = widget_in(notebook, "Code 1")
     title = box.locator(".gtitle")
@@ -61,15 +59,15 @@ def drive_explorer(notebook: Notebook, name: str) -> None:
     shoot(box, f"{name}-whole")
 
     slide(box, "Code 1", "ArrowRight", 2)
-    code, count = readout(box, "Code 1").inner_text().split(": ")
+    code, count = value_of(box, "Code 1").split(": ")
     expect(title).to_contain_text(f"Prefix {code}")
     expect(summary).to_contain_text(f"Prefix {code}: {count.split()[0]} of")
     expect(box.get_by_text(f"{count} with this prefix")).to_be_visible()
     expect(box.get_by_text("The nearest prefixes of this length")).to_be_visible()
-    expect(readout(box, "Code 2")).to_have_text("any")
+    expect(control_of(box, "Code 2").locator("select")).to_have_value("any")
 
     slide(box, "Code 2", "ArrowRight")
-    second, count = readout(box, "Code 2").inner_text().split(": ")
+    second, count = value_of(box, "Code 2").split(": ")
     expect(title).to_contain_text(f"Prefix {code}-{second}")
     # The rows are the prefix's items: as many as the control said (or twelve), all of that prefix.
     rows = box.locator("table", has_text="with this prefix").locator("tbody tr")
@@ -79,13 +77,13 @@ def drive_explorer(notebook: Notebook, name: str) -> None:
     shoot(box, f"{name}-prefix")
 
     slide(box, "Code 3", "End")
-    third = readout(box, "Code 3").inner_text().split(": ")[0]
+    third = value_of(box, "Code 3").split(": ")[0]
     expect(summary).to_contain_text(f"Prefix {code}-{second}-{third}: ")
     expect(box.get_by_text("The ID is complete")).to_be_visible()
 
     slide(box, "Code 2", "Home")  # back to any
     expect(summary).to_contain_text(f"Prefix {code}: ")
-    expect(readout(box, "Code 3")).to_have_text("any")
+    expect(control_of(box, "Code 3").locator("select")).to_have_value("any")
 
 
 def marks(box: Locator) -> int:
@@ -97,7 +95,7 @@ def marks(box: Locator) -> int:
 def drive_simulator(notebook: Notebook, name: str) -> None:
     box = widget_in(notebook, "Levels")
     title = box.locator(".gtitle")
-    levels, codes = (readout(box, c).inner_text() for c in ("Levels", "Codes per level"))
+    levels, codes = (value_of(box, c) for c in ("Levels", "Codes per level"))
     expect(title.first).to_contain_text(f"{levels} × {codes}: ")
     expect(box.get_by_text(f"{levels} × {codes} codes for")).to_be_visible()
     shoot(box, f"{name}-first")

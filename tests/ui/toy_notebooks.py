@@ -72,17 +72,30 @@ def widget_in(notebook: Notebook, control: str) -> Locator:
     return box
 
 
+def control_of(box: Locator, name: str) -> Locator:
+    """The slider or menu of this description."""
+    label = box.page.locator(".widget-label", has_text=re.compile(f"^{re.escape(name)}$"))
+    return box.locator(".widget-inline-hbox", has=label)
+
+
+def value_of(box: Locator, name: str) -> str:
+    """What a slider or menu says; the page knows at once, the kernel a moment later."""
+    control = control_of(box, name)
+    menu = control.locator("select")
+    return menu.input_value() if menu.count() else control.locator(".widget-readout").inner_text()
+
+
 def slide(box: Locator, control: str, key: str, times: int = 1) -> None:
-    """Move a slider with the keyboard."""
-    handle = box.locator(".widget-slider", has_text=control).get_by_role("slider")
+    """Move a slider or a menu with the keyboard."""
+    handle = control_of(box, control).locator("[role=slider], select")
     handle.focus()
     for _ in range(times):
         handle.press(key)
 
 
 def expect_ready(box: Locator, control: str, button: Locator) -> None:
-    """Wait until the kernel knows the choice: a click may overtake a slider's last change."""
-    shown = box.locator(".widget-slider", has_text=control).locator(".widget-readout").inner_text()
+    """Wait until the kernel knows the choice: a click may overtake a menu's last change."""
+    shown = value_of(box, control)
     expect(button).to_have_attribute("title", re.compile(re.escape(f": {shown}") + "$"))
 
 

@@ -13,6 +13,7 @@ from nezha_lite.plots.capacity_figures import responses_figure, servers_figure, 
 from nezha_lite.plots.numbers import number
 from nezha_lite.widgets import CapacityPlanner
 from nezha_lite.widgets.capacity_planner import DEADLINES, RATES, REQUESTS
+from tests.helpers.panels import controls, parts
 from tests.plots.test_static_layout import assert_readable
 
 SERVICES = (
@@ -25,10 +26,6 @@ SERVICES = (
 @pytest.fixture
 def planner() -> CapacityPlanner:
     return CapacityPlanner(SERVICES, "Servers of two CPU cores.", requests_per_second=50)
-
-
-def controls_of(planner: CapacityPlanner) -> dict[str, ipywidgets.Widget]:
-    return {child.description: child for child in planner.children if hasattr(child, "description")}
 
 
 # ---- what is simulated --------------------------------------------------------------------------
@@ -112,7 +109,7 @@ def test_hostile_names_are_only_text() -> None:
     for shown in (planner.summary.value, planner.table.value):
         assert "<img" not in shown
         assert "<b>here" not in shown
-    for figure in (planner.responses, planner.counts):
+    for figure in (planner.figures[1], planner.figures[0]):
         assert "<img" not in figure.to_json()
         assert "$x$" not in figure.to_json()
     ElementTree.fromstring(planner.static_svg())
@@ -122,7 +119,7 @@ def test_hostile_names_are_only_text() -> None:
 
 
 def test_controls_and_traits_follow_each_other(planner: CapacityPlanner) -> None:
-    controls = controls_of(planner)
+    found = controls(planner)
     traits = {
         "Decoder": ("decoder", 2),
         "Requests / s": ("requests_per_second", 200),
@@ -131,26 +128,25 @@ def test_controls_and_traits_follow_each_other(planner: CapacityPlanner) -> None
         "Largest batch": ("max_batch", 4),
     }
     for description, (trait, value) in traits.items():
-        assert isinstance(controls[description], ipywidgets.SelectionSlider)
-        controls[description].value = value
+        found[description].value = value
         assert getattr(planner, trait) == value
     planner.servers = 2
-    assert controls["Servers"].value == 2
-    for child in planner.children:
+    assert found["Servers"].value == 2
+    for child in parts(planner):
         interactive = hasattr(child, "value") and not isinstance(child, ipywidgets.HTML)
         assert not interactive or child.description
 
 
 def test_where_no_batch_is_known_there_is_no_such_control() -> None:
     planner = CapacityPlanner(SERVICES[:2])
-    assert "Largest batch" not in controls_of(planner)
+    assert "Largest batch" not in controls(planner)
 
 
 def test_figures_are_the_same_redrawn_as_new(planner: CapacityPlanner) -> None:
     planner.decoder, planner.servers, planner.deadline_ms = 2, 64, 2000
     fresh = CapacityPlanner(SERVICES, requests_per_second=50, deadline_ms=2000, servers=64)
     fresh.decoder = 2
-    for live, new in ((planner.responses, fresh.responses), (planner.counts, fresh.counts)):
+    for live, new in zip(planner.figures, fresh.figures, strict=True):
         assert live.layout.title.text == new.layout.title.text
         assert live.layout.height == new.layout.height
         assert live.layout.xaxis.range == new.layout.xaxis.range
@@ -162,27 +158,27 @@ def test_figures_are_the_same_redrawn_as_new(planner: CapacityPlanner) -> None:
 
 def test_marks_stand_at_the_servers_needed(planner: CapacityPlanner) -> None:
     planner.deadline_ms = 2000
-    others, chosen = planner.counts.data[1:3]
+    others, chosen = planner.figures[0].data[1:3]
     assert (list(chosen.x), list(chosen.y)) == ([planner.needed[0]], [2])
     assert (list(others.x), list(others.y)) == (planner.needed[1:], [1, 0])
     assert others.marker.symbol != chosen.marker.symbol, "not colour alone"
-    assert planner.counts.data[3].text[1] == f"{planner.needed[1]:,}"
+    assert planner.figures[0].data[3].text[1] == f"{planner.needed[1]:,}"
     planner.deadline_ms = 100
-    assert list(planner.counts.data[1].y) == [0]
-    assert "too slow" in planner.counts.data[3].text[1]
+    assert list(planner.figures[0].data[1].y) == [0]
+    assert "too slow" in planner.figures[0].data[3].text[1]
 
 
 def test_lines_are_the_percentiles_and_the_overloaded_have_none(planner: CapacityPlanner) -> None:
-    line, overloaded, _, deadline = planner.responses.data
+    line, overloaded, _, deadline = planner.figures[1].data
     place = list(line.x).index(2)  # one in two is slower
     assert line.y[place] == pytest.approx(planner.forecasts[0].percentile(50))
     assert line.y[list(line.x).index(100)] == pytest.approx(planner.forecasts[0].percentile(99))
     assert not overloaded.x
-    title = planner.responses.layout.title.text.replace("<br>", " ")
+    title = planner.figures[1].layout.title.text.replace("<br>", " ")
     assert "Overloaded, without a line: generate, constrained" in title
     assert set(deadline.y) == {100}
     planner.requests_per_second, planner.servers = 1000, 1
-    assert "without a line: all." in planner.responses.layout.title.text
+    assert "without a line: all." in planner.figures[1].layout.title.text
     looks = [service_style(service, place) for place, service in enumerate(SERVICES)]
     assert len({(look.dash, look.symbol) for look in looks}) == 3
 

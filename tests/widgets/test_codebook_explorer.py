@@ -17,6 +17,7 @@ from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import CodebookExplorer
 from nezha_lite.widgets.codebook_explorer import PrefixIndex
 from tests.helpers.hostile import HOSTILE
+from tests.helpers.panels import controls, parts, shown_html
 from tests.plots.test_static_layout import assert_readable
 
 N_ITEMS = 80
@@ -46,10 +47,6 @@ def explorer() -> CodebookExplorer:
 
 def every_prefix() -> list[tuple[int, ...]]:
     return sorted({tuple(row[:n]) for row in IDS.codes.tolist() for n in range(4)})
-
-
-def shown(widget: CodebookExplorer) -> str:
-    return "".join(child.value for child in widget.children if isinstance(child, ipywidgets.HTML))
 
 
 # ---- the index ----------------------------------------------------------------------------------
@@ -133,16 +130,16 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 # ---- the widget ---------------------------------------------------------------------------------
 
 
-def test_sliders_and_prefix_follow_each_other(explorer: CodebookExplorer) -> None:
+def test_menus_and_prefix_follow_each_other(explorer: CodebookExplorer) -> None:
     def read(name: str) -> list[object]:
-        return [getattr(choice.slider, name) for choice in explorer.choices]
+        return [getattr(choice.menu, name) for choice in explorer.choices]
 
     assert read("description") == ["Code 1", "Code 2", "Code 3"]
     assert read("disabled") == [False, True, True]
     explorer.prefix = tuple(IDS.codes[7, :2].tolist())
     assert read("value") == [*explorer.prefix, -1]
     assert read("disabled") == [False, False, False]
-    first, _, third = (choice.slider for choice in explorer.choices)
+    first, _, third = (choice.menu for choice in explorer.choices)
     third.value = third.options[1][1]
     assert explorer.prefix == (*IDS.codes[7, :2].tolist(), third.value)
     # Another first code closes what was open below it.
@@ -150,14 +147,13 @@ def test_sliders_and_prefix_follow_each_other(explorer: CodebookExplorer) -> Non
     first.value = other
     assert explorer.prefix == (other,)
     assert read("value") == [other, -1, -1]
-    assert explorer.choices[0].slider is first, "the one in use keeps the keyboard's focus"
     first.value = -1
     assert explorer.prefix == ()
 
 
 def test_every_option_leads_to_items(explorer: CodebookExplorer) -> None:
     explorer.prefix = tuple(IDS.codes[3, :1].tolist())
-    for label, code in explorer.choices[1].slider.options[1:]:
+    for label, code in explorer.choices[1].menu.options[1:]:
         count = len(explorer.index.items((*explorer.prefix, code)))
         assert label == f"{code}: {count} item{'' if count == 1 else 's'}"
 
@@ -181,27 +177,27 @@ def test_it_says_share_children_and_collisions(explorer: CodebookExplorer) -> No
 def test_it_lists_the_prefixs_items_and_neighbours(explorer: CodebookExplorer) -> None:
     explorer.prefix = tuple(IDS.codes[5, :2].tolist())
     items = explorer.index.items(explorer.prefix)
-    rows = re.findall(r"<tr><td.*?</tr>", explorer.table.value)
+    rows = re.findall(r"<tr><td.*?</tr>", explorer.tables()[1].html())
     assert len(rows) == min(12, len(items))
     for row, item in zip(rows, items, strict=False):
         assert f"thing {item} {HOSTILE[item % 3]}" in html.unescape(row)
         assert "-".join(map(str, IDS.codes[item].tolist())) in row
     near = explorer.index.neighbours(explorer.prefix, 5)
-    assert re.findall(r"<td[^>]*>(\d+-\d+)</td>", explorer.neighbours.value) == [
+    assert re.findall(r"<td[^>]*>(\d+-\d+)</td>", explorer.tables()[2].html()) == [
         f"{other.prefix[0]}-{other.prefix[1]}" for other in near
     ]
 
 
 def test_without_vectors_it_says_what_is_missing() -> None:
     explorer = CodebookExplorer(dataset(), IDS, prefix=(1,))
-    assert "Neighbours need the item vectors" in explorer.neighbours.value
-    assert "<td" not in explorer.neighbours.value
+    assert "Neighbours need the item vectors" in explorer.table.value
+    assert not explorer.tables()[2].rows
 
 
 def test_without_texts_it_shows_names() -> None:
     explorer = CodebookExplorer(dataset(titled=False), IDS, VECTORS, prefix=(1,))
     assert "item " in explorer.table.value
-    assert "<td" not in explorer.common.value
+    assert not explorer.tables()[0].rows
     ElementTree.fromstring(explorer.static_svg())
 
 
@@ -209,7 +205,7 @@ def test_hostile_titles_are_text(explorer: CodebookExplorer) -> None:
     seen = ""
     for prefix in ((), (0,), (1,), (2,), tuple(IDS.codes[0].tolist())):
         explorer.prefix = prefix
-        everything = shown(explorer)
+        everything = shown_html(explorer)
         seen += everything
         assert html.escape("all <i>") in everything
         assert not re.search(r"<(script|img|i|b)\b", everything)
@@ -231,8 +227,8 @@ def test_the_static_form_is_the_same_each_time_and_readable() -> None:
 
 
 def test_every_control_says_what_it_is(explorer: CodebookExplorer) -> None:
-    sliders = [choice.slider for choice in explorer.choices]
-    for child in (*explorer.children, *sliders):
+    assert {"Code 1", "Code 2", "Code 3"} <= {*controls(explorer)}
+    for child in parts(explorer):
         interactive = hasattr(child, "value") and not isinstance(child, ipywidgets.HTML)
         assert not interactive or child.description
 
@@ -282,7 +278,12 @@ def test_a_zoom_into_nothing_is_refused() -> None:
 def test_residuals_show_lengths_and_groups() -> None:
     figure = residual_figure([1.0, 0.625, 0.5], [1512, 30, 1])
     assert list(figure.data[0].y) == [1.0, 0.625, 0.5]
-    assert figure.data[1].text == ("1.00 (1,512 items)", "0.62 (30 items)", "0.50 (1 item)")
+    assert figure.data[1].text == ("1", "0.625", "0.5")
+    assert figure.layout.xaxis.ticktext == (
+        "the vector: 1,512 items",
+        "after code 1: 30 items",
+        "after code 2: 1 item",
+    )
     assert_readable(figure_svg(figure))
     with pytest.raises(ValueError, match="must be one number for each of 3 lengths"):
         residual_figure([1, 2, 3], [1, 2])

@@ -108,11 +108,11 @@ def test_buttons_take_codes_and_give_them_back(explorer: DraftHeadExplorer) -> N
     choice, (take,) = explorer.next_choice, explorer.next_choice.buttons
     assert explorer.back.disabled
     for level in range(3):
-        options = dict(choice.slider.options)
+        options = dict(choice.menu.options)
         assert list(options.values()) == [one.code for one in explorer.nexts]
-        assert choice.slider.index == 0
+        assert choice.menu.index == 0
         second = explorer.nexts[1].code
-        choice.slider.value = second
+        choice.menu.value = second
         take.click()
         assert explorer.codes[level] == second
         assert not explorer.back.disabled
@@ -150,10 +150,10 @@ def test_every_code_on_show_says_how_many_items_it_leads_to(explorer: DraftHeadE
             begun = (*codes, one.code)
             items = sum(tuple(row[: len(begun)]) == begun for row in IDS.codes.tolist())
             assert one.items == items
-            label = next(text for text, code in explorer.next_choice.slider.options)
+            label = next(text for text, code in explorer.next_choice.menu.options)
             assert label.startswith(f"{explorer.nexts[0].code}: ")
             shown = f"{one.code}: {probability(one.log_prob)}" + ("" if items else ", no item")
-            assert (shown, one.code) in explorer.next_choice.slider.options
+            assert (shown, one.code) in explorer.next_choice.menu.options
             empty += not items
         ticks = explorer.figure.layout.xaxis.ticktext
         assert [tick.endswith("×") for tick in ticks] == [not one.items for one in explorer.nexts]

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from nezha_lite.decoding import VERIFICATIONS, NezhaDecoder, Verification
 from nezha_lite.decoding.recommender import Recommender
 from nezha_lite.model import NezhaModel
-from nezha_lite.plots.id_map_figures import IdOutcome, id_map_figure
+from nezha_lite.plots.id_map_figures import IdOutcome
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import HallucinationLab
 from tests.helpers.living import CATEGORIES, HOSTILE, IDS, N_ITEMS, catalogue, dataset, random_model
+from tests.helpers.panels import controls, parts
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +76,7 @@ def test_the_map_counts_what_a_set_counts(
     assert expected[IdOutcome.REJECTED] > 0, "this model hallucinates, so the test can fail"
     assert lab.served.counts() == expected
     for outcome, count in expected.items():
-        assert marks(lab.map, outcome) == count
-        inside = sum(
-            marks(id_map_figure(IDS, lab.served.drafts, (), square), outcome)
-            for square in {codes[:2] for codes in drafts}
-        )
-        assert inside == count
+        assert marks(lab.figures[0], outcome) == count
     rejected = len(drafts) - expected[IdOutcome.ACCEPTED]
     assert f"Of 50 drafts {expected[IdOutcome.ACCEPTED]} " in lab.summary.value
     assert f"; {rejected} are rejected" in lab.summary.value
@@ -98,7 +94,8 @@ def test_a_removed_item_leaves_list_and_map_and_comes_back(lab: HallucinationLab
     lab.removed = (first,)
     assert first not in listed(lab)
     assert lab.served.counts()[IdOutcome.ACCEPTED] == accepted - 1
-    assert lab.served.counts()[IdOutcome.WITHDRAWN] == marks(lab.map, IdOutcome.WITHDRAWN) == 1
+    assert lab.served.counts()[IdOutcome.WITHDRAWN] == 1
+    assert marks(lab.figure, IdOutcome.WITHDRAWN) == 1
     assert "1 item is removed" in lab.summary.value
     assert set(listed(lab)) - set(before)
     assert "← new" in lab.table.value
@@ -180,7 +177,7 @@ def test_without_any_item_the_lab_says_so(lab: HallucinationLab, mode: Verificat
     else:
         assert lab.table.value == ""
         assert "The list is empty: every item is removed or forbidden." in lab.summary.value
-        assert lab.item_choice.slider.disabled
+        assert lab.item_choice.menu.disabled
         assert all(button.disabled for button in lab.item_choice.buttons)
     ElementTree.fromstring(lab.static_svg())
     lab.removed_choice.buttons[1].click()
@@ -201,34 +198,29 @@ def test_each_lab_has_a_catalogue_of_its_own(lab: HallucinationLab, model: Nezha
 
 def test_buttons_remove_and_restore_what_their_sliders_stand_at(lab: HallucinationLab) -> None:
     before = listed(lab)
-    lab.item_choice.slider.index = 2
+    lab.item_choice.menu.index = 2
     third = before[2]
-    assert f"thing {third} " in lab.item_choice.slider.label
+    assert f"thing {third} " in lab.item_choice.menu.label
     remove = lab.item_choice.buttons[0]
     remove.click()
     assert lab.removed == (third,)
-    assert lab.item_choice.slider.index == 2
+    assert lab.item_choice.menu.index == 2
     remove.click()
     assert len(lab.removed) == 2
-    lab.removed_choice.slider.value = third
+    lab.removed_choice.menu.value = third
     lab.removed_choice.buttons[0].click()
     assert third not in lab.removed
     assert len(lab.removed) == 1
     lab.removed_choice.buttons[1].click()
     assert (lab.removed, listed(lab)) == ((), before)
-    assert lab.removed_choice.slider.disabled
+    assert lab.removed_choice.menu.disabled
 
 
 def test_every_control_has_a_name_and_follows_its_trait(lab: HallucinationLab) -> None:
-    found = {}
-    boxes: list[ipywidgets.Widget] = [lab]
-    while boxes:
-        for child in boxes.pop().children:
-            if isinstance(child, ipywidgets.Box):
-                boxes.append(child)
-            elif not isinstance(child, ipywidgets.HTML) and hasattr(child, "description"):
-                assert child.description
-                found[child.description] = child
+    found = controls(lab)
+    for part in parts(lab):
+        interactive = hasattr(part, "value") and not isinstance(part, ipywidgets.HTML)
+        assert not interactive or part.description
     assert {"User", "Beam width", "Verification", "Forbid category"} < set(found)
     found["Beam width"].value = 7
     assert (lab.beam, len(lab.served.drafts)) == (7, 7)
@@ -239,26 +231,12 @@ def test_every_control_has_a_name_and_follows_its_trait(lab: HallucinationLab) -
     assert "← new" not in lab.table.value
 
 
-def test_looking_inside_follows_the_drafts(lab: HallucinationLab) -> None:
-    squares = [value for _, value in lab.square_choice.slider.options]
-    assert set(squares) >= {codes[:2] for codes in draft_codes(lab)}
-    lab.square_choice.slider.value = squares[-1]
-    assert lab.square == squares[-1]
-    title = lab.inside.layout.title.text
-    assert title.startswith(f"Inside {squares[-1][0]}-{squares[-1][1]}")
-    expected = [mark for mark in lab._marks() if mark.codes[:2] == squares[-1]]
-    assert sum(marks(lab.inside, kind) for kind in IdOutcome) == len(expected) > 0
-    lab.beam = 1
-    assert lab.square in {lab.served.drafts[0].codes[:2], lab.served.rows[0].codes[:2]}
-
-
 @pytest.mark.parametrize(
     ("trait", "value", "message"),
     [
         ("removed", (60,), "removed holds item 60, but"),
         ("removed", (-1,), "removed holds item -1, but"),
         ("forbidden", "Cars", "forbidden is 'Cars', but must be a category of 'toy'"),
-        ("square", (1, 6), "below 6 and 6"),
         ("beam", 0, "beam"),
     ],
 )
@@ -293,7 +271,6 @@ def test_the_static_form_is_well_formed_and_the_same_each_time(levels: int) -> N
     bundle = first._repr_mimebundle_()
     ElementTree.fromstring(bundle["image/svg+xml"])
     assert bundle["image/svg+xml"] == second._repr_mimebundle_()["image/svg+xml"]
-    assert ("Inside" in bundle["image/svg+xml"]) == (levels > 2)
     assert "drafts" in bundle["text/plain"]
 
 

@@ -16,6 +16,7 @@ from nezha_lite.common.results import ResultRow, read_results
 from nezha_lite.plots.tradeoff_figures import TradeoffPoint, with_dominated
 from nezha_lite.widgets import TradeoffExplorer
 from tests.helpers.hostile import MARKUP
+from tests.helpers.panels import controls, parts
 from tests.helpers.rows import row_of
 
 RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
@@ -164,16 +165,11 @@ def test_a_recall_comes_with_its_uncertainty(explorer: TradeoffExplorer) -> None
 
 
 def test_every_control_has_a_name_and_follows_its_trait(explorer: TradeoffExplorer) -> None:
-    found, boxes = {}, [explorer]
-    while boxes:
-        for child in boxes.pop().children:
-            if isinstance(child, ipywidgets.Box):
-                boxes.append(child)
-            elif not isinstance(child, ipywidgets.HTML | ipywidgets.Label) and hasattr(
-                child, "description"
-            ):
-                assert child.description
-                found[child.description] = child
+    found = controls(explorer)
+    for part in parts(explorer):
+        assert isinstance(part, ipywidgets.HTML | ipywidgets.Label) or (
+            getattr(part, "description", "named") != ""
+        )
     assert {"Quality", "Beam width", "Verification", "Latency budget", "NEZHA"} < set(found)
     found["NEZHA"].value = False
     assert explorer.decoders == ("autoregressive", MARKUP)

@@ -16,8 +16,9 @@ from nezha_lite.model import NezhaModel
 from nezha_lite.plots.beam_figures import Outcome
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.widgets import DecodeExplorer, VerifierLab
-from nezha_lite.widgets.tables import ItemList, ListRow, list_rows, selected_rows
+from nezha_lite.widgets.tables import ListRow, item_table, list_rows, selected_rows
 from tests.helpers.hostile import HOSTILE
+from tests.helpers.panels import controls, parts, shown_html
 
 N_ITEMS = 60
 
@@ -74,10 +75,6 @@ def rows_of(table: str) -> list[str]:
     return re.findall(r"<tr>(?!<th)(.*?)</tr>", table)
 
 
-def controls(widget: ipywidgets.VBox) -> dict[str, ipywidgets.Widget]:
-    return {c.description: c for c in widget.children if getattr(c, "description", "")}
-
-
 # ---- both ---------------------------------------------------------------------------------------
 
 
@@ -86,7 +83,7 @@ class TestBoth:
     def test_every_control_says_what_it_is(self, kind: type, model: NezhaModel) -> None:
         widget = kind(model, IDS, dataset())
         assert {"User", "Beam width", "Verification"} <= set(controls(widget))
-        for child in widget.children:
+        for child in parts(widget):
             interactive = not isinstance(child, ipywidgets.HTML) and hasattr(child, "value")
             assert not interactive or child.description
 
@@ -105,8 +102,7 @@ class TestBoth:
 
     def test_hostile_titles_are_text(self, kind: type, model: NezhaModel) -> None:
         widget = kind(model, IDS, dataset(), beam=50)
-        shown = [child for child in widget.children if isinstance(child, ipywidgets.HTML)]
-        everything = "".join(child.value for child in shown)
+        everything = shown_html(widget)
         assert html.escape(HOSTILE[0]) in everything
         assert html.escape(HOSTILE[1]) in everything
         assert not re.search(r"<(script|img|i)\b", everything)
@@ -199,7 +195,7 @@ def test_a_long_list_shows_its_head_and_its_hallucinations() -> None:
     rows = [ListRow(n, (n,), -n, () if n % 4 == 0 else (0,)) for n in range(1, 40)]
     selected = selected_rows(rows, best=5, hallucinations=3)
     assert [row.rank for row in selected] == [1, 2, 3, 4, 5, 8, 12, 16]
-    table = ItemList(selected, dataset(), "a < b", target=0).html()
+    table = item_table(selected, dataset(), "a < b", target=0).html()
     assert table.count("⋮</td>") == 6
     assert "a &lt; b" in table
     assert table.count("★ chosen next") == 4
@@ -221,7 +217,7 @@ def test_the_tree_grows_with_the_steps(explorer: DecodeExplorer) -> None:
         explorer.step = step
         sizes.append(marks(explorer))
         shown = [row for row in explorer.tree if row.node.level <= step]
-        assert len(explorer.node_choice.slider.options) == len(shown) + 1 == sizes[-1] + 1
+        assert len(explorer.node_choice.menu.options) == len(shown) + 1 == sizes[-1] + 1
     assert sizes[0] < sizes[1] < sizes[2] == sizes[3]
     assert "<table" in explorer.table.value
     assert "Backbone calls: 1." in explorer.summary.value
@@ -307,7 +303,7 @@ def test_a_click_on_a_mark_explains_that_mark(explorer: DecodeExplorer) -> None:
 
     explorer._clicked(explorer.figure.data[place], Points, None)
     assert explorer.node == (wanted.level, wanted.candidate)
-    assert explorer.node_choice.slider.value == explorer.node
+    assert explorer.node_choice.menu.value == explorer.node
     assert "-".join(map(str, wanted.codes)) in explorer.explanation.value
 
 
@@ -330,7 +326,7 @@ def test_a_draft_out_of_sight_is_no_longer_explained(explorer: DecodeExplorer) -
     explorer.step = 1
     assert explorer.node == ()
     assert len(explorer.figure.data[-1].x) == 0
-    assert "Click on a mark" in explorer.explanation.value
+    assert "Click a mark" in explorer.explanation.value
 
 
 def test_the_history_shows_the_last_ten_items(explorer: DecodeExplorer) -> None:
