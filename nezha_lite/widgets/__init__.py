@@ -8,6 +8,7 @@ from nezha_lite.widgets.decoder_race import DecoderRace
 from nezha_lite.widgets.draft_head_explorer import DraftHeadExplorer
 from nezha_lite.widgets.draft_vs_model import DraftAgainstModel
 from nezha_lite.widgets.hallucination_lab import HallucinationLab
+from nezha_lite.widgets.method_explorer import MethodExplorer
 from nezha_lite.widgets.tradeoff_explorer import TradeoffExplorer
 from nezha_lite.widgets.verifier_lab import VerifierLab
 
@@ -20,6 +21,7 @@ __all__ = [
     "DraftAgainstModel",
     "DraftHeadExplorer",
     "HallucinationLab",
+    "MethodExplorer",
     "TradeoffExplorer",
     "VerifierLab",
 ]

@@ -1,7 +1,7 @@
-"""Make docs/decode_explorer.gif, the README's picture, from the demo page itself: `make picture`.
+"""Make docs/method_explorer.gif, the README's picture, from the demo page itself: `make picture`.
 
-Chromium opens what `make demo` serves, presses "Next step" from the prompt to the list, and asks
-why one draft fell. Nothing in the picture is drawn by hand.
+Chromium opens what `make demo` serves, and presses "Next step" from the prompt to the list. Nothing
+in the picture is drawn by hand.
 """
 
 import io
@@ -15,8 +15,8 @@ from tests.ui.chromium import ARGUMENTS, find_chromium
 from tests.ui.demo import Demo
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "docs" / "decode_explorer.gif"
-WIDTH, HEIGHT = 760, 890  # pixels of the page around the widget
+TARGET = ROOT / "docs" / "method_explorer.gif"
+WIDTH, HEIGHT = 1240, 700  # pixels of the page around the widget
 COLOURS = 96
 STEP, LAST = 1600, 5000  # milliseconds that a frame stays
 
@@ -47,24 +47,20 @@ def main() -> None:
 
 
 def record(page: Page) -> list[Image.Image]:
-    """From the prompt to the list, then one rejected draft."""
+    """From the prompt to the list."""
+    page.set_viewport_size({"width": WIDTH + 40, "height": 1700})
     box = page.locator(".nezha-panel").first
     onward = box.get_by_role("button", name="Next step")
     frames = []
-    for words in ("No code is drafted yet", "Level 1:", "Level 2:", "Level 3:", "Level 4:"):
+    levels = [f"Level {level}: the head" for level in range(1, 5)]
+    for words in ("The prompt has", "in one pass", *levels, "The list is ready"):
         onward.click()
         frames.append(taken(page, box, words))
-    onward.click()
-    frames.append(taken(page, box, "Backbone calls: 1."))
-    fates = box.locator(".scatterlayer .trace")
-    rejected = fates.nth(4).locator(".points path")  # after edges, labels, prompt, and what is kept
-    rejected.first.click(force=True)
-    frames.append(taken(page, box, "rejected: does not exist. Probability"))
     return frames
 
 
 def taken(page: Page, box: Locator, words: str) -> Image.Image:
-    """A picture of the widget's upper part, once these words are there."""
+    """A picture of the widget, once these words are there."""
     expect(box.get_by_text(words).first).to_be_visible(timeout=30_000)
     page.wait_for_timeout(1500)  # the figure is redrawn a moment after the words
     corner = box.bounding_box()

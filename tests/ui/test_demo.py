@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.ui.chromium import ROOT, SCREENSHOTS
 from tests.ui.demo import Demo
@@ -29,8 +29,13 @@ def page(demo: Demo) -> Iterator[Page]:
     assert not demo.errors, demo.errors
 
 
-def press(page: Page, button: str) -> None:
-    page.get_by_role("button", name=button, exact=True).first.press("Enter")
+def press(box: Page | Locator, button: str) -> None:
+    box.get_by_role("button", name=button, exact=True).first.press("Enter")
+
+
+def panel(page: Page, number: int) -> Locator:
+    """The method, the draft tree, or the race."""
+    return page.locator(".nezha-panel").nth(number)
 
 
 def shoot(page: Page, name: str) -> None:
@@ -38,17 +43,44 @@ def shoot(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-def test_a_reader_steps_through_a_decode(page: Page) -> None:
+def test_a_reader_steps_through_the_method(page: Page) -> None:
     expect(page.get_by_role("heading", name="NEZHA at work")).to_be_visible()
-    expect(page.get_by_text("10 of 10 places are filled")).to_be_visible()
+    box = panel(page, 0)
+    expect(box.get_by_text("the autoregressive decoder 4 times")).to_be_visible()
     shoot(page, "demo")
-    press(page, "Next step")
-    expect(page.get_by_text("No code is drafted yet.")).to_be_visible()
-    press(page, "Next step")
-    expect(page.get_by_text(re.compile(r"Level 1: 10 drafts kept"))).to_be_visible()
+    press(box, "Next step")
+    expect(box.get_by_text(re.compile(r"^The prompt has \d+ tokens"))).to_be_visible()
+    press(box, "Next step")
+    expect(box.get_by_text(re.compile(r"tokens in one pass"))).to_be_visible()
+    press(box, "Next step")
+    expect(box.get_by_text(re.compile(r"^Level 1: the head adds the state s1"))).to_be_visible()
+
+
+def test_a_reader_steps_through_the_tree(page: Page) -> None:
+    box = panel(page, 1)
+    expect(box.get_by_text("10 of 10 places are filled")).to_be_visible()
+    press(box, "Next step")
+    expect(box.get_by_text("No code is drafted yet.")).to_be_visible()
+    press(box, "Next step")
+    expect(box.get_by_text(re.compile(r"Level 1: 10 drafts kept"))).to_be_visible()
     for _ in range(4):
-        press(page, "Next step")
-    expect(page.get_by_text("10 of 10 places are filled")).to_be_visible()
+        press(box, "Next step")
+    expect(box.get_by_text("10 of 10 places are filled")).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "beside"), [(1280, True), (400, False)])
+def test_numbers_stand_beside_the_figure_where_there_is_space(
+    page: Page, width: int, beside: bool
+) -> None:
+    page.set_viewport_size({"width": width, "height": 1700})
+    for box in (panel(page, 0), panel(page, 1)):
+        corners = [
+            box.locator(part).first.bounding_box() for part in (".nezha-figure", ".nezha-table")
+        ]
+        assert corners[0] is not None
+        assert corners[1] is not None
+        assert (corners[1]["x"] >= corners[0]["x"] + corners[0]["width"]) is beside
+        assert corners[1]["x"] + corners[1]["width"] <= width
 
 
 def test_a_race_is_run_on_the_page(page: Page) -> None:

@@ -11,6 +11,7 @@ from nezha_lite.widgets import (
     DraftAgainstModel,
     DraftHeadExplorer,
     HallucinationLab,
+    MethodExplorer,
     VerifierLab,
 )
 from tests.helpers.hostile import fresh_model, hostile_dataset, hostile_ids
@@ -22,6 +23,7 @@ KINDS = (
     DraftAgainstModel,
     DraftHeadExplorer,
     HallucinationLab,
+    MethodExplorer,
     VerifierLab,
 )
 
@@ -43,19 +45,11 @@ def test_a_user_that_is_not_on_offer_is_refused(kind: type) -> None:
     assert panel.user == 5
 
 
-def test_a_level_beyond_the_last_is_refused() -> None:
-    panel = made(DraftAgainstModel)
-    with pytest.raises(traitlets.TraitError, match="level is 4, but must be at most 3"):
-        panel.level = 4
-    assert panel.level == 1
-    panel.level = 3
-    panel.beam = 5
-    assert len(panel.prefix) == 3
-
-
-def test_a_step_beyond_the_list_is_refused() -> None:
-    panel = made(DecodeExplorer)
+@pytest.mark.parametrize(("kind", "last"), [(DecodeExplorer, 4), (MethodExplorer, 5)])
+def test_a_step_beyond_the_list_is_refused(kind: type, last: int) -> None:
+    panel = made(kind)
+    assert panel.step == panel.last_step == last
     panel.step = 1
-    with pytest.raises(traitlets.TraitError, match="step is 5, but must be at most 4"):
-        panel.step = 5
+    with pytest.raises(traitlets.TraitError, match=f"step is {last + 1}, but must be at most"):
+        panel.step = last + 1
     assert panel.step == 1
