@@ -63,8 +63,7 @@ def evaluate(
     from nezha_lite import evaluation
     from nezha_lite.training import read_training_record, split_as_trained
 
-    if beam < 10:
-        raise ValueError(f"beam is {beam}, but Recall@10 needs at least 10.")
+    check(beam >= 10, "beam", beam, "at least 10, which Recall@10 needs")
     names = list(dict.fromkeys(decoder or ["nezha"]))
     for name in names:
         check(name in EVALUATED, "decoder", name, f"one of {sorted(EVALUATED)}")

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from nezha_lite.common.checks import Valid
 from nezha_lite.datasets import InteractionDataset, Split
 from nezha_lite.decoding import Decoder
 from nezha_lite.decoding.item_lists import NOT_FOUND, item_lists
 from nezha_lite.model import NezhaModel
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers.request_filter import item_set
+
+# Of a beam that is as long as the lists that are scored.
+EvaluatedBeam = Annotated[int, Valid(lambda beam: beam >= 10, "at least 10, which Recall@10 needs")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nezha_lite.common.checks import check
+from nezha_lite.common.checks import Checked, CountOrZero, check
 from nezha_lite.common.results import ResultRow, over_seeds, provenance
 from nezha_lite.datasets import InteractionDataset
 from nezha_lite.decoding import NezhaDecoder
-from nezha_lite.evaluation.metrics import evaluate
+from nezha_lite.evaluation.metrics import EvaluatedBeam, evaluate
 from nezha_lite.evaluation.run_folders import (
     as_json,
     check_claim,
@@ -51,7 +51,7 @@ def contenders(dataset: InteractionDataset) -> dict[str, TokenizerConfig | None]
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Checked):
     """What every tokenizer's model gets: the same backbone, training and decoding.
 
     Attributes:
@@ -65,13 +65,8 @@ class Budget:
     preset: str = "tiny"
     dropout: float = 0.1
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    beam: int = 20
-    users: int = 0
-
-    def __post_init__(self) -> None:
-        if self.beam < 10:
-            raise ValueError(f"beam is {self.beam}, but Recall@10 needs at least 10.")
-        check(self.users >= 0, "users", self.users, "0 for all, or more")
+    beam: EvaluatedBeam = 20
+    users: CountOrZero = 0
 
 
 def compare_tokenizers(

@@ -124,7 +124,8 @@ def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> No
     assert refused(cli("evaluate", trained, shop, "--decoder", "magic"), "'magic'", "'speculative'")
     answer = cli("evaluate", trained, shop, "--beam", "0")  # after its bar has begun
     assert answer.status == 2
-    assert answer.err.splitlines()[-1] == "nezha-lite: beam is 0, but Recall@10 needs at least 10."
+    sentence = "nezha-lite: beam is 0, but must be at least 10, which Recall@10 needs."
+    assert answer.err.splitlines()[-1] == sentence
     assert "Traceback" not in answer.err
     answer = cli("recommend", trained, shop, "--user", "u0", "-k", "0")
     assert (answer.status, answer.err) == (2, "nezha-lite: k is 0, but must be at least 1.\n")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-from nezha_lite.common.checks import Checked, Count, Valid, check
+from nezha_lite.common.checks import Checked, Count, check
 from nezha_lite.decoding import Verification
 from nezha_lite.evaluation.baselines import ItemKnnConfig, SasRecConfig
+from nezha_lite.evaluation.metrics import EvaluatedBeam
 from nezha_lite.model.config import PRESETS as BACKBONES
 from nezha_lite.semantic_ids.collisions import Collisions
 from nezha_lite.training.config import TrainingConfig
@@ -139,7 +140,7 @@ class StudyConfig(Checked):
     variants: tuple[str, ...] = PLAIN
     list_length: Count = 8
     seeds: tuple[int, ...] = (0, 1, 2)
-    beam: Annotated[int, Valid(lambda beam: beam >= 10, "at least 10, which Recall@10 needs")] = 20
+    beam: EvaluatedBeam = 20
     validation_users: Count = 1500
     closer_users: Count = 1000
     exact_users: Count = 200
