@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -23,7 +24,7 @@ from nezha_lite.common.memory import peak_memory
 from nezha_lite.common.results import ResultRow
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.quality import id_quality
-from nezha_lite.semantic_ids.quantizers import make_quantizer
+from nezha_lite.semantic_ids.quantizers import Quantizer, make_quantizer
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,6 @@ class SyntheticVectors(Checked):
         return vectors
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What one process measures; vectors as a numpy array, or how to make them."""
-
-    dataset: str
-    vectors: Any
-    kind: str
-    levels: int
-    codes: int | tuple[int, ...]
-    seed: int
-    threads: int
-    progress: bool
-
-
 def bench_tokenizers(
     dataset: str,
     vectors: Tensor | SyntheticVectors,
@@ -110,40 +97,40 @@ def bench_tokenizers(
     threads = torch.get_num_threads() if threads is None else threads
     check(threads >= 1, "threads", threads, "at least 1")
     check(bool(kinds), "kinds", kinds, "one quantizer or more, such as 'rq-kmeans'")
-    for kind in kinds:
-        make_quantizer(kind, levels, codes, seed)
+    quantizers = [make_quantizer(kind, levels, codes, seed) for kind in kinds]
     source: Any = vectors
     if isinstance(vectors, Tensor):
         source = vectors.detach().to("cpu", torch.float32).numpy()
-    jobs = (_Job(dataset, source, kind, levels, codes, seed, threads, progress) for kind in kinds)
-    return [_in_fresh_process(job) for job in jobs]
+    measure = partial(_measure, dataset, source, threads, progress)
+    return [_in_fresh_process(measure, quantizer) for quantizer in quantizers]
 
 
-def _in_fresh_process(job: _Job) -> ResultRow:
+def _in_fresh_process(measure: Callable[[Quantizer], ResultRow], quantizer: Quantizer) -> ResultRow:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         try:
-            return pool.submit(_measure, job).result()
+            return pool.submit(measure, quantizer).result()
         except BrokenProcessPool as error:
             raise MemoryError(
-                f"The process that measured {job.kind!r} died: memory ran out, or bench_tokenizers "
-                'was called by a script outside of `if __name__ == "__main__":`, or from standard '
-                "input, which a new process cannot read again."
+                f"The process that measured {quantizer.kind!r} died: memory ran out, or "
+                'bench_tokenizers was called by a script outside of `if __name__ == "__main__":`, '
+                "or from standard input, which a new process cannot read again."
             ) from error
 
 
-def _measure(job: _Job) -> ResultRow:
-    """The work of the fresh process."""
+def _measure(
+    dataset: str, source: Any, threads: int, progress: bool, quantizer: Quantizer
+) -> ResultRow:
+    """The work of the fresh process; `source` is a numpy array, or says how to make the vectors."""
     import sklearn.cluster  # noqa: F401  the quantizers load it in fit, which is timed
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(job.threads)
-    synthetic = isinstance(job.vectors, SyntheticVectors)
-    vectors = job.vectors.make() if synthetic else torch.from_numpy(job.vectors)
-    with threadpool_limits(limits=job.threads):
-        quantizer = make_quantizer(job.kind, job.levels, job.codes, job.seed)
+    torch.set_num_threads(threads)
+    synthetic = isinstance(source, SyntheticVectors)
+    vectors = source.make() if synthetic else torch.from_numpy(source)
+    with threadpool_limits(limits=threads):
         start, started = peak_memory(), time.perf_counter()
-        quantizer.fit(vectors, progress=job.progress)
+        quantizer.fit(vectors, progress=progress)
         fitted = time.perf_counter()
         codes = quantizer.encode(vectors)
         encoded = time.perf_counter()
@@ -155,8 +142,12 @@ def _measure(job: _Job) -> ResultRow:
         device="cpu",
         started=started,
         kind="tokenizer",
-        dataset=job.dataset,
-        model={"quantizer": job.kind, "levels": job.levels, "codes": list(quantizer.radices)},
+        dataset=dataset,
+        model={
+            "quantizer": quantizer.kind,
+            "levels": quantizer.config.levels,
+            "codes": list(quantizer.radices),
+        },
         metrics={
             "fit_seconds": fitted - started,
             "encode_seconds": encoded - fitted,
@@ -165,12 +156,12 @@ def _measure(job: _Job) -> ResultRow:
             **{name: size / 2**30 for name, size in memory.items()},
             **quality.metrics(),
         },
-        seeds=[job.seed],
+        seeds=[quantizer.config.seed],
         settings={
             "items": n_items,
             "width": width,
-            "threads": job.threads,
+            "threads": threads,
             "collisions": "shared",
-            **({"synthetic": asdict(job.vectors)} if synthetic else {}),
+            **({"synthetic": asdict(source)} if synthetic else {}),
         },
     )

@@ -108,7 +108,7 @@ def test_a_process_does_not_report_the_memory_of_the_one_that_started_it() -> No
     assert peak_memory() >= ours + held, "a peak stays"
 
 
-def die(_: object) -> None:
+def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -133,7 +133,7 @@ def test_a_process_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_wrong_arguments_are_named_before_anything_runs(
     arguments: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer_bench, "_in_fresh_process", lambda _: pytest.fail("it ran"))
+    monkeypatch.setattr(tokenizer_bench, "_in_fresh_process", lambda *_: pytest.fail("it ran"))
     with pytest.raises(ValueError, match=message):
         bench_tokenizers("toy", clustered(20), **arguments)  # type: ignore[arg-type]
 
