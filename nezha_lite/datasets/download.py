@@ -8,15 +8,14 @@ only their addresses and hashes.
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
 import os
 import re
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-from tqdm.auto import tqdm
 
 from nezha_lite.common.checks import check
 
@@ -47,6 +46,8 @@ REGISTRY: Mapping[str, Mapping[str, str]] = {
         "inter": "22069fef8afd1d53fe9e0aaa385a6c93f7b43e43574fb10f5f5155fa2c869a97",
     },
 }
+
+_Downloader = Callable[[str, str, Any], None]  # pooch's interface: address, file to write, pooch
 
 
 def fetch(
@@ -93,40 +94,68 @@ def matches(path: Path, digest: str) -> bool:
 
 def _download(url: str, path: Path, digest: str, timeout: float, progressbar: bool) -> None:
     """Download one file; it gets its name when it is complete and right."""
-    # Imported here so that reading the sample does not wait for it.
-    import requests
-
-    part = path.with_name(f".{uuid4().hex[:16]}.part")
     try:
-        with ExitStack() as opened:
-
-            def note(answer: Any, **_: object) -> None:
-                opened.callback(answer.close)  # of those that redirect, too
-
-            answer = requests.get(url, stream=True, timeout=timeout, hooks={"response": note})
-            answer.raise_for_status()
-            length = re.fullmatch("[0-9]{1,18}", answer.headers.get("content-length", ""))
-            total, hidden = int(length[0]) if length else None, not progressbar
-            bar = opened.enter_context(tqdm(total=total, unit="B", unit_scale=True, disable=hidden))
-            file = opened.enter_context(part.open("xb"))
-            for block in answer.iter_content(2**16):
-                bar.update(file.write(block))
-                if file.tell() > LARGEST:
-                    raise ValueError(f"it has more than {LARGEST:,} bytes")
-        if not matches(part, digest):
-            raise ValueError(f"its hash is not {digest}")
-        os.replace(part, path)
-    except requests.RequestException as error:
-        raise _network_error(error, url, path, timeout) from None
+        _retrieve(url, path, digest, _downloader(timeout, progressbar))
     except OSError as error:
+        if hasattr(error, "response"):  # an error of requests, which has no errno
+            raise _network_error(error, url, path, timeout) from None
+        if error.errno is None:
+            raise
         raise OSError(error.errno, f"{error.strerror}; nothing was kept", str(path)) from None
     except ValueError as error:
         raise ValueError(
             f"{url} did not send the file that was pinned: {error}; nothing was kept, try again "
             "later."
         ) from None
+
+
+def _retrieve(url: str, path: Path, digest: str, downloader: _Downloader) -> None:
+    # Imported here so that reading the sample does not wait for it.
+    import pooch
+
+    pooch.get_logger().setLevel(logging.WARNING)  # the progress bar says enough
+    # pooch cannot check a git blob id: it downloads to another name, and the check is ours.
+    part = path.with_name(f".{uuid4().hex[:16]}.part")
+    try:
+        pooch.retrieve(url, None, part.name, part.parent, downloader=downloader)
+        if not matches(part, digest):
+            raise ValueError(f"its hash is not {digest}")
+        os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+class _LimitedFile(io.BufferedWriter):
+    """A file that refuses to become larger than any pinned file is."""
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        return super().write(content)
+
+
+def _downloader(timeout: float, progressbar: bool) -> _Downloader:
+    import pooch
+
+    def download(url: str, file: str, _: object) -> None:
+        answers: list[Any] = []  # also those that redirect: all must be closed
+
+        def note(answer: Any, **_: object) -> None:
+            answers.append(answer)
+            # pooch reads the length for its progress bar only, but fails on one that is no number.
+            if not re.fullmatch("[0-9]{1,18}", answer.headers.get("content-length", "0")):
+                del answer.headers["content-length"]
+
+        http = pooch.HTTPDownloader(progressbar, 2**16, timeout=timeout, hooks={"response": note})
+        os.unlink(file)  # only its owner may read the one that pooch made; a new one is as usual
+        try:
+            with _LimitedFile(io.FileIO(file, "w")) as output:
+                http(url, output, None)
+        finally:
+            for answer in answers:
+                answer.close()
+
+    return download
 
 
 def _network_error(error: Any, url: str, path: Path, timeout: float) -> OSError:

@@ -184,13 +184,14 @@ def test_a_refused_connection_is_one_sentence(tmp_path: Path, server: Server) ->
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("step", ["rename", "replace"])  # pooch's, and ours for a git blob id
 def test_an_interrupt_leaves_nothing_half_written(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", interrupt)
+    monkeypatch.setattr(os, step, interrupt)
     with pytest.raises(KeyboardInterrupt):
         get(server, tmp_path)
     assert names(tmp_path) == []
