@@ -73,6 +73,8 @@ def notebook(text: str, rewritten: Callable[[str], str]) -> str:
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = rewritten("".join(cell["source"]))
+        if cell["id"] == "hosted":  # a page cannot run it, and Sphinx cannot colour its shell lines
+            cell["metadata"]["tags"] = ["remove-cell"]
         for output in cell.get("outputs", ()):
             as_image(output.get("data", {}))
     return json.dumps(content, ensure_ascii=False)
