@@ -11,9 +11,13 @@ The steps from data to lists, and the folder of each:
     NezhaDecoder(model, verifier).decode(prompts, 50)   decoding       ranked IDs and a trace
 
 The classes and functions below are imported from those folders. `training`, `evaluation`, `bench`,
-`plots` and `widgets` have imports of their own: this import loads no Trainer and no figures.
+`plots` and `widgets` have imports of their own: this import loads no Trainer and no figures, and
+transformers only when a model is asked for.
 """
 
+from typing import TYPE_CHECKING
+
+from nezha_lite.common.lazy import lazy_names
 from nezha_lite.datasets import InteractionDataset, load_dataset
 from nezha_lite.decoding import (
     AutoregressiveDecoder,
@@ -22,7 +26,6 @@ from nezha_lite.decoding import (
     DecodeTrace,
     NezhaDecoder,
 )
-from nezha_lite.model import NezhaConfig, NezhaModel
 from nezha_lite.semantic_ids import SemanticIds, released_semantic_ids
 from nezha_lite.verifiers import (
     HashSetVerifier,
@@ -31,6 +34,9 @@ from nezha_lite.verifiers import (
     Verifier,
     make_verifier,
 )
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaConfig, NezhaModel
 
 __version__ = "0.1.0"
 
@@ -52,3 +58,5 @@ __all__ = [
     "make_verifier",
     "released_semantic_ids",
 ]
+
+__getattr__ = lazy_names(__name__, NezhaConfig="model", NezhaModel="model")

@@ -16,14 +16,19 @@ Every decoder has the method `decode`, which returns a `DecodeResult`. All but `
 `trace`, `beam_search` and `nezha`.
 """
 
+from typing import TYPE_CHECKING
+
+from nezha_lite.common.lazy import lazy_names
 from nezha_lite.decoding.autoregressive import AutoregressiveDecoder
 from nezha_lite.decoding.base import VERIFICATIONS, Decoder, DecodeResult, Verification
 from nezha_lite.decoding.captured import CapturedDecoder
 from nezha_lite.decoding.exact import ExactDecoder
-from nezha_lite.decoding.generate import GenerateDecoder
 from nezha_lite.decoding.nezha import NezhaDecoder, ParallelHeadsDecoder
 from nezha_lite.decoding.speculative import SpeculativeDecoder
 from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
+
+if TYPE_CHECKING:
+    from nezha_lite.decoding.generate import GenerateDecoder
 
 __all__ = [
     "VERIFICATIONS",
@@ -40,3 +45,5 @@ __all__ = [
     "SpeculativeDecoder",
     "Verification",
 ]
+
+__getattr__ = lazy_names(__name__, GenerateDecoder="generate")

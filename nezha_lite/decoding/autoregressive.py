@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder
 from nezha_lite.decoding.prompt_tree import PromptTree, extend
-from nezha_lite.model import NezhaModel, Prompts
+from nezha_lite.model import Prompts
 from nezha_lite.model.draft_head import at_least_float32
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
 
 
 class AutoregressiveDecoder(BeamSearchDecoder):
@@ -19,6 +22,7 @@ class AutoregressiveDecoder(BeamSearchDecoder):
     values. Each further code costs one pass over B · K tokens, so the backbone runs L times. Shapes
     are static and nothing waits for the device: it can be compiled and captured like NEZHA.
 
+    >>> from nezha_lite.model import NezhaModel
     >>> from nezha_lite.semantic_ids import SemanticIds
     >>> ids = SemanticIds.from_codes([[0, 1], [1, 2], [1, 0]], radices=(2, 3))
     >>> model = NezhaModel.from_preset("tiny", ids)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.decoding.trace import DecodeTrace
-from nezha_lite.model import NezhaModel, Prompts
+from nezha_lite.model import Prompts
 from nezha_lite.verifiers import RequestFilter, Verifier
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
 
 Verification = Literal["off", "final", "prefix"]
 VERIFICATIONS: tuple[Verification, ...] = get_args(Verification)

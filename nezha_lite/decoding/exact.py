@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from nezha_lite.common.checks import check
 from nezha_lite.decoding.autoregressive import next_code_log_probs
 from nezha_lite.decoding.base import Decoder, DecodeResult, check_next_code_training
 from nezha_lite.decoding.prompt_tree import PromptTree
-from nezha_lite.model import NezhaModel
 from nezha_lite.model.prompts import Prompts, check_same_space
 from nezha_lite.semantic_ids import SemanticIds, radix_strides
 from nezha_lite.verifiers import RequestFilter, child_keys
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
 
 Under = Literal["draft", "backbone"]
 UNDER: tuple[Under, ...] = get_args(Under)

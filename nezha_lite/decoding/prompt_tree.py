@@ -6,11 +6,16 @@ and shared; a token also sees its own ancestors (see `nezha_lite.model.tree_atte
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from nezha_lite.decoding.beam_search import gather_rows
-from nezha_lite.model import NezhaModel, Prompts
+from nezha_lite.model import Prompts
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
 
 
 class PromptTree:
@@ -19,6 +24,7 @@ class PromptTree:
     A node is one code of one prompt's tree, numbered within its row in reading order. Its ancestors
     are the node numbers from the root down to the node itself, padded with -1.
 
+    >>> from nezha_lite.model import NezhaModel
     >>> from nezha_lite.semantic_ids import SemanticIds
     >>> ids = SemanticIds.from_codes([[0, 1], [1, 2]], radices=(2, 3))
     >>> model = NezhaModel.from_preset("tiny", ids).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,8 +16,11 @@ from nezha_lite.decoding.base import Verification
 from nezha_lite.decoding.beam_search import BeamSearch, gather_rows
 from nezha_lite.decoding.nezha import next_log_probs
 from nezha_lite.decoding.prompt_tree import PromptTree, extend
-from nezha_lite.model import NezhaModel, Prompts
+from nezha_lite.model import Prompts
 from nezha_lite.verifiers import Verifier
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
 
 
 @dataclass(frozen=True, eq=False)
