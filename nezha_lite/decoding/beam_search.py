@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import Candidates, RequestFilter, Verifier, child_keys
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
 
 PhaseCallback = Callable[[str], None]
 
@@ -97,34 +100,35 @@ class BeamSearch:
                 they are the same after all beams.
         """
         self.level += 1
-        n_codes = self.radices[self.level - 1]
         candidates, self._next = self._next or self._candidates(self.level), None
-        exists, admitted = candidates.exists, self._admitted(candidates.index)  # (B, F)
+        exists, admitted = candidates.exists, self._admitted(candidates)  # (B, F)
         if exists is not None and admitted is not None:
             exists = exists & admitted
         self.on_phase("verify")
 
         allowed = exists if self.verification == "prefix" else admitted
         log_probs = log_probs.expand(-1, self.scores.shape[1], -1)  # (B, K, C)
-        numbers, scores = self._best(log_probs, candidates.index, allowed)  # (B, W)
-        keys = self._keys_of(numbers)
+        parents, codes, scores = self._best(log_probs, candidates, allowed)  # (B, W)
+        keys = self._child_keys(parents, codes)
         dead = scores == -torch.inf  # NaN is not dead: `decode` reports it
         if self.verification == "final" and self.level == len(self.radices):
             assert self.verifier is not None
             dead = dead | ~(self.verifier.contains(keys) | scores.isnan())
             order = dead.byte().argsort(dim=1, stable=True)  # padding comes last
-            numbers, scores = numbers.gather(1, order), scores.gather(1, order)
-            keys, dead = keys.gather(1, order), dead.gather(1, order)
+            parents, codes, keys, dead, scores = (
+                column.gather(1, order) for column in (parents, codes, keys, dead, scores)
+            )
+            scores = scores.masked_fill(dead, -torch.inf)
         if self.levels is not None:
             totals = self.scores.unsqueeze(-1) + log_probs  # (B, K, C)
             exists = torch.ones_like(totals, dtype=torch.bool) if exists is None else exists
             candidate_keys = child_keys(self.keys, self.level, self.radices)  # (B, K, C)
             grids = totals, candidate_keys, exists.view_as(candidate_keys)
-            self.levels.append(LevelTrace(self.level, *grids, numbers.masked_fill(dead, -1)))
-        self.scores = scores.masked_fill(dead, -torch.inf)
-        self.keys = keys.masked_fill(dead, -1)
+            kept = (parents * log_probs.shape[-1] + codes).masked_fill(dead, -1)
+            self.levels.append(LevelTrace(self.level, *grids, kept))
+        self.scores, self.keys = scores, keys.masked_fill(dead, -1)
         self.on_phase("select")
-        return Step(numbers // n_codes, numbers % n_codes)
+        return Step(parents, codes)
 
     def existing(self) -> Tensor | None:
         """Which codes continue each beam, before the next step: (B, K, C) bool.
@@ -163,33 +167,35 @@ class BeamSearch:
         keys = child_keys(self.keys, level, self.radices)
         return Candidates(self.verifier.prefix_contains(level, keys).flatten(1))
 
-    def _admitted(self, index: Tensor | None) -> Tensor | None:
+    def _admitted(self, candidates: Candidates) -> Tensor | None:
         """(B, F) bool, which candidates the requests admit; None without requests."""
         if self.requests is None:
             return None
-        if index is None:
+        if candidates.index is None or candidates.parents is None:
             return self.requests.admits_children(self.level, self.keys)
-        return self.requests.admits(self.level, self._keys_of(index))
+        codes = candidates.index - candidates.parents * self.radices[self.level - 1]
+        return self.requests.admits(self.level, self._child_keys(candidates.parents, codes))
 
     def _best(
-        self, log_probs: Tensor, index: Tensor | None, allowed: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Numbers and scores of the best allowed candidates, sorted: both (B, W)."""
-        if index is None:
+        self, log_probs: Tensor, candidates: Candidates, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Parents, codes and scores of the best allowed candidates, sorted: all (B, W)."""
+        n_codes, index, parents = log_probs.shape[-1], candidates.index, candidates.parents
+        if index is None or parents is None:
             scores = (self.scores.unsqueeze(-1) + log_probs).flatten(1)  # (B, F), F = K · C
         else:  # far fewer additions
-            parents = index // log_probs.shape[-1]
             scores = self.scores.gather(1, parents) + log_probs.flatten(1).gather(1, index)
         if allowed is not None:
-            scores = scores.masked_fill(~allowed, -torch.inf)
+            scores = torch.where(allowed, scores, -torch.inf)
         best = scores.topk(min(self.beam, scores.shape[1]))
-        return best.indices if index is None else index.gather(1, best.indices), best.values
+        numbers = best.indices if index is None else index.gather(1, best.indices)
+        best_parents = numbers // n_codes
+        return best_parents, torch.add(numbers, best_parents, alpha=-n_codes), best.values
 
-    def _keys_of(self, numbers: Tensor) -> Tensor:
-        """Prefix keys of candidates by number, (B, F); -1 after dead beams."""
-        n_codes, stride = self.radices[self.level - 1], radix_strides(self.radices)[self.level - 1]
-        parents = self.keys.gather(1, numbers // n_codes)
-        return (parents + numbers % n_codes * stride).masked_fill(parents < 0, -1)
+    def _child_keys(self, parents: Tensor, codes: Tensor) -> Tensor:
+        """Prefix keys of beams extended by codes, (B, F); negative after some dead beams."""
+        stride = radix_strides(self.radices)[self.level - 1]
+        return torch.add(self.keys.gather(1, parents), codes, alpha=stride)
 
 
 class BeamSearchDecoder(Decoder):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.decoding.base import Verification
 from nezha_lite.decoding.beam_search import BeamSearch, BeamSearchDecoder, gather_rows
-from nezha_lite.model import NezhaModel, Prompts
+from nezha_lite.model import Prompts
 from nezha_lite.verifiers import Verifier
+
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
 
 
 class NezhaDecoder(BeamSearchDecoder):
@@ -20,6 +23,7 @@ class NezhaDecoder(BeamSearchDecoder):
     The backbone runs once, whatever the beam width. This is the readable reference;
     `CapturedDecoder(NezhaDecoder(...))` runs the same program compiled, and on CUDA as one graph.
 
+    >>> from nezha_lite.model import NezhaModel
     >>> from nezha_lite.semantic_ids import SemanticIds
     >>> from nezha_lite.verifiers import HashSetVerifier
     >>> ids = SemanticIds.from_codes([[0, 1], [1, 2], [1, 0]], radices=(2, 3))
@@ -55,7 +59,7 @@ class NezhaDecoder(BeamSearchDecoder):
         head = self.model.head
         hidden = self.model.draft_states(prompts)  # (B, L+1, D)
         self.on_phase("forward")
-        state = hidden[:, :1]  # (B, 1, D): s_1 = h_0
+        state, tables = hidden[:, :1], head.lookup_tables()  # (B, 1, D): s_1 = h_0
         for level in range(head.levels):
             log_probs = next_log_probs(self.model, level, hidden, state, search)  # (B, K, C)
             if self.temperature != 1:
@@ -63,8 +67,8 @@ class NezhaDecoder(BeamSearchDecoder):
             self.on_phase("head")
             step = search.step(log_probs)
             if self.has_transition and level + 1 < head.levels:
-                parents = gather_rows(state, step.parents)  # (B, W, D)
-                state = head.advance(level, step.codes, parents)  # (B, W, D)
+                parents = gather_rows(state, step.parents) if level else state
+                state = head.advance(level, step.codes, parents, tables)  # (B, W, D)
         return 1
 
 

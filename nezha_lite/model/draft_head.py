@@ -123,19 +123,38 @@ class DraftHead(nn.Module):
         logits = logits.to(at_least_float32(logits.dtype))
         return candidates.log_probs(logits, query, prefixes, exists)
 
-    def advance(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
-        """s_{l+1}, after choosing `codes` (...) int64 at `level` in `state` (..., D)."""
+    def advance(
+        self, level: int, codes: Tensor, state: Tensor, tables: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """s_{l+1}, after choosing `codes` (B, W) int64 at `level`: (B, W, D).
+
+        Args:
+            level: 0 … L−2.
+            codes: any shape (...), for a state of that shape.
+            state: s_l, (..., D), or (B, 1, D) where all codes of a row extend the same one.
+            tables: of `lookup_tables`, to look products up instead of computing them.
+        """
         if self.transition == "none":
-            return state
-        if torch.compiler.is_compiling() and not self.training:
-            return self._advance_by_table(level, codes, state)
+            return state.expand(*codes.shape, -1)
+        if tables:
+            return self._advance_by_table(level, codes, state, tables[level])
         embedded = self.embeddings[level](codes)  # (..., D)
         # PyTorch's cells take one batch dimension only.
-        next_state = self.cells[level](embedded.flatten(0, -2), state.flatten(0, -2))
-        return next_state.view_as(state)
+        state = state.expand_as(embedded).flatten(0, -2)
+        next_state: Tensor = self.cells[level](embedded.flatten(0, -2), state)
+        return next_state.view_as(embedded)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    def lookup_tables(self) -> Sequence[Tensor]:
+        """The cells' products with the code embeddings, up to date: L − 1 of (C, D or 3·D).
+
+        None of them for weights made in inference mode, whose changes nothing tells.
+        """
+        if not torch.compiler.is_compiling():
+            if any(weight.is_inference() for weight in self.cells.parameters()):
+                return ()
+            self.refresh_tables()
+        return self._tables
+
     def refresh_tables(self) -> None:
         """Compute the cells' products with the code embeddings again if weights have changed.
 
@@ -149,24 +168,20 @@ class DraftHead(nn.Module):
         ]
         weights = [weight for level in inputs for weight in level]
         versions = [(weight.data_ptr(), weight._version) for weight in weights]
-        if versions == self._table_versions:
-            return
-        tables = [F.linear(*level) for level in inputs]  # L − 1 of (C, D), for a GRU (C, 3·D)
-        for index, (old, new) in enumerate(zip(self._tables, tables, strict=False)):
-            if old.dtype == new.dtype and old.device == new.device:
-                tables[index] = old.copy_(new)
-        self._tables, self._table_versions = tables, versions
+        if versions != self._table_versions:
+            with torch.inference_mode(False), torch.no_grad():
+                tables = [
+                    F.linear(*level) for level in inputs
+                ]  # L − 1 of (C, D), for a GRU (C, 3·D)
+                for index, (old, new) in enumerate(zip(self._tables, tables, strict=False)):
+                    if old.dtype == new.dtype and old.device == new.device:
+                        tables[index] = old.copy_(new)
+            self._tables, self._table_versions = tables, versions
 
-    def _advance_by_table(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
-        cell, embedding = self.cells[level], self.embeddings[level]
+    def _advance_by_table(self, level: int, codes: Tensor, state: Tensor, table: Tensor) -> Tensor:
+        cell = self.cells[level]
         assert isinstance(cell, nn.RNNCell | nn.GRUCell)
-        assert isinstance(embedding, nn.Embedding)
-        table = (
-            self._tables[level]
-            if self._tables
-            else F.linear(embedding.weight, cell.weight_ih, cell.bias_ih)
-        )
-        from_code = table[codes]  # (..., D), for a GRU (..., 3·D)
+        from_code = F.embedding(codes, table)  # (..., D), for a GRU (..., 3·D)
         from_state = F.linear(state, cell.weight_hh, cell.bias_hh)
         if self.transition == "rnn":
             return torch.tanh(from_code + from_state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -48,10 +49,12 @@ class Candidates:
         exists: (B, F) bool, which of them begin an existing ID; None where this was not checked.
         index: (B, F) int64, their numbers in ascending order where they exist, any valid number
             elsewhere; None for all K · C in order.
+        parents: (B, F) int64, their beams' numbers k; None where `index` is.
     """
 
     exists: Tensor | None
     index: Tensor | None = None
+    parents: Tensor | None = None
 
     def grid(self, batch: int, beams: int, n_codes: int) -> Tensor:
         """`exists` as (B, K, C) bool; it must not be None."""
@@ -128,6 +131,17 @@ class Verifier(ABC):
         new.
         """
         return self._signature
+
+    @property
+    def layout(self) -> str:
+        """What `signature` stands for, the same in every process: programs in a file name it."""
+        forms = [(tuple(tensor.shape), tensor.dtype) for tensor in self.tensors]
+        described = repr((type(self).__name__, self.radices, forms, self._candidate_counts()))
+        return hashlib.sha256(described.encode()).hexdigest()
+
+    def _candidate_counts(self) -> object:
+        """What decides about the shapes of `candidates`, beside the shapes of `tensors`."""
+        return None
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
         """The same verifier for queries on other `tensors` of the same shapes and types.

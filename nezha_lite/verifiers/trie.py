@@ -18,6 +18,7 @@ from nezha_lite.verifiers.sorted_ops import (
 
 # Beams up to this width get the shortest list of candidates; wider ones all children of a level.
 WIDEST_BEAM = 4096
+DIRECT = 8  # how much more memory it may take to find a prefix without a search
 
 
 class TrieVerifier(Verifier):
@@ -32,10 +33,12 @@ class TrieVerifier(Verifier):
     parents (P' + 1,), the P prefixes in ascending order, then numbers above them all;
     starts (P' + 2,), where each parent's children begin, then F;
     codes (F' + 1,), ascending within a parent, then zeros that are no children.
-    P' ≥ P and F' ≥ F are capacities.
+    P' ≥ P and F' ≥ F are capacities. Where a level's prefixes are dense enough, parents is empty
+    and starts is direct, which needs no search: it has a place for every prefix that can be
+    written, by its key plus one, and one at each end for numbers that are no prefix.
 
     Memory: 1, 2 or 4 bytes a child for its code, and 8 to 16 bytes a prefix that has children, both
-    times 1.25.
+    times 1.25; a direct level up to `DIRECT` times the latter.
 
     >>> from nezha_lite.verifiers import CatalogueKeys
     >>> verifier = TrieVerifier(CatalogueKeys(torch.tensor([3, 5, 7]), radices=(4, 6)))
@@ -55,7 +58,7 @@ class TrieVerifier(Verifier):
     def prefix_contains(self, level: int, keys: Tensor) -> Tensor:
         """See `Verifier.prefix_contains`: a binary search among the parent's children."""
         inside, parent, code = self._split(level, keys)
-        low, end = self._children_of(level, parent)
+        low, end = (places.long() for places in self._children_of(level, parent))
         high, codes = end, self._codes(level)
         for _ in range(self.most_children(level, 1).bit_length()):
             middle = (low + high) // 2
@@ -67,21 +70,28 @@ class TrieVerifier(Verifier):
 
     def candidates(self, level: int, prefixes: Tensor) -> Candidates:
         """See `Verifier.candidates`: a flat list of children, beam by beam."""
-        n_beams = prefixes.shape[1]
+        batch, n_beams = prefixes.shape
         first, end = self._children_of(level, prefixes)  # (B, K)
         upto = (end - first).cumsum(1)  # (B, K): children of this beam and those before it
         n_slots = self.most_children(level, n_beams)
-        slot = torch.arange(n_slots, device=prefixes.device).expand(len(prefixes), -1)  # (B, F)
-        exists = slot < upto[:, -1:]
-        parent = torch.searchsorted(upto, slot.contiguous(), right=True).clamp_max(n_beams - 1)
-        child = slot + (end - upto).gather(1, parent)
-        code = gather_1d(self._codes(level), child.masked_fill(~exists, 0)).long()  # (B, F)
-        return Candidates(exists, parent * self.radices[level - 1] + code)
+        slot = torch.arange(n_slots, device=prefixes.device)  # (F,)
+        exists = slot < upto[:, -1:]  # (B, F)
+        # A slot's beam: how many beams have all their children before it.
+        ends = upto[:, :-1].clamp_max(n_slots)
+        passed = upto.new_zeros(batch, n_slots + 1).scatter_add_(1, ends, torch.ones_like(ends))
+        parents = passed[:, :n_slots].cumsum(1)  # (B, F)
+        codes = self._codes(level)
+        child = (slot + (end - upto).gather(1, parents)).clamp_max_(codes.numel() - 1)
+        index = torch.add(gather_1d(codes, child), parents, alpha=self.radices[level - 1])
+        return Candidates(exists, index, parents)
 
     def most_children(self, level: int, parents: int) -> int:
         """How many children so many prefixes may have together, and at least 1."""
         most = self._most_children[level - 1]
         return min(parents * self.radices[level - 1], most[min(parents, len(most) - 1)])
+
+    def _candidate_counts(self) -> object:
+        return self._most_children
 
     def _insert(self, level: int, keys: Tensor, children: Tensor) -> None:
         rows, more = self._rows(level), self._prefix_major(level, keys)
@@ -100,13 +110,17 @@ class TrieVerifier(Verifier):
         return self.tensors[3 * level - 1]
 
     def _children_of(self, level: int, prefixes: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the children of prefixes begin and end: (...) int64 → two of (...) int64."""
+        """Where the children of prefixes begin and end: (...) int64 → two of (...) integers."""
         parents, starts, _ = self.tensors[3 * level - 3 : 3 * level]
-        sentinel = parents.numel() - 1  # a parent without children
-        keys = prefixes.clamp(-1, self.strides[level - 1]).to(parents.dtype).contiguous()
-        index = torch.searchsorted(parents, keys).clamp_max(sentinel)
-        node = index.masked_fill(gather_1d(parents, index) != keys, sentinel)
-        return gather_1d(starts, node).long(), gather_1d(starts, node + 1).long()
+        keys = prefixes.clamp(-1, self.strides[level - 1])
+        if not parents.numel():  # direct
+            node = keys + 1
+        else:
+            keys = keys.to(parents.dtype).contiguous()
+            sentinel = parents.numel() - 1  # a parent without children
+            index = torch.searchsorted(parents, keys).clamp_max(sentinel)
+            node = index.masked_fill(gather_1d(parents, index) != keys, sentinel)
+        return gather_1d(starts, node), gather_1d(starts, node + 1)
 
     def _prefix_major(self, level: int, keys: Tensor) -> Tensor:
         """Keys that sort by parent, then code: (M,) → (M,) parent · T_l + code, sorted."""
@@ -117,6 +131,8 @@ class TrieVerifier(Verifier):
         """The level as `_prefix_major` numbers."""
         parents, starts, codes = self.tensors[3 * level - 3 : 3 * level]
         n_children = starts.long().diff()
+        if not parents.numel():
+            parents = torch.arange(-1, self.strides[level - 1] + 1, device=self.device)
         repeated = parents.long().repeat_interleave(n_children)
         return repeated * self.radices[level - 1] + codes[: repeated.numel()]
 
@@ -127,8 +143,11 @@ class TrieVerifier(Verifier):
         largest = counts.topk(min(WIDEST_BEAM, counts.numel())).values.cumsum(0).tolist()
         if not self._fits(level, parents.numel(), rows.numel(), largest):
             self._allocate(level, rows, parents.numel(), largest)
-        starts = torch.cat([rows.new_zeros(1), counts.cumsum(0)])
         tensors = self.tensors[3 * level - 3 : 3 * level]
+        if not tensors[0].numel():
+            n_children = rows.new_zeros(stride + 1).index_add_(0, parents + 1, counts)
+            parents, counts = rows[:0], n_children
+        starts = torch.cat([rows.new_zeros(1), counts.cumsum(0)])
         for tensor, values, padding in zip(
             tensors, (parents, starts, rows % radix), (stride, rows.numel(), 0), strict=True
         ):
@@ -137,7 +156,7 @@ class TrieVerifier(Verifier):
     def _fits(self, level: int, n_parents: int, n_children: int, largest: list[int]) -> bool:
         parents, _, codes = self.tensors[3 * level - 3 : 3 * level]
         return (
-            n_parents < parents.numel()
+            (n_parents < parents.numel() or not parents.numel())
             and n_children < codes.numel()
             and all(n <= self.most_children(level, k) for k, n in enumerate(largest, 1))
         )
@@ -146,9 +165,12 @@ class TrieVerifier(Verifier):
         stride, n_prefixes = self.strides[level - 1], self._n_prefixes(level)
         n_parents = min(with_room(n_parents), stride)
         n_children = min(with_room(rows.numel()), n_prefixes)
+        key, start = key_type(stride), smallest_type(n_children)
+        searched = (n_parents + 2) * (key.itemsize + start.itemsize)
+        direct = (stride + 3) * start.itemsize <= DIRECT * searched
         shapes = (
-            (n_parents + 1, key_type(stride)),
-            (n_parents + 2, smallest_type(n_children)),
+            (0 if direct else n_parents + 1, key),
+            (stride + 3 if direct else n_parents + 2, start),
             (n_children + 1, smallest_type(self.radices[level - 1] - 1)),
         )
         self.tensors[3 * level - 3 : 3 * level] = [

@@ -99,8 +99,13 @@ class ScriptedHead:
             rows.append(list(self.tables[row](tuple(digits))))
         return torch.tensor(rows).view(*state.shape[:-1], self.radices[level])
 
-    def advance(self, level: int, codes: Tensor, state: Tensor) -> Tensor:
-        moved = state.clone()
+    def lookup_tables(self) -> Sequence[Tensor]:
+        return ()
+
+    def advance(
+        self, level: int, codes: Tensor, state: Tensor, tables: Sequence[Tensor] = ()
+    ) -> Tensor:
+        moved = state.expand(*codes.shape, -1).clone()
         moved[..., 1] += codes * math.prod(self.radices[:level])
         return moved
 
