@@ -34,6 +34,7 @@ for command in (
     teach.teach,
     recommend.recommend,
     add_items.add_items,
+    recommend.export,
     evaluate.evaluate,
     evaluate.hallucination,
     evaluate.study,

@@ -1,4 +1,4 @@
-"""`nezha-lite recommend`: one list with titles, or every user's list in a file."""
+"""`nezha-lite recommend`: one list with titles, or every user's list in a file; and `export`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from nezha_lite.cli.options import (
 from nezha_lite.datasets import InteractionDataset, load_dataset, plain_text, shown_text
 from nezha_lite.decoding.captured import cpp_compiler
 from nezha_lite.decoding.list_files import ListOptions, UserLists, processes, write_lists
-from nezha_lite.decoding.recommender import find_device
+from nezha_lite.decoding.programs import ProgramShape, export_programs
+from nezha_lite.decoding.recommender import Recommender, find_device
 from nezha_lite.semantic_ids.outside import read_names
 
 COMPILE_FROM = 100_000  # users, for whom the minutes of compiling pay
@@ -138,3 +139,38 @@ def _of_categories(dataset: InteractionDataset, categories: Sequence[str]) -> li
             hint = f"whose most frequent ones are {names}" if names else "whose items have none"
             raise ValueError(f"Category {category!r} is not in data set {dataset.name!r}, {hint}.")
     return [item for item, path in enumerate(paths) if not path.isdisjoint(categories)]
+
+
+@oom_hint("--batch", "--beam")
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(dir_okay=False)],
+    batch: list[int] | None = None,
+    beam: list[int] | None = None,
+    items: list[int] | None = None,
+    filter_width: list[int] | None = None,
+) -> None:
+    """Compile decoding for `Recommender.load(FOLDER, programs=OUT)`, which then starts at once.
+
+    Each combination of the options becomes a program, which takes half a minute. Smaller batches,
+    histories and sets are padded to it.
+
+    Args:
+        out: file to write, such as programs.pt2
+        batch: histories decoded together; by default 1; repeated
+        beam: beam width; by default 50; repeated
+        items: items of the longest history; by default the model's longest; repeated
+        filter_width: longest list of items to exclude or allow, at least 32; by default 0, lists
+            without such sets; repeated
+    """
+    trained = Recommender.load(folder)
+    ids, longest = trained.semantic_ids, trained.model.config.max_items
+    shapes = [
+        ProgramShape(rows, length, min(width, ids.n_distinct), keys)
+        for rows in batch or (1,)
+        for length in items or (longest,)
+        for width in beam or (50,)
+        for keys in filter_width or (0,)
+    ]
+    export_programs(trained.model, ids, out, shapes)
+    print(f"{len(shapes)} programs: {out}, {out.stat().st_size / 2**20:.1f} MiB")

@@ -182,7 +182,7 @@ class CapturedDecoder(Decoder):
         requests: RequestFilter | None,
         inputs: Inputs,
     ) -> _Program:
-        search = _search(decoder, prompts, beam, requests)
+        search = search_of(decoder, prompts, beam, requests)
         if self.compiled:
             search = _compiled(search, decoder.model.device)
         if decoder.model.device.type == "cuda":
@@ -355,7 +355,7 @@ def _key(
     )
 
 
-def _search(
+def search_of(
     decoder: BeamSearchDecoder, like: Prompts, beam: int, requests: RequestFilter | None
 ) -> Search:
     """A decoder's search as a function of tensors alone: those of `Inputs`, in order."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,16 +17,18 @@ from nezha_lite.common.checks import check
 from nezha_lite.decoding import CapturedDecoder, Decoder, NezhaDecoder, Verification
 from nezha_lite.decoding.beam_search import BeamSearchDecoder
 from nezha_lite.decoding.item_lists import ranked_items
-from nezha_lite.model import NezhaModel
-from nezha_lite.model.loading import MODEL_FILES, load_model
+from nezha_lite.decoding.programs import Programs
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.semantic_ids.files import SEMANTIC_IDS_FILE
 from nezha_lite.verifiers import RequestFilter, Verifier, make_verifier
 from nezha_lite.verifiers.request_filter import ItemSets, item_set, keys_without_items, sorted_isin
 
+if TYPE_CHECKING:
+    from nezha_lite.model import NezhaModel
+
 # What follows a catalogue's changes; a factory makes one.
-CatalogueDecoder = BeamSearchDecoder | CapturedDecoder
-DecoderFactory = Callable[[NezhaModel, Verifier, Verification], CatalogueDecoder]
+CatalogueDecoder = BeamSearchDecoder | CapturedDecoder | Programs
+DecoderFactory = Callable[["NezhaModel", Verifier, Verification], CatalogueDecoder]
 
 
 def captured_nezha(
@@ -72,6 +75,7 @@ class Recommender:
         semantic_ids: the catalogue it was trained for.
         decoder: makes the decoder for a mode of verification, such as the class `NezhaDecoder` or
             `captured_nezha`. It is called once per mode.
+        verifier: of the catalogue; made by default.
 
     Attributes:
         model: the model, in evaluation mode.
@@ -79,11 +83,15 @@ class Recommender:
     """
 
     def __init__(
-        self, model: NezhaModel, semantic_ids: SemanticIds, decoder: DecoderFactory = NezhaDecoder
+        self,
+        model: NezhaModel,
+        semantic_ids: SemanticIds,
+        decoder: DecoderFactory = NezhaDecoder,
+        verifier: Verifier | None = None,
     ) -> None:
         self.model = model.eval()
         self.semantic_ids = semantic_ids
-        verifier = make_verifier("auto", semantic_ids, model.device)
+        verifier = verifier or make_verifier("auto", semantic_ids, model.device)
         self._now = _Catalogue(verifier, torch.zeros(semantic_ids.n_items, dtype=torch.bool))
         self._changing = threading.Lock()
         self._factory = decoder
@@ -97,6 +105,7 @@ class Recommender:
         device: str = "cpu",
         compile: bool = False,
         semantic_ids: SemanticIds | None = None,
+        programs: str | Path | None = None,
     ) -> Recommender:
         """Read what `training.train` wrote.
 
@@ -105,12 +114,22 @@ class Recommender:
             device: "cpu", "cuda", "cuda:1", "mps" …, or "auto" for the best one of this machine.
             compile: decode by `captured_nezha`: the first lists take longer, later ones are faster.
             semantic_ids: the catalogue of a folder that holds a model alone, such as a checkpoint.
+            programs: a file of `nezha-lite export`, to decode by on the CPU. The first list takes
+                milliseconds; `model` is then a `Programs`, which can only make prompts.
 
         Raises:
             FileNotFoundError: if the folder or one of its files is missing.
             ValueError: if a file is damaged, or this machine has no such device.
         """
         folder = Path(folder)
+        if programs is not None:
+            check(device in ("auto", "cpu"), "device", device, "cpu with programs")
+            ids = semantic_ids or SemanticIds.load(folder / SEMANTIC_IDS_FILE)
+            exported: Any = Programs(programs, folder, ids)  # all that is needed of a model
+            decoder: Any = Programs.decoder
+            return cls(exported, ids, decoder, exported.verifier)
+        from nezha_lite.model.loading import MODEL_FILES, load_model  # takes seconds
+
         for name in (*MODEL_FILES, *([SEMANTIC_IDS_FILE] if semantic_ids is None else [])):
             if not (folder / name).is_file():
                 raise FileNotFoundError(

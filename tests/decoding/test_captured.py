@@ -422,7 +422,7 @@ def test_graphs_share_a_pool_and_bear_other_threads(monkeypatch: pytest.MonkeyPa
     for beam in (3, 4):
         prompts = captured._bucketed(model.build_prompts([[1, 2]], IDS))
         batch = (prompts.input_ids, prompts.attention_mask, prompts.position_ids)
-        search = captured_module._search(decoder, prompts, beam, None)
+        search = captured_module.search_of(decoder, prompts, beam, None)
         inputs = captured_module.Inputs(batch, tuple(verifier.tensors))
         graph = captured_module._Graph(search, inputs, shared, verifier.signature)
         graph.graph.program = graph

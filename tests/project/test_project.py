@@ -265,6 +265,15 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert not found, f"import nezha_lite.cli loads {found}"
 
 
+def test_importing_the_package_and_its_recommender_does_not_load_transformers() -> None:
+    code = "import nezha_lite, nezha_lite.decoding.recommender, sys"
+    loaded = run_python(f"{code}; print(*sys.modules)").split()
+    assert not {"transformers", "torch._inductor.compile_fx"} & {*loaded}
+    assert run_python("import nezha_lite; print(nezha_lite.NezhaModel.__name__)") == "NezhaModel\n"
+    names = run_python("import nezha_lite as n; print([hasattr(n, name) for name in n.__all__])")
+    assert "False" not in names
+
+
 @pytest.mark.slow
 def test_folders_below_plots_load_no_display_library() -> None:
     names = [
