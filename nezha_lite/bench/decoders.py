@@ -83,6 +83,7 @@ DECODERS: Mapping[str, DecoderKind] = {
     "parallel-heads": DecoderKind(ParallelHeadsDecoder, captured=True),
     "autoregressive": DecoderKind(AutoregressiveDecoder, captured=True),
     "nezha-eager": DecoderKind(NezhaDecoder),
+    "parallel-heads-eager": DecoderKind(ParallelHeadsDecoder),
     "autoregressive-eager": DecoderKind(AutoregressiveDecoder),
     "speculative": DecoderKind(SpeculativeDecoder),
     "generate": DecoderKind(GenerateDecoder, verification="off"),

@@ -1,6 +1,7 @@
 """The verifier bench runs at small sizes, and its rows hold together. Nothing judges a speed."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from nezha_lite.common.results import ResultRow, read_results, write_results
 from nezha_lite.semantic_ids import SemanticIds
 from nezha_lite.verifiers import VERIFIER_KINDS, CatalogueKeys, HashSetVerifier, make_verifier
 from tests.helpers.logs import logged
+from tools.bench_peer import OURS, PEER, bench_masked_step
 
 RADICES = (16, 16, 16)
 SIZES = (100, 1000)
@@ -285,3 +287,19 @@ def test_a_catalogue_of_names_is_a_catalogue_of_keys() -> None:
     named, bare = (make_verifier("trie", c) for c in (ids, CatalogueKeys(ids.keys, (3, 4))))
     keys = torch.arange(12)
     assert torch.equal(named.contains(keys), bare.contains(keys))
+
+
+def test_the_peers_step_gives_the_same_list() -> None:
+    pytest.importorskip("static_decoding")
+    rows = bench_masked_step(VerifierBench((50, 3000), RADICES, beam=8, repeats=3))  # or it raises
+    assert [row.verifier for row in rows] == [PEER, *OURS] * 2
+    assert all(row.metrics["step_ms"] > 0 and row.settings["repeats"] == 3 for row in rows)
+
+
+def test_the_peer_is_asked_for_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("static_decoding", "static_decoding.csr_utils"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match="The peer is not installed: put github"):
+        bench_masked_step(VerifierBench((50,), RADICES, beam=8))
+    with pytest.raises(ValueError, match="levels is 2, but must be 3 beside STATIC"):
+        bench_masked_step(VerifierBench((50,), (16, 16), beam=8))
