@@ -6,7 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from nezha_lite.decoding.trace import DecodeTrace, LevelTrace
 from nezha_lite.model.prompts import Prompts
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import Candidates, RequestFilter, Verifier, child_keys
-
-if TYPE_CHECKING:
-    from nezha_lite.model import NezhaModel
 
 PhaseCallback = Callable[[str], None]
 

@@ -125,7 +125,9 @@ def test_bad_input_is_named(programs: Programs, model: NezhaModel, run: Path) ->
         decoder.decode(prompts, 5)
     with pytest.raises(ValueError, match="verification is 'off', but must be prefix"):
         programs.decoder(programs.verifier, "off")
-    with pytest.raises(ValueError, match="trace is True, but must be False, as Programs records none"):
+    with pytest.raises(
+        ValueError, match="trace is True, but must be False, as Programs records none"
+    ):
         decoder.decode(prompts, 4, trace=True)
     with pytest.raises(ValueError, match="items is 9, but must be at most 8"):
         export_programs(model, IDS, run / "other.pt2", [ProgramShape(1, 9, 4)])
