@@ -118,6 +118,7 @@ def test_more_programs_than_the_compiler_keeps_for_one_function(traced: list[int
 
 
 REAL = [
+    pytest.mark.timeout(600),
     pytest.mark.slow,
     pytest.mark.skipif(cpp_compiler() is None, reason="needs a C++ compiler"),
     # The compiler's own code still uses what it deprecates.

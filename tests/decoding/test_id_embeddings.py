@@ -70,6 +70,7 @@ def test_every_decoder_reads_the_memory(kind: str) -> None:
     assert not torch.allclose(searched.scores, forgetful.scores, atol=1e-2)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.skipif(cpp_compiler() is None, reason="needs a C++ compiler")

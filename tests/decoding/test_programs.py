@@ -35,7 +35,7 @@ pytestmark = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, its IDs and exported programs."""
     folder = tmp_path_factory.mktemp("run")
-    model = tiny_model(IDS, max_items=8, item_memory=True, candidate_embeddings=1)
+    model = tiny_model(IDS, layers=1, max_items=8, item_memory=True, candidate_embeddings=1)
     model.save_pretrained(folder)
     IDS.save(folder / SEMANTIC_IDS_FILE)
     export_programs(model, IDS, folder / "programs.pt2", SHAPES)
@@ -139,7 +139,7 @@ def test_bad_input_is_named(programs: Programs, model: NezhaModel, run: Path) ->
         Programs(run / "model.safetensors", run, IDS)
     with pytest.raises(FileNotFoundError):
         Programs(run / "nothing.pt2", run, IDS)
-    other = tiny_model(IDS, layers=1, max_items=8, item_memory=True, candidate_embeddings=1)
+    other = tiny_model(IDS, layers=2, max_items=8, item_memory=True, candidate_embeddings=1)
     other.save_pretrained(run / "other")
     with pytest.raises(ValueError, match="the weights have other names, types or shapes"):
         Programs(run / "programs.pt2", run / "other", IDS)
