@@ -82,6 +82,7 @@ DECODERS = {
     "nezha": SeriesStyle("NEZHA", BLUE),
     "nezha-eager": SeriesStyle("NEZHA, eager", BLUE, "dash", "circle-open"),
     "parallel-heads": SeriesStyle("parallel heads", GREEN, "longdash", "diamond"),
+    "parallel-heads-eager": SeriesStyle("parallel heads, eager", GREEN, "dot", "diamond-open"),
     "autoregressive": SeriesStyle("autoregressive", VERMILLION, "solid", "square"),
     "autoregressive-eager": SeriesStyle("autoregressive, eager", VERMILLION, "dash", "square-open"),
     "speculative": SeriesStyle("speculative", PURPLE, "dashdot", "triangle-up"),

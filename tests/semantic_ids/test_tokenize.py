@@ -227,7 +227,7 @@ def test_an_interrupted_overwrite_leaves_the_old_one(
     [
         (("a", "b"), (ItemText("w"),), "for 1 texts: there must be one name for each"),
         ("ab", (ItemText("w"), ItemText("v")), "names is 'ab' for 2 texts"),
-        (("",), (ItemText("w"),), "name is empty"),
+        (("",), (ItemText("w"),), "name that is empty"),
         (("a",), ("just text",), "texts holds 'just text'"),
         (("i0",), (ItemText("w"),), "'i0' has a name that is taken"),
     ],

@@ -47,7 +47,7 @@ class Demo:
         page = self._browser.new_context(viewport={"width": 1280, "height": 1700}).new_page()
         page.on("pageerror", self._note)
         page.route("**/*", self._stay_inside)
-        page.goto(self.address)
+        page.goto(self.address, timeout=90_000)  # the whole notebook runs first
         broken = page.get_by_text("There was an error")
         page.locator(".js-plotly-plot .main-svg").first.or_(broken).wait_for(timeout=90_000)
         assert not broken.is_visible(), self._log_path.read_text(encoding="utf-8")[-3000:]

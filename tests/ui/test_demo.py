@@ -21,8 +21,9 @@ def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(demo: Demo) -> Iterator[Page]:
+    """One page for all tests: each opening runs the whole notebook, and tests move other panels."""
     page = demo.open()
     yield page
     page.context.close()
@@ -72,6 +73,8 @@ def test_a_reader_steps_through_the_tree(page: Page) -> None:
 def test_numbers_stand_beside_the_figure_where_there_is_space(
     page: Page, width: int, beside: bool
 ) -> None:
+    usual = page.viewport_size
+    assert usual is not None
     page.set_viewport_size({"width": width, "height": 1700})
     for box in (panel(page, 0), panel(page, 1)):
         corners = [
@@ -81,6 +84,7 @@ def test_numbers_stand_beside_the_figure_where_there_is_space(
         assert corners[1] is not None
         assert (corners[1]["x"] >= corners[0]["x"] + corners[0]["width"]) is beside
         assert corners[1]["x"] + corners[1]["width"] <= width
+    page.set_viewport_size(usual)
 
 
 def test_a_race_is_run_on_the_page(page: Page) -> None:
