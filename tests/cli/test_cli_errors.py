@@ -128,7 +128,8 @@ def test_bad_figures_are_one_sentence(trained: Path, shop: Path, cli: Run) -> No
     assert answer.err.splitlines()[-1] == sentence
     assert "Traceback" not in answer.err
     answer = cli("recommend", trained, shop, "--user", "u0", "-k", "0")
-    assert (answer.status, answer.err) == (2, "nezha-lite: k is 0, but must be a whole number of at least 1.\n")
+    sentence = "nezha-lite: k is 0, but must be a whole number of at least 1."
+    assert (answer.status, answer.err) == (2, f"{sentence}\n")
 
 
 @pytest.mark.parametrize(
