@@ -17,6 +17,7 @@ from nezha_lite.common.results import ResultRow
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers.hash_table import LOAD
 from nezha_lite.verifiers.sorted_ops import key_type, smallest_type, with_room
+from nezha_lite.verifiers.trie import DIRECT
 
 FITTED = 3  # of the largest measured sizes: small ones are another regime, inside the caches
 TIMES = ("build_seconds", "step_ms", "candidates_ms", "ranked_ms", "add_ms", "remove_ms")
@@ -65,13 +66,16 @@ def expected_bytes(kind: str, items: int, radices: Sequence[int]) -> float | Non
         capacity = min(with_room(int(n)), size)  # of structures that can grow
         # All levels but the last one keep a number of continuations beside each key.
         entry = key_type(size).itemsize + 4 * (level < len(radices))
-        per_parent = key_type(parent_space).itemsize + smallest_type(capacity).itemsize
+        start = smallest_type(capacity).itemsize
+        searched = (parents + 2) * (key_type(parent_space).itemsize + start)
+        direct = (parent_space + 3) * start
         bytes_of_level = {
             "isin": 8 * n,
             "sorted": capacity * entry,
             "bitset": (stride + 1) * -(-radix // 8),
             "hash-table": entry * 2 ** max(3, math.ceil(math.log2(n / LOAD))),
-            "trie": parents * per_parent + capacity * smallest_type(radix - 1).itemsize,
+            "trie": (direct if direct <= DIRECT * searched else searched)
+            + capacity * smallest_type(radix - 1).itemsize,
         }
         if kind not in bytes_of_level:
             return None
