@@ -1,6 +1,7 @@
 """The bench of large backbones, on the smallest one: its rows hold together."""
 
 import pytest
+import torch
 
 from nezha_lite.bench.workload import synthetic_ids
 from tools import bench_scale
@@ -32,9 +33,8 @@ def test_what_is_too_slow_is_extrapolated_by_its_tokens(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_llamas_shape_has_a_billion_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    with torch.device("meta"):
-        model = model_of("llama-1b", synthetic_ids(5, (4, 4, 4)))
+def test_llamas_shape_has_a_billion_weights() -> None:
+    ids = synthetic_ids(5, (4, 4, 4))
+    with torch.device("meta"):  # the weights' shapes without their memory
+        model = model_of("llama-1b", ids)
     assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(1e9, rel=0.05)
