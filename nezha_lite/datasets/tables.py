@@ -73,7 +73,7 @@ def read_table(source: Any, name: str, layout: FileLayout) -> Table:
 def _recognised(path: Path) -> tuple[str, Opener]:
     """What a file is by its first bytes, and what opens it unpacked."""
     if path.exists() and not path.is_file():
-        what = "a folder: name the file in it" if path.is_dir() else "no file with an end: name one"
+        what = "a folder: name the file in it" if path.is_dir() else "not a regular file: name one"
         raise Unreadable(f"it is {what}")
     try:
         with path.open("rb") as file:

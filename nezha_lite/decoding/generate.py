@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import compress
 from typing import Any, ClassVar
 
@@ -11,13 +12,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from nezha_lite.decoding.base import (
-    Decoder,
-    DecodeResult,
-    Verification,
-    check_numbers,
-)
-from nezha_lite.model import NezhaModel, Prompts, Vocabulary
+from nezha_lite.decoding.base import Decoder, DecodeResult, check_numbers
+from nezha_lite.model import Prompts, Vocabulary
 from nezha_lite.semantic_ids import radix_strides
 from nezha_lite.verifiers import RequestFilter, Verifier, child_keys
 
@@ -34,7 +30,7 @@ class GenerateDecoder(Decoder):
 
     With verification "prefix" a `prefix_allowed_tokens_fn` reads the next tokens from a dict of
     the catalogue's prefixes, and the lists are those of `AutoregressiveDecoder`. The dict is built
-    when the decoder is made: after the verifier changed, make a new decoder.
+    for the first list: after the verifier changed, make a new decoder.
 
     With "off" and "final" `generate` ranks all tokens of the vocabulary. A hypothesis that is not
     one code of every level is no semantic ID and leaves padding, although it occupied a beam.
@@ -49,20 +45,20 @@ class GenerateDecoder(Decoder):
     records: ClassVar[bool] = False
     backbone_predicts: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        model: NezhaModel,
-        verifier: Verifier | None = None,
-        verification: Verification = "prefix",
-    ) -> None:
-        super().__init__(model, verifier, verification)
+    @cached_property
+    def _backbone(self) -> Any:
         # `generate` takes every setting that it is not given from the model's generation_config,
         # and None cannot be given. This copy shares all weights, and has an empty one.
-        self.backbone = copy.copy(model.backbone)
-        self.backbone.generation_config = GenerationConfig()
-        self.following: Following | None = None  # None lets all codes of a level follow
-        if verifier is not None and verification == "prefix":
-            self.following = _following_tokens(verifier, model.vocabulary, model.device)
+        backbone = copy.copy(self.model.backbone)
+        backbone.generation_config = GenerationConfig()
+        return backbone
+
+    @cached_property
+    def _following(self) -> Following | None:
+        """The tokens that may follow a prefix of tokens; None where all codes of a level may."""
+        if self.verifier is None or self.verification != "prefix":
+            return None
+        return _following_tokens(self.verifier, self.model.vocabulary, self.model.device)
 
     def _decode(
         self, prompts: Prompts, beam: int, trace: bool, requests: RequestFilter | None
@@ -88,7 +84,7 @@ class GenerateDecoder(Decoder):
         """What transformers' `generate` returns."""
         # One beam is greedy search to `generate`: it has no length penalty and returns no score.
         many = {"num_beams": beam, "num_return_sequences": beam, "length_penalty": 0.0}
-        return self.backbone.generate(
+        return self._backbone.generate(
             history.input_ids,
             # Only the model knows the items that the tokens complete.
             inputs_embeds=None
@@ -113,9 +109,9 @@ class GenerateDecoder(Decoder):
         self, width: int, requests: RequestFilter | None
     ) -> Callable[[int, Tensor], Sequence[int]] | None:
         """A `prefix_allowed_tokens_fn` for prompts of this width; None if all tokens may follow."""
-        if self.following is None and requests is None:
+        if self._following is None and requests is None:
             return None
-        vocabulary, following = self.model.vocabulary, self.following
+        vocabulary, following = self.model.vocabulary, self._following
 
         def next_tokens(prompt: int, tokens: Tensor) -> Sequence[int]:
             prefix = tokens[width:]

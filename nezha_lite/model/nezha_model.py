@@ -72,6 +72,10 @@ class NezhaModel(PreTrainedModel):
             self._keys_to_ignore_on_save = ["backbone.lm_head.weight"]
         self.post_init()
 
+    def get_output_embeddings(self) -> nn.Module:
+        """The backbone's; transformers and Accelerate (FSDP) look here for tied weights."""
+        return self.backbone.get_output_embeddings()
+
     def _prefix_embedding(self, level: int, bias: bool = True) -> PrefixEmbedding:
         """The embeddings of the prefixes of level 1 … L."""
         config, width = self.config, self.backbone.config.hidden_size

@@ -26,6 +26,7 @@ from nezha_lite.common.memory import out_of_memory
 STATE_FILE = "trainer_state.json"  # the Trainer writes it last
 WEIGHTS = "model*.safetensors"  # several where a model is large
 OPTIMIZER_FILE = "optimizer.pt"
+FSDP_FILES = ("optimizer.bin", "pytorch_model_fsdp.bin")  # with FSDP, in place of the former
 SCHEDULER_FILE = "scheduler.pt"
 RANDOM_STATES = "rng_state*.pth"  # one for each process
 # The types in a saved state of numpy's generator.
@@ -107,9 +108,10 @@ def _check(checkpoint: Path, model: nn.Module, optimizer: Optimizer, validated: 
     """ValueError with the reason if the Trainer cannot resume from this checkpoint."""
     state = _read_state(checkpoint)
     _check_weights(checkpoint, model)
-    _check_optimizer(_load(checkpoint / OPTIMIZER_FILE), optimizer)
+    sharded, whole = (checkpoint / name for name in FSDP_FILES)
+    _check_optimizer(sharded if sharded.exists() else checkpoint / OPTIMIZER_FILE, model, optimizer)
     random_states = sorted(checkpoint.glob(RANDOM_STATES)) or [checkpoint / "rng_state.pth"]
-    for path in (checkpoint / SCHEDULER_FILE, *random_states):
+    for path in (checkpoint / SCHEDULER_FILE, *random_states, *[whole] * sharded.exists()):
         _load(path)
     if validated and state.best_global_step:
         best = checkpoint.with_name(f"checkpoint-{state.best_global_step}")
@@ -164,19 +166,22 @@ def _tensors(checkpoint: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, file.get_tensor(name)
 
 
-def _check_optimizer(content: Any, optimizer: Optimizer) -> None:
+def _check_optimizer(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
     groups = [group["params"] for group in optimizer.param_groups]
-    shapes = dict(enumerate(parameter.shape for group in groups for parameter in group))
-    with _refused(f"its {OPTIMIZER_FILE} holds no optimizer's state"):
+    # A parameter is its number in the file, with FSDP its name.
+    shapes: dict[Any, torch.Size] = {name: one.shape for name, one in model.named_parameters()}
+    shapes |= enumerate(parameter.shape for group in groups for parameter in group)
+    content = _load(path)
+    with _refused(f"its {path.name} holds no optimizer's state"):
         sizes = [len(group["params"]) for group in content["param_groups"]]
         same_shapes = all(
-            shapes.get(int(index)) == value.shape
-            for index, state in content["state"].items()
+            shapes.get(key) == value.shape
+            for key, state in content["state"].items()
             for value in state.values()
             if value.ndim
         )
     if not same_shapes or sizes != [len(group) for group in groups]:
-        raise ValueError(f"its {OPTIMIZER_FILE} is of another model")
+        raise ValueError(f"its {path.name} is of another model")
 
 
 def _load(path: Path) -> Any:

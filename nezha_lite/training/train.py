@@ -115,9 +115,10 @@ def train(
         best_epoch=best_epoch(trainer.state),
         log=trainer.state.log_history,
     )
+    weights = trainer.accelerator.get_state_dict(trainer.model)  # whole, if FSDP has divided them
     if trainer.is_world_process_zero():
         with without_progress_bar(), saving(output, "make room on the disk, then resume"):
-            model.save_pretrained(output)
+            model.save_pretrained(output, state_dict=weights)
         # Last: this file means that the folder is complete.
         atomic_write(output / TRAINING_FILE, json.dumps(record, indent=1) + "\n")
     trainer.accelerator.wait_for_everyone()  # no process returns before the files are there
@@ -175,7 +176,7 @@ def _make_trainer(
         prediction_loss_only=True,
         label_names=["codes"],
     )
-    return ValidatedTrainer(
+    trainer = ValidatedTrainer(
         model,
         rows,
         score,
@@ -185,8 +186,9 @@ def _make_trainer(
         users=[dataset.users[user] for user in rows.users],
         eval_rows=validation,
         sampler=order if config.grouped else None,
-        optimizers=(optimizer, None),
     )
+    trainer.optimizer = optimizer  # not an argument, which the Trainer refuses with FSDP
+    return trainer
 
 
 def parameter_groups(model: NezhaModel, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -43,12 +43,8 @@ RING = go.Scatter(
 class DecodeExplorer(StepPanel):
     """Step through a decode, and read of any draft why it was kept or not.
 
-    Args:
-        model: a trained model.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users and titles.
-        users: indices of the users on offer; by default eight of the test split.
-        traits: first values of the traits.
+    The arguments are `SubjectPanel`'s: a trained model, its catalogue, the data set, the users on
+    offer, and first values of the traits.
 
     These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification`, "off",
     "final" or "prefix"; `temperature` of the drafts, 0.25, 0.5, 1, 2 or 4; `step`, which is 0 after

@@ -28,12 +28,8 @@ class DecoderRace(DecodePanel):
     The first race is run at once, with the cheap decoders of the selection and one timed call each.
     "Start" runs the others too, in five turns. Nothing is compiled: `bench` times what is deployed.
 
-    Args:
-        model: a trained model.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users and titles.
-        users: indices of the users on offer; by default eight of the test split.
-        traits: first values of the traits.
+    The arguments are `SubjectPanel`'s: a trained model, its catalogue, the data set, the users on
+    offer, and first values of the traits.
 
     These traits may be given, set and observed, and count at the next start: `user`; `beam`, 1 to
     128; `verification`, "off", "final" or "prefix", of the decoders that leave it open; and

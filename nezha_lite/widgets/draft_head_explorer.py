@@ -44,12 +44,8 @@ class DraftHeadExplorer(SubjectPanel):
     compare the next code's probabilities with its average over all beginnings of an ID. Nothing is
     verified here: codes that lead to no item are on offer, and marked.
 
-    Args:
-        model: a trained model with a draft head.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users and titles.
-        users: indices of the users on offer; by default eight of the test split.
-        traits: first values of the traits.
+    The arguments are `SubjectPanel`'s: a trained model, its catalogue, the data set, the users on
+    offer, and first values of the traits.
 
     The traits `user` and `codes` (the ID so far, a tuple of 0 to L) may be given, set and observed;
     `nexts` are the `NextCode`s on show, likeliest first.

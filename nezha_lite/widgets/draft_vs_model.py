@@ -45,15 +45,11 @@ class DraftAgainstModel(DecodePanel):
     """Compare the head's beam with the model's, prefix by prefix.
 
     Both searches run on the same weights: `NezhaDecoder` ranks by the head, `AutoregressiveDecoder`
-    by the backbone. `SpeculativeDecoder` shows what their agreement saves.
+    by the backbone. `SpeculativeDecoder` shows what their agreement saves. Means are over all users
+    on offer.
 
-    Args:
-        model: a trained model.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users and titles.
-        users: indices of the users on offer; by default eight of the test split. The means are
-            over them.
-        traits: first values of the traits.
+    The arguments are `SubjectPanel`'s: a trained model, its catalogue, the data set, the users on
+    offer, and first values of the traits.
 
     These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification` of all
     three decoders, "off", "final" or "prefix"; and `prefix`, the codes of the prefix explained, or

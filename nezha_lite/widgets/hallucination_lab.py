@@ -29,12 +29,8 @@ class HallucinationLab(DecodePanel):
     The model stays as it is. Only the verifier learns what is removed, and a request what is
     forbidden. Each lab has a verifier of its own.
 
-    Args:
-        model: a trained model.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users, titles and categories.
-        users: indices of the users on offer; by default eight of the test split.
-        traits: first values of the traits.
+    The arguments are `SubjectPanel`'s: a trained model, its catalogue, the data set, the users on
+    offer, and first values of the traits.
 
     These traits may be given, set and observed: `user`; `beam`, 1 to 64; `verification` of the
     list, "off", "final" or "prefix" (the drafts on the map are never checked while they are made);

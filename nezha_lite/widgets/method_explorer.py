@@ -21,12 +21,8 @@ SHOWN_HISTORY, SHOWN_PRUNED = 8, 2  # items; candidates below the beam, at each 
 class MethodExplorer(StepPanel):
     """Play one decode from the prompt to the list, and count the passes that it saves.
 
-    Args:
-        model: a trained model.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users and titles.
-        users: indices of the users on offer; by default eight of the test split.
-        traits: first values of the traits.
+    The arguments are `SubjectPanel`'s: a trained model, its catalogue, the data set, the users on
+    offer, and first values of the traits.
 
     These traits may be given, set and observed: `user`; `beam`, 1 to 20; `verification`, "off",
     "final" or "prefix"; and `step`: 0 is the prompt, 1 the backbone's pass, l + 1 level l, and

@@ -19,12 +19,8 @@ BEST, HALLUCINATIONS = 10, 10  # rows shown of the list
 class VerifierLab(DecodePanel):
     """Turn verification on and off, and watch the drafts and the list.
 
-    Args:
-        model: a trained model.
-        semantic_ids: the catalogue it was trained for.
-        dataset: for users and titles.
-        users: indices of the users on offer; by default eight of the test split.
-        traits: first values of the traits.
+    The arguments are `SubjectPanel`'s: a trained model, its catalogue, the data set, the users on
+    offer, and first values of the traits.
 
     These traits may be given, set and observed: `user`; `beam`, one of 1, 2, 5, 10, 20, 50, 100,
     200, 500; and `verification`, "off", "final" or "prefix". `result` is the `DecodeResult` on
