@@ -6,7 +6,9 @@ import time
 
 import torch
 from torch.utils.data import BatchSampler, RandomSampler
+from torch.utils.flop_counter import FlopCounterMode
 
+from nezha_lite.bench.roofline import Peaks, measured_peaks
 from nezha_lite.bench.timing import time_calls
 from nezha_lite.common.results import ResultRow
 from nezha_lite.datasets import InteractionDataset
@@ -23,10 +25,12 @@ def bench_training(
     steps: int = 12,
     warmup: int = 2,
     window_stride: int = 10,
+    peaks: Peaks | None = None,
 ) -> list[ResultRow]:
     """Training targets per second: packed prefixes against one prefix per row.
 
-    The model takes real steps, so its weights are changed afterwards.
+    The model takes real steps, so its weights are changed afterwards. Without `peaks` the device's
+    are measured.
 
     Recipes, all with the same model and the same number of targets a step, forward, backward and
     optimiser included:
@@ -36,13 +40,16 @@ def bench_training(
         packed: packed prefixes, windows that jump by `window_stride` items.
 
     Returns:
-        A row per recipe with targets_per_second, its ratio to row-random, and tokens_per_target.
+        A row per recipe with targets_per_second, its ratio to row-random, tokens_per_target,
+        mflops_per_target (of the matrix products), and share_of_peak: these operations over what
+        the device reaches in its best matrix product of the same precision.
     """
     sequences, limit = dataset.train_sequences(), model.config.max_items
     window_stride = min(window_stride, limit)
     collate = Collator(semantic_ids, model.vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     bf16 = model.device.type == "cuda"  # the precision of `training.train`
+    peaks = peaks or measured_peaks(model.device, torch.bfloat16 if bf16 else torch.float32)
     model.train()
     recipes = {
         "row-random": (TrainingRows(sequences, limit, 1, packed=False), False),
@@ -51,12 +58,13 @@ def bench_training(
         "packed": (TrainingRows(sequences, limit, window_stride), True),
     }
 
-    def step(batch: TrainingBatch) -> None:
+    def step(batch: TrainingBatch, update: bool = True) -> None:
         inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}  # type: ignore[attr-defined]
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             loss = model(**inputs)["loss"]
         loss.backward()
-        optimizer.step()
+        if update:
+            optimizer.step()
         optimizer.zero_grad()
 
     results: list[ResultRow] = []
@@ -72,7 +80,10 @@ def bench_training(
         seconds = sum(time_calls(train, steps, warmup, model.device)) / 1e3
         targets = sum(len(batch["codes"]) for batch in made[warmup:])
         tokens = sum(batch["input_ids"].numel() for batch in made[warmup:])
-        rate = targets / seconds
+        with FlopCounterMode(display=False) as counter:
+            for batch in made[warmup:]:
+                step(batch, update=False)
+        flops, rate = counter.get_total_flops() / targets, targets / seconds
         base = results[0].metrics["targets_per_second"] if results else rate
         results.append(
             ResultRow.measured(
@@ -86,6 +97,8 @@ def bench_training(
                     "targets_per_second": rate,
                     "ratio_to_row_random": rate / base,
                     "tokens_per_target": tokens / targets,
+                    "mflops_per_target": flops / 1e6,
+                    "share_of_peak": flops * rate / peaks.flops,
                 },
                 settings={
                     "recipe": recipe,

@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from nezha_lite.bench import timing
+from nezha_lite.bench.roofline import Peaks
 from nezha_lite.bench.timing import Latency, PhaseClock, time_calls
 from nezha_lite.bench.training import bench_training
 from nezha_lite.training.packing import TrainingRows
 from tests.helpers.toys import toy_dataset, toy_ids, toy_model
+
+PEAKS = Peaks("toy", 1e9, 1e9, "made up")
 
 
 class FakeTime:
@@ -85,7 +88,7 @@ def test_a_phase_lasts_from_the_mark_before_it(clock: FakeTime) -> None:
 @pytest.mark.parametrize("batch_targets", [12, 256])  # the toy has fewer targets than 256
 def test_training_has_a_row_per_recipe(batch_targets: int) -> None:
     rows = bench_training(
-        toy_model(), toy_ids(), toy_dataset(), batch_targets, steps=2, warmup=1, window_stride=3
+        toy_model(), toy_ids(), toy_dataset(), batch_targets, 2, 1, window_stride=3, peaks=PEAKS
     )
     recipes = ["row-random", "row-bucketed", "packed-stride-1", "packed"]
     assert [row.settings["recipe"] for row in rows] == recipes
@@ -97,7 +100,12 @@ def test_training_has_a_row_per_recipe(batch_targets: int) -> None:
             "targets_per_second",
             "ratio_to_row_random",
             "tokens_per_target",
+            "mflops_per_target",
+            "share_of_peak",
         }
+        # Of a peak of 1 GFLOP/s.
+        reached = row.metrics["mflops_per_target"] / 1e3 * rate
+        assert row.metrics["share_of_peak"] == pytest.approx(reached, rel=0.1)
         assert rate > 0
         assert row.seconds >= 0
         assert row.metrics["ratio_to_row_random"] == pytest.approx(rate / rates[0], abs=0.006)
@@ -105,6 +113,8 @@ def test_training_has_a_row_per_recipe(batch_targets: int) -> None:
     # A target costs its own placeholders at least; a packed row shares its history, padding falls.
     assert min(tokens) > 3
     assert tokens[3] <= tokens[2] < tokens[1] <= tokens[0]
+    flops = [row.metrics["mflops_per_target"] for row in rows]
+    assert flops[3] <= flops[2] < flops[1] <= flops[0]
 
 
 def test_figures_count_the_timed_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +128,7 @@ def test_figures_count_the_timed_steps_only(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("nezha_lite.bench.training.time_calls", one_millisecond_each)
     dataset = toy_dataset()
     rows = TrainingRows(dataset.train_sequences(), 6, 1)
-    result = bench_training(toy_model(), toy_ids(), dataset, rows.n_targets, steps=2, warmup=3)
+    result = bench_training(toy_model(), toy_ids(), dataset, rows.n_targets, 2, 3, peaks=PEAKS)
     packed = result[2].metrics  # every batch is the whole epoch
     width = max(row.n_tokens(3) for row in rows.rows)
     assert packed["tokens_per_target"] == pytest.approx(
