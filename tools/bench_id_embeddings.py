@@ -27,26 +27,47 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "candidate embeddings, from level 2": {"candidate_embeddings": 2},
     "both": {"item_memory": True, "candidate_embeddings": 1},
 }
+# Preset → shapes of ID, variants, and what is measured.
+CONFIGS = {
+    "tiny": (
+        LEVELS,
+        VARIANTS,
+        DecodeBench(decoders=("nezha", "nezha-eager"), beams=(50, 512), phases=False),
+    ),
+    # Lists per second, by the batch.
+    "small": (
+        LEVELS[1:],
+        ("plain", "both"),
+        DecodeBench(
+            decoders=("nezha", "autoregressive"),
+            beams=(50,),
+            batches=(1, 8, 64, 256),
+            repeats=30,
+            phases=False,
+        ),
+    ),
+}
 
 
 def main(dataset: str, results: str) -> None:
-    """Measure all variants at both shapes of ID."""
-    torch.set_num_threads(1)
+    """Measure the variants at both shapes of ID; the results are written after every model."""
+    torch.set_num_threads(2)
     data, rows = load_dataset(dataset), list[ResultRow]()
     for levels, codes in LEVELS:
         shape = TokenizerConfig(
             levels=levels, codes=codes, vectors=default_vectors(data), collisions="next-best"
         )
         ids = ItemTokenizer(named("rq-kmeans-both", shape)).fit(data).semantic_ids
-        for name, settings in VARIANTS.items():
-            if settings.get("candidate_embeddings", 0) >= levels:
-                continue
-            model = NezhaModel.from_preset("tiny", ids, **settings).eval()
-            config = DecodeBench(decoders=("nezha", "nezha-eager"), phases=False)
-            for row in bench_decoding(model, ids, data, config):
-                labels = {"variant": name, "levels": levels, "codes": codes}
-                rows.append(replace(row, settings={**row.settings, **labels}))
-    write_results(Path(results), rows)
+        for preset, (shapes, variants, config) in CONFIGS.items():
+            for name in variants:
+                settings = VARIANTS[name]
+                if (levels, codes) not in shapes or settings.get("candidate_embeddings") == levels:
+                    continue
+                model = NezhaModel.from_preset(preset, ids, **settings).eval()
+                labels = {"variant": name, "preset": preset, "levels": levels, "codes": codes}
+                for row in bench_decoding(model, ids, data, config):
+                    rows.append(replace(row, settings={**row.settings, **labels}))
+                write_results(Path(results), rows)
 
 
 if __name__ == "__main__":

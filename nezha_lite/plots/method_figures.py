@@ -1,4 +1,4 @@
-"""Pictures of the method's steps: the head, a residual, collisions, a list, a draft tree."""
+"""Pictures of the method's steps, such as the head, a residual, a trie and a draft tree."""
 
 from __future__ import annotations
 
@@ -151,6 +151,63 @@ def ways_out_figure(
         "Each row is an item. Blue: a code as the quantizer gave it. Orange: changed or added."
     )
     return _diagram(boxes, [], "Four ways out of a collision", caption, 38 * len(names) + 60)
+
+
+def trie_figure(ids: Sequence[tuple[int, int]]) -> Figure:
+    """A small trie above the two arrays that hold it.
+
+    Args:
+        ids: different IDs of two codes.
+    """
+    ids = sorted(ids)
+    firsts = sorted({first for first, _ in ids})
+    starts = [sum(one < first for one, _ in ids) for first in firsts]
+    ends = [*starts[1:], len(ids)]
+    middles = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
+    root = (len(ids) - 1) / 2
+    boxes = [Box(root, 4, "prompt", PALE_GREY, 0.5)]
+    arrows = []
+    for first, start, end, x in zip(firsts, starts, ends, middles, strict=True):
+        boxes += [Box(x, 3, str(first), PALE_BLUE), Box(x, 1, str(start), PALE_ORANGE)]
+        arrows += [(((root, 3.7), (x, 3.3)), GREY), (((x, 0.7), (start, 0.3)), ORANGE)]
+        arrows += [(((x, 2.7), (row, 2.3)), GREY) for row in range(start, end)]
+    for row, (_, code) in enumerate(ids):
+        boxes += [Box(row, 2, str(code), PALE_GREEN), Box(row, 0, str(code), PALE_GREEN)]
+    boxes.append(Box(len(ids), 1, str(len(ids)), PALE_ORANGE))
+    boxes += [Box(-1.6, y, name) for y, name in enumerate(("codes", "starts", "code 2", "code 1"))]
+    caption = (
+        f"{len(ids)} IDs. starts says for each first code where its children begin in codes (its "
+        "last number is where they end), so the children of a prefix are one slice."
+    )
+    return _diagram(boxes, arrows, "A trie, and the two arrays that hold it", caption, 230)
+
+
+def cache_figure(prompt: int, beams: int, codes: int) -> Figure:
+    """The KV cache of a beam search: a copy of the prompt for every beam, or the prompt once.
+
+    Args:
+        prompt: tokens of the prompt.
+        beams: K.
+        codes: how many codes each beam has chosen.
+    """
+    right = prompt + codes + 2
+    boxes = [
+        Box(prompt / 2, -1, "one copy per beam"),
+        Box(right + prompt / 2, -1, "the prompt once"),
+    ]
+    for beam in range(beams):
+        boxes.append(Box(-1.6, beam, f"beam {beam + 1}", half=0.6))
+        boxes += [Box(x, beam, "p", PALE_GREY, 0.42) for x in range(prompt)]
+        for left in (prompt, right + prompt):
+            boxes += [Box(left + x, beam, f"c{x + 1}", PALE_BLUE, 0.42) for x in range(codes)]
+    boxes += [Box(right + x, (beams - 1) / 2, "p", PALE_GREY, 0.42) for x in range(prompt)]
+    copies, once = beams * (prompt + codes), prompt + beams * codes
+    caption = (
+        f"Each box is one token's keys and values: p of the prompt, c of the codes that a beam has "
+        f"chosen. {copies} of them on the left, {once} on the right."
+    )
+    title = "The KV cache of a beam search, two ways"
+    return _diagram(boxes, [], title, caption, 34 * (beams + 1))
 
 
 def list_figure(lists: Mapping[str, Sequence[bool | None]]) -> Figure:

@@ -76,6 +76,7 @@ def test_the_slower_of_the_two_decides() -> None:
     assert Cost(flops=1e6, bytes=3e6).floor_ms(peaks) == 3.0
 
 
+@pytest.mark.slow
 def test_estimates_grow_with_the_model() -> None:
     presets = [name for name in PRESETS if name.startswith("qwen3")]
     assert presets == ["qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"]

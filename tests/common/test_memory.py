@@ -49,6 +49,7 @@ def test_a_real_lack_of_memory_is_one_also_while_it_is_handled() -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_probes_see_what_a_process_holds() -> None:
     """In a process of its own: others' peaks and garbage would hide 64 MiB."""
     code = (

@@ -194,6 +194,7 @@ def test_other_transitions(traced: list[int], transition: str) -> None:
     same(decoder, waiting(decoder), decoder.model.build_prompts(HISTORIES[:2], IDS), 7)
 
 
+@pytest.mark.slow
 def test_programs_are_made_once_a_shape_and_the_oldest_goes(traced: list[int]) -> None:
     model = tiny_model(IDS, layers=1)
     captured = waiting(ParallelHeadsDecoder(model, TrieVerifier(IDS)), max_programs=2)
@@ -233,6 +234,7 @@ def test_a_program_serves_every_state_of_the_catalogue(
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 def test_a_catalogue_that_outgrows_its_room_is_compiled_again(traced: list[int]) -> None:
     model = tiny_model(IDS, layers=1).double()
     verifier = TrieVerifier(CatalogueKeys(IDS.keys[:2], IDS.radices))
@@ -244,6 +246,7 @@ def test_a_catalogue_that_outgrows_its_room_is_compiled_again(traced: list[int])
     assert len(traced) == 2
 
 
+@pytest.mark.slow
 def test_settings_changed_after_compiling_count(traced: list[int]) -> None:
     model = tiny_model(IDS, layers=1).double()
     decoder = NezhaDecoder(model, TrieVerifier(IDS))
@@ -307,6 +310,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_the_decoder_itself_answers_while_a_program_is_compiled(stopped: threading.Event) -> None:
     model = tiny_model(IDS, layers=1).double().eval()
     decoder = ParallelHeadsDecoder(model, TrieVerifier(IDS))
@@ -326,6 +330,7 @@ def test_the_decoder_itself_answers_while_a_program_is_compiled(stopped: threadi
     assert captured.compilations == 2
 
 
+@pytest.mark.slow
 def test_warming_up_waits_for_the_programs(stopped: threading.Event) -> None:
     model = tiny_model(IDS, layers=1, max_items=8).double().eval()
     decoder = ParallelHeadsDecoder(model, TrieVerifier(IDS))

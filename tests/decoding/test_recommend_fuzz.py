@@ -71,6 +71,7 @@ def world(ids: str, precision: torch.dtype) -> Recommender:
 
 @given(call=calls(), where=WORLDS, removed=st.frozensets(ITEMS))
 @settings(max_examples=150)
+@pytest.mark.slow
 def test_every_list_is_right_and_the_same_again(
     call: RandomCall, where: tuple[str, torch.dtype], removed: frozenset[int]
 ) -> None:

@@ -215,6 +215,7 @@ def same_weights(one: SasRec, other: SasRec) -> bool:
     return all(torch.equal(left, right) for left, right in pairs)
 
 
+@pytest.mark.slow
 def test_it_learns_a_walk_and_tells_what_it_did(tmp_path: Path) -> None:
     config = replace(SMALL, width=16, dropout=0.0, epochs=20, learning_rate=2e-2)
     model, record = fit(tmp_path, config)
@@ -265,6 +266,7 @@ RANKS = [3, 1, 2, 1, 0]  # with a patience of 2 the last is never reached
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
+@pytest.mark.slow
 def test_an_interrupted_run_ends_where_it_would_have(
     stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +302,7 @@ def test_resuming_a_finished_run_changes_nothing(
     assert resumed["validation_ndcg@10"] == record["validation_ndcg@10"]
 
 
+@pytest.mark.slow
 def test_seed_decides_the_run_and_what_happened_before_does_not(tmp_path: Path) -> None:
     config = replace(WHOLE, epochs=1)
     torch.manual_seed(1)

@@ -243,6 +243,7 @@ def test_overlap_is_the_mean_share_of_common_items() -> None:
         overlap_at([], [], 2)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_mean_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     covered = {0.9: 0, 0.5: 0}

@@ -194,6 +194,7 @@ def test_one_that_fails_beside_another_takes_nothing_from_it(
     assert len(tree(tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(server: Server, tmp_path: Path) -> None:
     server.answer = GOOD["slowly"]
     code = fetching(server, tmp_path)

@@ -7,17 +7,22 @@ import torch
 
 from nezha_lite.plots import Figure, figure_svg
 from nezha_lite.plots.method_figures import (
+    cache_figure,
     draft_tree_figure,
     head_figure,
     list_figure,
     residual_plane_figure,
+    trie_figure,
     ways_out_figure,
 )
 from nezha_lite.plots.static_svg import plain
+from nezha_lite.semantic_ids import SemanticIds
+from nezha_lite.verifiers import TrieVerifier
 from tests.plots.test_static_layout import assert_readable
 
 DRAFTS: list[list[tuple[int, ...]]] = [[(1,), (2,), (3,)], [(1, 2), (1, 3), (2, 2), (3, 1)]]
 BEAMS: list[list[tuple[int, ...]]] = [[(2,), (1,)], [(2, 9), (1, 2)]]
+IDS = [(5, 1), (0, 3), (5, 2), (2, 0), (0, 1), (5, 0)]
 BEFORE = [(4, 7), (4, 7)]
 
 
@@ -42,10 +47,12 @@ def every_figure() -> Sequence[Figure]:
         ways_out_figure(("a", "b"), BEFORE, {"shared": BEFORE, "longer": [(4, 7, 0), (4, 7, 1)]}),
         list_figure({"off": [True, False], "final": [True, None]}),
         draft_tree_figure(DRAFTS, BEAMS),
+        trie_figure(IDS),
+        cache_figure(6, 4, 2),
     )
 
 
-@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("index", range(7))
 def test_static_forms_are_readable(index: int) -> None:
     assert_readable(figure_svg(every_figure()[index]))
 
@@ -94,3 +101,26 @@ def test_the_tree_marks_the_beam_that_was_not_drafted() -> None:
     assert missing[0] == 2
     assert len(points(figure, "in both: accepted")) == 3
     assert len(points(figure, "drafted, not in the backbone's beam")) == 4
+
+
+def test_the_arrays_under_a_trie_are_the_verifiers() -> None:
+    figure = trie_figure(IDS)
+    rows: dict[float, list[tuple[float, str]]] = {}
+    for x, y, text in zip(figure.data[-1].x, figure.data[-1].y, figure.data[-1].text, strict=True):
+        rows.setdefault(y, []).append((x, text))
+    numbers = {
+        y: [int(text) for x, text in sorted(row) if x >= 0] for y, row in rows.items() if y < 4
+    }
+    verifier = TrieVerifier(SemanticIds.from_codes(IDS, radices=(6, 4)))
+    _, starts, codes = verifier.tensors[3:6]
+    exist = starts.diff() > 0  # without those of no children
+    assert numbers[1] == [*starts[:-1][exist].tolist(), len(IDS)]
+    assert numbers[0] == numbers[2] == codes[: len(IDS)].tolist()
+    assert numbers[3] == [0, 2, 5]
+
+
+def test_a_cache_is_counted_both_ways() -> None:
+    figure = cache_figure(prompt=6, beams=4, codes=2)
+    assert written(figure).count("p") == 4 * 6 + 6
+    assert written(figure).count("c2") == 4 + 4
+    assert "32 of them on the left, 14 on the right" in caption(figure)

@@ -265,6 +265,7 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert not found, f"import nezha_lite.cli loads {found}"
 
 
+@pytest.mark.slow
 def test_importing_the_package_and_its_recommender_does_not_load_transformers() -> None:
     code = "import nezha_lite, nezha_lite.decoding.recommender, sys"
     loaded = run_python(f"{code}; print(*sys.modules)").split()

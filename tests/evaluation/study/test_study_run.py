@@ -349,6 +349,7 @@ def test_self_taught_goes_on_from_the_model_whose_backbone_teaches_it(
     assert rows == {"nezha", "self-taught"}
 
 
+@pytest.mark.slow
 def test_a_shop_without_texts_and_with_few_items_is_studied(tmp_path: Path) -> None:
     wordless = replace(DATASET, texts=None)
     config = replace(CONFIG, seeds=(0,), ids=Identifiers(codes=512), beam=10)
