@@ -25,6 +25,7 @@ from nezha_lite.cli.options import Results, keep
 from nezha_lite.common.results import ResultRow
 from nezha_lite.decoding.programs import ProgramShape, export_programs
 from nezha_lite.decoding.recommender import Recommender
+from nezha_lite.training import read_training_record
 
 CALLS = 200  # of the median list
 
@@ -119,7 +120,7 @@ def measure(
                     started=started,
                     digits=4,
                     kind="latency",
-                    dataset=folder.name,
+                    dataset=read_training_record(folder)["dataset"],
                     model=trained.model.describe(),
                     decoder=f"nezha-{name}",
                     verifier="prefix",
