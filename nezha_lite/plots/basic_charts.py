@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import log10, prod
 from typing import Any
 
 import plotly.graph_objects as go
@@ -17,7 +17,8 @@ from nezha_lite.plots.static_svg import text_width
 from nezha_lite.plots.style import Figure, nth_style, plot_text
 from nezha_lite.semantic_ids import SemanticIds
 
-MAX_LABELS = 40
+MAX_LABELS, MAX_TICKS = 40, 6
+BARS_BOTTOM = 42  # pixels: the names of the bars, and no legend
 
 
 def bars_figure(
@@ -47,21 +48,21 @@ def bars_figure(
         enumerate(heights),
         "",
         BLUE,
+        width=0.6 * min(1, len(names) / 4),
         hover=[
             f"{name}: {number(height)}{f' ± {number(span)}' if span else ''}"
             for name, height, span in zip(names, heights, spans, strict=True)
         ],
         error_y=None if errors is None else {"type": "data", "array": spans},
     )
-    # A scatter carries the numbers, so that they stand above the error bars, not across them.
-    labels = draw.texts(enumerate(tops), map(number, heights))
     low, high = min([0.0, *heights]), max([0.0, *tops])
     high = high if high > low else 1.0  # an axis needs a length, even for zeros
+    # A scatter carries the numbers, so that they stand above the error bars, not across them.
+    labels = draw.texts(enumerate(top + 0.015 * (high - low) for top in tops), map(number, heights))
     x_axis = draw.named_axis(names)
-    y_axis = draw.axis(y_title, ends=(low, high + 0.12 * (high - low)))
-    return draw.figure(
-        [bar, labels], title, caption, 240, showlegend=False, xaxis=x_axis, yaxis=y_axis
-    )
+    y_axis = draw.axis(y_title, ends=(low, high + 0.14 * (high - low)), tickformat=",")
+    layout = {"showlegend": False, "xaxis": x_axis, "yaxis": y_axis}
+    return draw.figure([bar, labels], title, caption, 240, BARS_BOTTOM, **layout)
 
 
 def lines_figure(
@@ -92,15 +93,21 @@ def lines_figure(
             check(positive, f"{letter} of {name!r}", list(numbers), "above 0 on a logarithmic axis")
         points = [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
         traces.append(draw.series(points, nth_style(index, name)))
-    x_axis = _axis(x_title, log_x, [x for xs, _ in series.values() for x in xs])
+    x_axis = _axis(x_title, log_x, [x for xs, _ in series.values() for x in xs], MAX_TICKS)
     y_axis = _axis(y_title, log_y, [y for _, ys in series.values() for y in ys])
     return draw.figure(traces, title, caption, 270, xaxis=x_axis, yaxis=y_axis)
 
 
-def _axis(title: str, log: bool, values: list[float]) -> dict[str, Any]:
-    # Over many decades only whole ones are marked: there is no space for 2 and 5.
-    decades = log and values and max(values) > 300 * min(values)
-    return draw.axis(title, type="log" if log else "linear", dtick=1 if decades else None)
+def _axis(title: str, log: bool, values: list[float], few: int = 0) -> dict[str, Any]:
+    """An axis; a logarithmic one marks the values themselves where there are at most `few`."""
+    if not log or not values:
+        return draw.axis(title, type="log" if log else None, tickformat=None if log else ",")
+    low, high = log10(min(values)), log10(max(values))
+    space = 0.06 * (high - low) or 0.5
+    ends, ticks = (low - space, high + space), sorted(set(values))
+    if len(ticks) <= few:
+        return draw.axis(title, ticks, [f"{tick:,.10g}" for tick in ticks], ends, type="log")
+    return draw.decimal_axis(title, *ends, ends)
 
 
 def attention_mask_figure(

@@ -147,7 +147,7 @@ def drafts_figure(counts: list[DraftCounts]) -> Figure:
     texts = [f"{count.existing} of {count.proposed} exist" for count in counts]
     traces = [*bars, draw.texts(zip(levels, totals, strict=True), texts)]
     title = "Do the drafts exist?"
-    caption = "Plain blue drafts exist. Striped ones are hallucinations: no item has such an ID."
+    caption = "Plain blue drafts exist. Hatched ones are hallucinations: no item has such an ID."
     x_axis = draw.named_axis([f"level {level}" for level in levels], levels)
     y_axis = draw.axis("drafts proposed", ends=(0, 1.15 * max([1, *totals])))
     return draw.figure(traces, title, caption, 200, barmode="stack", xaxis=x_axis, yaxis=y_axis)

@@ -221,13 +221,15 @@ def figure(
     top = _TITLE_SPACE + _LINE_SPACE * len(lines)
     total = height + top + bottom
     # Not plotly's own subtitle, which slides into the title when a FigureWidget is redrawn.
+    # Plotly's distance between lines follows the font of the whole: small, with a larger title.
     small = f'<br><span style="font-size:13px;color:#555555">{"<br>".join(lines)}</span>'
-    text = plot_text(title) + (small if lines else "")
+    large = f'<span style="font-size:17px">{plot_text(title)}</span>'
+    text = large + (small if lines else "")
     fields = {
         "template": TEMPLATE,
         "height": total,
         "margin": {"l": 60, "r": 20, "t": top, "b": bottom, **margin},
-        "title": {"text": text, "y": 1 - 14 / total, "yanchor": "top"},
+        "title": {"text": text, "y": 1 - 20 / total, "yanchor": "top", "font": {"size": 14}},
         "showlegend": True,
     }
     return Figure(list(traces), fields | layout)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from nezha_lite.plots import draw
 from nezha_lite.plots.colours import GREY
 from nezha_lite.plots.numbers import counted, percent
-from nezha_lite.plots.style import Figure, SeriesStyle, nth_style
+from nezha_lite.plots.style import GRID, Figure, SeriesStyle, nth_style
 from nezha_lite.semantic_ids.quality import IdQuality
 
 MAX_LEVELS = 4  # shown in one figure: what fits into the legend, and readers can tell apart
@@ -81,6 +81,9 @@ def tokenizers_figure(tokenizers: Mapping[str, IdQuality]) -> Figure:
     points = [(103.0, row) for row in range(len(tokenizers))]
     rates = [f"{percent(q.collision_rate)} collide" for q in tokenizers.values()]
     figure.add_trace(draw.texts(points, rates, position="middle right"))
+    # A grid would cross the rates.
+    guides = [((-3.0, y), (101.5, y)) for _, y in points]
+    figure.add_trace(draw.segments(guides, GRID)).update_yaxes(showgrid=False)
     return figure.update_xaxes(range=[-3, 130])
 
 

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from nezha_lite.common.checks import check
 from nezha_lite.plots import draw
-from nezha_lite.plots.colours import BLUE, GREEN, GREY, ORANGE, VERMILLION
+from nezha_lite.plots.colours import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILLION
 from nezha_lite.plots.static_svg import EDGE, WIDTH
 from nezha_lite.plots.style import Figure, SeriesStyle
 
 Codes = tuple[int, ...]
 PALE_BLUE, PALE_GREEN, PALE_ORANGE, PALE_GREY = "#CFE5F2", "#CDEBE1", "#FBE3B3", "#E9E9E9"
 BOX_HEIGHT = 26  # pixels
+GUTTER = 0.16  # of a level: between a draft and its edges to the next level
 LIST_MARKS = {
     True: SeriesStyle("exists", BLUE),
     False: SeriesStyle("does not exist", VERMILLION, symbol="x"),
@@ -145,10 +146,12 @@ def ways_out_figure(
         boxes.append(Box(left + 1, 0.9, way))
         for row, (codes, old) in enumerate(zip(rows, before, strict=True)):
             for level, code in enumerate(codes):
-                colour = PALE_BLUE if old[level : level + 1] == (code,) else PALE_ORANGE
-                boxes.append(Box(left + level, -row, str(code), colour, 0.42))
+                kept = old[level : level + 1] == (code,)
+                text, colour = (f"{code}", PALE_BLUE) if kept else (f"{code} *", PALE_ORANGE)
+                boxes.append(Box(left + level, -row, text, colour, 0.42))
     caption = (
-        "Each row is an item. Blue: a code as the quantizer gave it. Orange: changed or added."
+        "Each row is an item. Blue: a code as the quantizer gave it. Orange, with a star: changed "
+        "or added."
     )
     return _diagram(boxes, [], "Four ways out of a collision", caption, 38 * len(names) + 60)
 
@@ -240,12 +243,14 @@ def draft_tree_figure(
     """
     levels = [sorted({*draft, *beam}) for draft, beam in zip(drafts, beams, strict=True)]
     height = max(map(len, levels))
-    at: dict[Codes, draw.Point] = {(): (0, height / 2)}
+    at: dict[Codes, tuple[float, float]] = {(): (0, height / 2)}
     for depth, level in enumerate(levels, start=1):
         at |= {p: (depth, height * (1 - (i + 0.5) / len(level))) for i, p in enumerate(level)}
     drafted, wanted = ({p for row in tree for p in row} for tree in (drafts, beams))
     groups = (drafted - wanted, drafted & wanted, wanted - drafted)
-    edges = [point for p in at if p for point in (at[p[:-1]], at[p], (None, None))]
+    # Edges begin right of a code, so that they cross no label.
+    edges = [((len(p) - 1 + GUTTER * (len(p) > 1), at[p[:-1]][1]), at[p]) for p in at if p]
+    root = draw.markers([at[()]], SeriesStyle("", BLACK, symbol="square"), 11)
     marks = [
         draw.markers([at[p] for p in sorted(group)], style, 10)
         for group, style in zip(groups, DRAFT_MARKS, strict=True)
@@ -258,5 +263,5 @@ def draft_tree_figure(
     x_axis, y_axis = draw.named_axis(names, first=0.3), {"visible": False, "range": [0, height]}
     title = "A draft tree, and the backbone's beams over it"
     caption = f"Beams that the draft holds: {', '.join(shares)}."
-    traces = [draw.line(edges, "#CCCCCC"), *marks, labels]
+    traces = [draw.segments(edges, "#BBBBBB"), root, *marks, labels]
     return draw.figure(traces, title, caption, 18 * height, xaxis=x_axis, yaxis=y_axis)

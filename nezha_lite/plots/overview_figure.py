@@ -22,10 +22,10 @@ from nezha_lite.semantic_ids import SemanticIds
 # Pixels from the top: the rows of the drawing. Pixels from the left: their names, h_0, and h_L.
 TOKENS, BACKBONE, HIDDEN, HEAD, TRIE = 12, 66, 100, 146, 178
 NAMES, FIRST, LAST = 96, 258, 674
-TOKEN, FITTING = 20, 9  # pixels between two tokens; history tokens that fit before h_0
+TOKEN, FITTING = 24, 7  # pixels between two tokens; history tokens that fit before h_0
 GAP = 8  # pixels between a line and the mark where it ends
 PALE = "#DDDDDD"
-BAR = (NAMES, BACKBONE), (LAST + 2 * TOKEN, BACKBONE)
+BAR = (NAMES, BACKBONE), (LAST + 40, BACKBONE)
 ROWS = ("prompt", "backbone", "hidden states", "draft head", "trie of IDs", "autoregressive")
 CODE = SeriesStyle("code of the history", PALE, symbol="square")
 PLACEHOLDER = SeriesStyle("placeholder", ORANGE, symbol="square")
@@ -88,7 +88,7 @@ def overview_figure(
             draw.segments([BAR], BLUE if step else PALE, 16 if step == 1 else 10),
             draw.segments(bars[:done], VERMILLION, 10),
             draw.segments(bars[done:], PALE, 10),
-            draw.markers([place for place, _ in tokens_shown[:-levels]], CODE, 18),
+            draw.markers([place for place, _ in tokens_shown[:-levels]], CODE, 22),
             draw.markers([place for place, _ in tokens_shown[-levels:]], PLACEHOLDER, 22),
             draw.markers([*hidden[len(read) :], *head[drafted:]], WAITING, 11),
             draw.markers(read, STATE, 12),

@@ -85,7 +85,8 @@ def latency_figure(rows: Sequence[ResultRow]) -> Figure:
         ends = [beams[0], beams[-1]]
         lines.append(Line(SeriesStyle("bare forward pass", BLACK, "dot", ""), ends, [1.0, 1.0]))
     title, ticks = "Time per list, in bare forward passes", [(beam, f"{beam:g}") for beam in beams]
-    caption, y_title = _latency_caption(rows), "bare forward passes"
+    caption = _latency_caption(rows, [line.style.name for line in lines])
+    y_title = "bare forward passes"
     return labelled_lines_figure(lines, "beam width", y_title, title, caption, ticks)
 
 
@@ -108,8 +109,13 @@ def rows_by_decoder(rows: Sequence[ResultRow]) -> dict[tuple[str, str | None], l
     return {key: groups[key] for key in sorted(groups, key=position)}
 
 
-def _latency_caption(rows: Sequence[ResultRow]) -> str:
-    """Ratios at the widest beam; of eager decoders where no captured ones were measured."""
+def _latency_caption(rows: Sequence[ResultRow], drawn: Sequence[str]) -> str:
+    """Ratios at the widest beam; of eager decoders where no captured ones were measured.
+
+    Args:
+        rows: of `bench_decoding`.
+        drawn: the names of the lines.
+    """
     groups = {(str(row.decoder), row.beam): row for row in rows if row.verifier == "prefix"}
     nezha = "nezha" if any(name == "nezha" for name, _ in groups) else "nezha-eager"
     beam = max((width or 0 for name, width in groups if name == nezha), default=0)
@@ -121,10 +127,12 @@ def _latency_caption(rows: Sequence[ResultRow]) -> str:
     ]
     if not parts:
         return ""
+    free = ["plain generate"] * ("generate" in drawn)
+    free += ["what is called unchecked"] * any("unchecked" in name for name in drawn)
     return (
         f"At beam {beam}, in bare forward passes of the same kind, captured or eager: "
-        f"{'; '.join(parts)}. Every line obeys the catalogue, save plain generate and what is "
-        "called unchecked."
+        f"{'; '.join(parts)}. Every line obeys the catalogue"
+        f"{', save ' if free else ''}{' and '.join(free)}."
     )
 
 
@@ -201,12 +209,12 @@ class RaceBar:
 
 
 def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figure:
-    """A bar per decoder for its time; striped where the list contains non-existing IDs.
+    """A bar per decoder for its time; hatched where the list contains non-existing IDs.
 
     Args:
         bars: from the top down.
         title: plain text.
-        caption: what to see, in a sentence; what the stripes mean is added.
+        caption: what to see, in a sentence; what the hatching means is added.
     """
     names = [bar.name for bar in bars]
     left = 34 + max((text_width(name, _LETTERS) for name in names), default=0)
@@ -226,9 +234,9 @@ def race_figure(bars: Sequence[RaceBar], title: str, caption: str = "") -> Figur
     label_gap = _GAP * longest / plot_width
     tips = [(bar.ms + label_gap, row) for row, bar in enumerate(bars)]
     traces.append(draw.texts(tips, [bar.text for bar in bars], "middle right", _LETTERS))
-    caption = f"{caption} Striped: the list names IDs that no item has.".strip()
+    caption = f"{caption} Hatched: the list names IDs that no item has.".strip()
     height, margin = max(1, len(bars)) * _ROW, {"l": round(left), "r": _RIGHT}
-    x_axis = draw.axis("milliseconds for one list (median)", ends=(0, longest))
+    x_axis = draw.axis("milliseconds for one list (median)", ends=(0, longest), showgrid=False)
     y_axis = draw.axis("", range(len(bars)), names, (len(bars) - 0.5, -0.5), showgrid=False)
     return draw.figure(
         traces, title, caption, height, 90, margin, barmode="overlay", xaxis=x_axis, yaxis=y_axis

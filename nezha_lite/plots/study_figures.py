@@ -14,7 +14,7 @@ from nezha_lite.evaluation.study.config import Published
 from nezha_lite.plots import draw
 from nezha_lite.plots.colours import BLACK, GREY
 from nezha_lite.plots.numbers import number
-from nezha_lite.plots.style import DATASETS, KINDS, Figure, SeriesStyle, nth_style
+from nezha_lite.plots.style import DATASETS, GRID, KINDS, Figure, SeriesStyle, nth_style
 
 _ROW, _NAME_WIDTH, _BOTTOM = 26, 300, 100  # pixels: of a row; of its name; below the plot
 Label = Callable[[ResultRow], str]
@@ -124,7 +124,10 @@ def systems_figure(
         if metric in one.metrics
     ]
     entries = sorted([*entries, *theirs], key=lambda entry: -entry.value)
-    traces: list[go.Scatter] = []
+    low, high = min(0.0, *(one.low for one in entries)), max(one.high for one in entries)
+    # Lines up to the marks instead of a grid, which would cross the numbers.
+    guides = [((low, y), (entry.low, y)) for y, entry in enumerate(entries)]
+    traces: list[go.Scatter] = [draw.segments(guides, GRID)]
     for kind, style in KINDS.items():
         group = [(y, entry) for y, entry in enumerate(entries) if entry.kind == kind]
         if group and kind != "published":
@@ -134,7 +137,6 @@ def systems_figure(
             points = [(one.value, y) for y, one in group]
             hover = [f"{one.name}: {number(one.value)}" for _, one in group]
             traces.append(draw.markers(points, style, 10, hover))
-    low, high = min(0.0, *(one.low for one in entries)), max(one.high for one in entries)
     reach = high - low or 1.0
     tips = [(entry.high + 0.02 * reach, y) for y, entry in enumerate(entries)]
     values = [f"{entry.value:.4f}" for entry in entries]
@@ -150,7 +152,7 @@ def systems_figure(
         f"{summary} Bars: 95 % intervals over users and runs.",
         measure(metric),
         (low, high + 0.14 * reach),
-    )
+    ).update_yaxes(showgrid=False)
 
 
 def differences_figure(

@@ -18,9 +18,10 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down")
 
+GRID = "#E5E5E5"
 _AXIS = {
     "automargin": True,
-    "gridcolor": "#E5E5E5",
+    "gridcolor": GRID,
     "linecolor": "#444444",
     "ticks": "outside",
     "title": {"standoff": 8, "font": {"size": 13}},

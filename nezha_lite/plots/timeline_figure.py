@@ -26,6 +26,7 @@ def timeline_figure(journal: Journal, title: str) -> Figure:
     times = (journal.arrivals, journal.starts, journal.finishes)
     arrivals, starts, finishes = ((one / 1000).tolist() for one in times)
     batches = [((starts[h], y), (finishes[h], y)) for h, y in zip(heads, servers, strict=True)]
+    borders = [((x, y - 0.4), (x, y + 0.4)) for _, (x, y) in batches]
     rows = range(n_servers, n_servers + n_requests)
     waits = [((a, y), (s, y)) for a, s, y in zip(arrivals, starts, rows, strict=True) if s > a]
     works = [((s, y), (f, y)) for s, f, y in zip(starts, finishes, rows, strict=True)]
@@ -35,6 +36,7 @@ def timeline_figure(journal: Journal, title: str) -> Figure:
     return draw.figure(
         [
             draw.segments(batches, SKY, 17, "a server works on a batch"),
+            draw.segments(borders, "#FFFFFF", 2),
             draw.segments(waits, ORANGE, 4, "a request waits", dash="dot"),
             draw.segments(works, BLUE, 7, "a request is answered"),
             draw.texts(middles, [str(size) for size in sizes], "middle center"),

@@ -162,7 +162,8 @@ class DecodeExplorer(StepPanel):
         )
         text += f"{len(items)} item{' begins' if len(items) == 1 else 's begin'} with these codes"
         titles = some_titles(subject.dataset, items, SHOWN_TITLES)
-        return f"{text}: {titles}." if titles else f"{text}."
+        text += f": {titles}" if titles else ""
+        return text if text.endswith("…") else f"{text}."
 
     def _nodes(self) -> list[Node]:
         return [row.node for row in self.tree]

@@ -19,6 +19,7 @@ from nezha_lite.widgets.tables import Table, paragraphs
 
 CHEAP = ("nezha", "nezha-unchecked", "parallel-heads", "autoregressive", "speculative")
 USUAL = ("nezha", "nezha-unchecked", "autoregressive", "speculative", "generate-constrained")
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 PENDING = "What is chosen above differs from this race: press Start to run it."
 
 
@@ -133,7 +134,8 @@ class DecoderRace(DecodePanel):
     def _figure(self) -> Figure:
         raced = self.raced
         calls = max((len(finish.times) for finish in raced.finishes), default=0)
-        where = f"on {self.subject.model.device.type}, not compiled"
+        device = self.subject.model.device.type
+        where = f"on the {DEVICES.get(device, device)}, not compiled"
         caption = (
             f"Median of up to {calls} calls each, {where}; the decoders took turns."
             if calls > 1

@@ -152,7 +152,8 @@ class DraftHeadExplorer(SubjectPanel):
         if complete:
             return f"{written} and names {titles or 'no item'}."
         begin = "1 item begins" if len(items) == 1 else f"{len(items) or 'no'} items begin"
-        return f"{written}; {begin} so{': ' * bool(items)}{titles}."
+        end = "" if titles.endswith("…") else "."
+        return f"{written}; {begin} so{': ' * bool(items)}{titles}{end}"
 
     # ---- what is drawn ----------------------------------------------------------------------
 

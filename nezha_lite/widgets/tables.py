@@ -68,10 +68,14 @@ class Table:
 
     def lines(self) -> list[str]:
         """As lines of plain text, for the static form."""
-        return [self.caption] * bool(self.caption) + [*map(self._line, self.rows)]
+        heads = [] if self.row_heads or not self.rows else [" · ".join(self.heads)]
+        rows = map(self._line, self.rows)
+        return [line for line in (self.caption, *heads, *rows) if line]
 
     def _line(self, row: Sequence[str]) -> str:
         texts = [cell.striptags() if isinstance(cell, Markup) else cell for cell in row]
+        if texts[0] == GAP:
+            return GAP
         if not self.row_heads:
             return " · ".join(filter(None, texts))
         heads = self.heads[1:] or [""] * len(texts)
@@ -159,7 +163,7 @@ def item_table(
         (str(row.rank), row.cell(dataset, target), f"{row.score:.2f}") if row else (GAP, GAP, "")
         for row in _with_gaps(rows)
     ]
-    return Table(caption, ("rank", "item", "log-probability"), cells, numbers=(0, 2))
+    return Table(caption, ("rank", "item", "log p"), cells, numbers=(0, 2))
 
 
 def _with_gaps(rows: Sequence[ListRow]) -> Iterator[ListRow | None]:

@@ -26,6 +26,7 @@ ALL = "all"
 STEPS = (1, 1.5, 2, 3, 5, 7)  # budgets in every decade of milliseconds
 HEADS = ("decoder", "verifier", "beam", "ms", *METRICS, "")
 NUMBERS = range(2, len(HEADS) - 1)  # columns
+DOMINATED = "○ dominated"
 HOLLOW = "Hollow: another mark is as fast and as good, and better in one of the two."
 
 
@@ -115,6 +116,12 @@ class TradeoffExplorer(Panel):
         """The points on show."""
         return [Table("", HEADS, self._cells(), NUMBERS, row_heads=True)]
 
+    def blocks(self) -> list[Any]:
+        """The points on show; of dominated ones, only the picture."""
+        lines = self.tables()[0].lines()
+        undominated = [line for line in lines if not line.endswith(DOMINATED)]
+        return [self.sentences(), self._figure(), undominated]
+
     # ---- what is said -----------------------------------------------------------------------
 
     def sentences(self) -> list[str]:
@@ -147,9 +154,7 @@ class TradeoffExplorer(Panel):
                 *(point.style.name, point.verifier or "", str(point.beam)),
                 number(point.milliseconds),
                 *(self._value(name, point) for name in METRICS),
-                "★ best within the budget"
-                if point == self.best
-                else "○ dominated" * point.dominated,
+                "★ best within the budget" if point == self.best else DOMINATED * point.dominated,
             )
             for point in self.points
         ]

@@ -27,7 +27,7 @@ def test_no_server_works_on_two_batches_and_no_more_servers_are_drawn(
 def test_a_bar_is_as_long_as_the_request_waits_and_works() -> None:
     journal = serve(np.array([0, 5_000, 6_000]), SERVICE, Cluster(1, 4))
     figure = timeline_figure(journal, "title")
-    batches, waits, works, counts = figure.data
+    batches, _, waits, works, counts = figure.data
     assert batches.x[:2] == (0, 21)
     assert batches.x[3:5] == (21, pytest.approx(43.0))
     assert waits.x == (5, 21, None, 6, 21, None)

@@ -45,6 +45,7 @@ def test_lines_are_plain_text() -> None:
     cells = [("1", Markup("<b>a &amp; b</b> &lt;i&gt;"), ""), ("2", "<c>", "3")]
     assert Table("A list", ("rank", "item", "score"), cells).lines() == [
         "A list",
+        "rank · item · score",
         "1 · a & b <i>",
         "2 · <c> · 3",
     ]

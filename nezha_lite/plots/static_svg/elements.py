@@ -132,10 +132,10 @@ def _em(letter: str) -> float:
 def wrapped(text: str, max_width: float, size: float = 13) -> list[str]:
     """Lines no wider than `max_width` pixels by `text_width`.
 
-    They are broken at spaces, or within a word that is longer than a line.
+    They are broken at spaces (but for one before "%"), or within a word that is longer than a line.
     """
     lines = [""]
-    for word in text.split():
+    for word in re.split(r"\s+(?!%)", text.strip()):
         whole = f"{lines[-1]} {word}" if lines[-1] else word
         if text_width(whole, size) <= max_width:
             lines[-1] = whole

@@ -139,7 +139,7 @@ def _short(value: float) -> str:
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if letter == 'k' else size):.6g}{letter}"
-    return f"{value:.6g}"
+    return f"{value:,.6g}"
 
 
 def _axes(
