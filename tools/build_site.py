@@ -58,7 +58,7 @@ def stage(target: Path, repository: str = "") -> None:
         place.write_text(written, encoding="utf-8")
     with (target / "index.md").open("a", encoding="utf-8") as index:
         index.writelines(contents())
-    picture = Path("docs/decode_explorer.gif")
+    picture = Path("docs/method_explorer.gif")
     shutil.copy(ROOT / picture, target / picture)
 
 

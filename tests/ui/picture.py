@@ -16,7 +16,8 @@ from tests.ui.demo import Demo
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "method_explorer.gif"
-WIDTH, HEIGHT = 1240, 700  # pixels of the page around the widget
+WIDTH, HEIGHT = 1280, 680  # pixels of the page, and of the picture of its first widget
+EDGE = 8  # pixels around the widget
 COLOURS = 96
 STEP, LAST = 1600, 5000  # milliseconds that a frame stays
 
@@ -48,7 +49,7 @@ def main() -> None:
 
 def record(page: Page) -> list[Image.Image]:
     """From the prompt to the list."""
-    page.set_viewport_size({"width": WIDTH + 40, "height": 1700})
+    page.set_viewport_size({"width": WIDTH, "height": 1700})
     box = page.locator(".nezha-panel").first
     onward = box.get_by_role("button", name="Next step")
     frames = []
@@ -65,7 +66,9 @@ def taken(page: Page, box: Locator, words: str) -> Image.Image:
     page.wait_for_timeout(1500)  # the figure is redrawn a moment after the words
     corner = box.bounding_box()
     assert corner is not None
-    clip = {"x": corner["x"], "y": corner["y"], "width": WIDTH, "height": HEIGHT}
+    left, top = (max(0, corner[side] - EDGE) for side in ("x", "y"))
+    width = min(WIDTH - left, corner["width"] + 2 * EDGE)
+    clip = {"x": left, "y": top, "width": width, "height": HEIGHT}
     return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
 
 
