@@ -61,7 +61,7 @@ def bars_figure(
     labels = draw.texts(enumerate(top + 0.015 * (high - low) for top in tops), map(number, heights))
     x_axis = draw.named_axis(names)
     y_axis = draw.axis(y_title, ends=(low, high + 0.14 * (high - low)), tickformat=",")
-    layout = {"showlegend": False, "xaxis": x_axis, "yaxis": y_axis}
+    layout: dict[str, Any] = {"showlegend": False, "xaxis": x_axis, "yaxis": y_axis}
     return draw.figure([bar, labels], title, caption, 240, BARS_BOTTOM, **layout)
 
 
